@@ -1,0 +1,105 @@
+"""What can go wrong, one tree.
+
+A message says what happened, where (thread, namespace, checkpoint, channel), and what to do. "Not found" is never an
+error here and an error is never "not found": a method returns ``None`` only when the server answered that there is
+nothing.
+
+    CheckpointerError
+    ├── the caller's side
+    │   ├── InvalidConfigError (ValueError)     the config names no thread, or an id that cannot be stored
+    │   ├── SerializationError (TypeError)      the serializer refuses a value; nothing was written
+    │   ├── SaverClosedError                    the saver was closed, or belongs to another event loop
+    │   ├── ThreadNotFoundError (LookupError)   the source of a copy does not exist
+    │   ├── ThreadExistsError                   the target of a copy exists
+    │   ├── ThreadDeletedError                  a run that began before the thread was deleted wants to write
+    │   └── ThreadBusyError                     a thread changed faster than it could be copied or pruned
+    ├── the stored bytes
+    │   ├── CheckpointCorruptError              a checksum, a size or a format does not hold
+    │   │   └── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
+    │   ├── CheckpointLostError                 a part that the index or a record names is gone
+    │   └── LayoutError                         written by a version whose layout this one does not know
+    ├── the server
+    │   ├── ServerUnavailableError (ConnectionError)   unreachable, timed out, loading, or the cluster is down
+    │   └── ServerRefusedError                  it answered and said no: password, rights, read-only, memory
+    └── EmbeddedServerError                     no server program found, or it did not start
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointCorruptError",
+    "CheckpointLostError",
+    "CheckpointerError",
+    "EmbeddedServerError",
+    "IntegrityKeyError",
+    "InvalidConfigError",
+    "LayoutError",
+    "SaverClosedError",
+    "SerializationError",
+    "ServerRefusedError",
+    "ServerUnavailableError",
+    "ThreadBusyError",
+    "ThreadDeletedError",
+    "ThreadExistsError",
+    "ThreadNotFoundError",
+]
+
+
+class CheckpointerError(Exception):
+    """Whatever this package raises on its own account."""
+
+
+class InvalidConfigError(CheckpointerError, ValueError):
+    """The config names no thread, or an id holds a character that cannot be stored."""
+
+
+class SerializationError(CheckpointerError, TypeError):
+    """The serializer refused a value on its way in, or does not know a type tag on its way out."""
+
+
+class SaverClosedError(CheckpointerError, RuntimeError):
+    """The saver is closed, or its injected async client belongs to another event loop."""
+
+
+class ThreadNotFoundError(CheckpointerError, LookupError):
+    """There is no such thread."""
+
+
+class ThreadExistsError(CheckpointerError):
+    """There is such a thread already, and it would have been overwritten."""
+
+
+class ThreadDeletedError(CheckpointerError):
+    """The thread was deleted after this run began; its late writes are refused so that it stays deleted."""
+
+
+class ThreadBusyError(CheckpointerError):
+    """The thread changed between reading and writing it, each time it was tried."""
+
+
+class CheckpointCorruptError(CheckpointerError):
+    """Stored bytes are not what was written."""
+
+
+class IntegrityKeyError(CheckpointCorruptError):
+    """A record without a key, or with an unknown one, where a key is required."""
+
+
+class CheckpointLostError(CheckpointerError):
+    """Something that must be there is gone: evicted, or deleted by somebody else."""
+
+
+class LayoutError(CheckpointerError):
+    """The data under this prefix needs another version of this package."""
+
+
+class ServerUnavailableError(CheckpointerError, ConnectionError):
+    """The server gave no answer. Whether a write arrived is not known; repeating it is safe."""
+
+
+class ServerRefusedError(CheckpointerError):
+    """The server answered with a refusal. Nothing was written."""
+
+
+class EmbeddedServerError(CheckpointerError, RuntimeError):
+    """The private server of `RedisSaver.embedded` could not be found or started."""
