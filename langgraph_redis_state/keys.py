@@ -1,0 +1,134 @@
+"""Every name this package uses on the server: keys, hash fields, index members. Pure functions, no I/O.
+
+A thread lives in one Cluster slot. All keys of it carry the hash tag ``{b}``, one of 1024 buckets that the thread id
+hashes to, and so do the indexes of the bucket, so that one script may update all of them:
+
+======================  ================  ==================================================================
+key                     type              holds
+======================  ================  ==================================================================
+``p:{b}:t:<thread>``    hash              the thread: see the fields below
+``p:{b}:i:<thread>``    sorted set        its checkpoints in order (all scores 0, compared as bytes)
+``p:{b}:threads``       sorted set        thread ids of the bucket by last activity, ms
+``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
+``p:{b}:runs``          sorted set        ``R<run>\\0<thread>`` and its reverse ``T<thread>\\0<run>``
+``p:{b}:m``             sorted set        ``V<key>\\0<value>\\0<thread>`` and its reverse ``T<thread>\\0<key>\\0<value>``
+``p:{b}:x:<thread>``    string, expiring  tombstone: when the thread was deleted, ms
+``p:{b}:u:<t>:<op>``    hash, expiring    staging of one copy or one large upload; ``:i`` behind it, its index
+``p:layout``            string            layout number, and the lowest version of it that may write
+======================  ================  ==================================================================
+
+Fields of the thread: ``C<ns>\\0<id>`` a checkpoint, ``W<ns>\\0<id>`` all pending writes of a checkpoint, ``D<digest>`` a
+chunk, ``P<digest>`` a page of references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
+``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\\0<id>``, and for
+namespaces other than the root also ``A<id>\\0<ns>``, so that newest-first over all namespaces merges two ranges.
+
+NUL separates and ids may not hold it; UTF-8 never contains the byte 255, so ``\\255`` is an exact upper bound; UTF-8 byte
+order is the order of Python's strings. Layout 1 is what released versions wrote: nothing here may change its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from xxhash import xxh3_64_intdigest
+
+from .errors import InvalidConfigError
+
+LAYOUT = 1
+BUCKETS = 1024
+ROOT = ""
+
+
+def check_prefix(prefix: object) -> str:
+    """The prefix itself, or ValueError: it may not move the hash tag nor break a key."""
+    if not isinstance(prefix, str) or not prefix:
+        raise ValueError(f"prefix must be a non-empty string, not {prefix!r}")
+    if any(c in prefix for c in "{}\0"):
+        raise ValueError(f"prefix {prefix!r} may not hold '{{', '}}' or NUL: they would move its keys to other slots")
+    encode(prefix, "prefix")
+    return prefix
+
+
+def encode(text: object, what: str) -> bytes:
+    """An id as the bytes that are stored. `what` names it in the error."""
+    if not isinstance(text, str):
+        raise InvalidConfigError(f"{what} must be a string, not {type(text).__name__}: {text!r}")
+    if "\0" in text:
+        raise InvalidConfigError(f"{what} {text!r} holds a NUL character, which separates ids on the server; remove it")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidConfigError(f"{what} {text!r} holds a lone surrogate, which is not text; remove it") from None
+
+
+def thread_text(thread: Any) -> str:
+    """A thread id as it is stored. Integers and UUIDs are common in configs and stand for their text."""
+    if isinstance(thread, str):
+        return thread
+    if (isinstance(thread, int) and not isinstance(thread, bool)) or isinstance(thread, UUID):
+        return str(thread)
+    raise InvalidConfigError(
+        f"config['configurable']['thread_id'] must be a string (or an int or UUID), not {thread!r}; "
+        "pass config={'configurable': {'thread_id': '...'}}"
+    )
+
+
+def bucket_of(thread: bytes) -> int:
+    return xxh3_64_intdigest(thread) & (BUCKETS - 1)
+
+
+def bucket_key(prefix: str, bucket: int, name: str) -> bytes:
+    return f"{prefix}:{{{bucket:04x}}}:{name}".encode()
+
+
+def layout_key(prefix: str) -> bytes:
+    return f"{prefix}:layout".encode()
+
+
+class ThreadKeys:
+    """The keys of one thread, in the order in which every script expects them."""
+
+    __slots__ = ("all", "base", "name")
+
+    def __init__(self, prefix: str, thread: bytes) -> None:
+        base = f"{prefix}:{{{bucket_of(thread):04x}}}:".encode()
+        self.name = thread
+        self.base = base
+        self.all: tuple[bytes, ...] = (
+            base + b"t:" + thread,
+            base + b"i:" + thread,
+            base + b"threads",
+            base + b"expiry",
+            base + b"runs",
+            base + b"m",
+            base + b"x:" + thread,
+        )
+
+    @property
+    def hash(self) -> bytes:
+        return self.all[0]
+
+    def staging(self, op: bytes) -> tuple[bytes, bytes]:
+        """The hash and the index that one operation fills before it makes them visible."""
+        key = self.base + b"u:" + self.name + b":" + op
+        return key, key + b":i"
+
+
+def checkpoint_field(ns: bytes, checkpoint: bytes) -> bytes:
+    """Field of the hash and member of the index."""
+    return b"C" + ns + b"\0" + checkpoint
+
+
+def writes_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"W" + ns + b"\0" + checkpoint
+
+
+def across_member(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"A" + checkpoint + b"\0" + ns
+
+
+def split_field(field: bytes) -> tuple[bytes, bytes]:
+    """(namespace, checkpoint id) of a `C` or `W` field."""
+    ns, _, checkpoint = field[1:].rpartition(b"\0")
+    return ns, checkpoint

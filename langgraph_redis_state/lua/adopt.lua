@@ -1,0 +1,22 @@
+-- Makes a staged copy the thread: one rename each, so it is all there or not at all.
+-- KEYS[8] staged hash, KEYS[9] staged index.
+-- ARGV: 1 thread, 2 TTL in ms (0 = none), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
+--       and check: 'revision versions checkpoints writes chunks stored logical', then run ids
+-- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
+-- Idempotent: the field O of the thread holds the operation id of the copy that made it.
+if call('EXISTS', T) + call('EXISTS', I) > 0 then
+  return { call('HGET', T, 'O') == ARGV[3] and 'ok' or 'exists' }
+end
+if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
+local line = '1 ' .. ARGV[4]
+call('HSET', KEYS[8], 'O', ARGV[3], 'S', line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8))
+call('UNLINK', TOMB)
+call('RENAME', KEYS[8], T)
+call('PERSIST', T)
+if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST', I) end
+forget(thread, 1000)
+call('ZREM', EXPIRY, thread)
+keep_for(tonumber(ARGV[2]))
+for k = 5, #ARGV do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+bookkeeping()
+return { 'ok' }

@@ -1,0 +1,248 @@
+-- Stands before every verb. All scripts take the keys of one thread, in this order, and ARGV[1] is the thread id:
+--   KEYS[1] t  hash        the thread              KEYS[5] runs     sorted set  runs of the bucket
+--   KEYS[2] i  sorted set  its index               KEYS[6] m        sorted set  metadata of the bucket
+--   KEYS[3] threads  sorted set  last activity     KEYS[7] x        string      tombstone
+--   KEYS[4] expiry   sorted set  when they expire  KEYS[8..9]       staging, where a verb uses it
+-- Replies are arrays whose first element is a word: 'ok', or what was in the way.
+-- Only plain string functions: no cmsgpack, no struct. unpack() takes at most some 8,000 values, hence BATCH.
+local T, I, THREADS, EXPIRY, RUNS, META, TOMB = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local thread = ARGV[1]
+local call, byte, sub, char, floor = redis.call, string.byte, string.sub, string.char, math.floor
+local BATCH = 4000
+local STAMP, FIXED = 20, 15 -- records.py
+
+local clock = call('TIME')
+local now = clock[1] * 1000 + floor(clock[2] / 1000)
+
+local function number(n) return string.format('%.0f', n) end
+local function u(s, at, n) -- big-endian unsigned of n bytes
+  local v = 0
+  for k = at, at + n - 1 do v = v * 256 + byte(s, k) end
+  return v
+end
+local function b(v, n)
+  local out = {}
+  for k = n, 1, -1 do out[k] = char(v % 256); v = floor(v / 256) end
+  return table.concat(out)
+end
+local function check4(content) -- codec.place_check
+  local hex = sub(redis.sha1hex(content), 1, 8)
+  return (hex:gsub('..', function(pair) return char(tonumber(pair, 16)) end))
+end
+local function hmget(key, fields) -- any number of fields
+  local out = {}
+  for from = 1, #fields, BATCH do
+    local to = math.min(from + BATCH - 1, #fields)
+    local got = call('HMGET', key, unpack(fields, from, to))
+    for k = 1, to - from + 1 do out[from + k - 1] = got[k] end
+  end
+  return out
+end
+local function in_batches(command, key, items)
+  for from = 1, #items, BATCH do
+    call(command, key, unpack(items, from, math.min(from + BATCH - 1, #items)))
+  end
+end
+local function split(field) -- 'C<ns>\0<id>' -> ns, id
+  local at = field:find('%z[^%z]*$')
+  return sub(field, 2, at - 1), sub(field, at + 1)
+end
+local function read_id(s, at) -- an id in a header -> text, position behind it
+  local n = byte(s, at)
+  if n == 128 then
+    local hex = sub(s, at + 1, at + 16):gsub('.', function(c) return string.format('%02x', byte(c)) end)
+    return sub(hex, 1, 8) .. '-' .. sub(hex, 9, 12) .. '-' .. sub(hex, 13, 16) .. '-' .. sub(hex, 17, 20) .. '-' .. sub(hex, 21), at + 17
+  elseif n == 127 then
+    n = u(s, at + 1, 4)
+    return sub(s, at + 5, at + 4 + n), at + 5 + n
+  end
+  return sub(s, at + 1, at + n), at + 1 + n
+end
+local function references(s, at) -- header begins at `at`: number of pages, of chunks, position of the first
+  return u(s, at + 3, 2), u(s, at + 5, 2), at + FIXED
+end
+local function lineage(record) -- parent id, run id of a stored checkpoint
+  local pages, chunks, at = references(record, STAMP + 1)
+  local parent, root, run
+  parent, at = read_id(record, at + 16 * (pages + chunks))
+  root, at = read_id(record, at)
+  run = read_id(record, at)
+  return parent, run
+end
+
+-- S: '1 revision versions checkpoints writes chunks stored logical check'
+local function counts_of(raw)
+  if not raw then return { rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0 } end
+  local line, sum = raw:match('^(1 .*) (%x+)$')
+  if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
+  local s, names, k = {}, { 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical' }, 0
+  for value in sub(line, 3):gmatch('%d+') do k = k + 1; s[names[k]] = tonumber(value) end
+  return s
+end
+local function counts_text(s)
+  local line = '1 ' .. number(s.rev) .. ' ' .. number(s.versions) .. ' ' .. number(s.checkpoints) .. ' ' .. number(s.writes)
+    .. ' ' .. number(s.chunks) .. ' ' .. number(s.stored) .. ' ' .. number(s.logical)
+  return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
+end
+
+-- T: '\1', flags (1 = persist), own TTL in ms as digits (0 = none), ';', checksum that only clients verify
+local function own_ttl()
+  local raw = call('HGET', T, 'T')
+  if not raw then return nil, false end
+  return tonumber(raw:match('^..(%d+);')), byte(raw, 2) % 2 == 1
+end
+local function expire_at(moment)
+  call('PEXPIREAT', T, number(moment))
+  call('PEXPIREAT', I, number(moment))
+  call('ZADD', EXPIRY, number(moment), thread)
+end
+local function keep_for(ttl) -- after a write: both keys expire at one moment, or keep what they have
+  local own, pinned = own_ttl()
+  if pinned then
+    call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
+  elseif (own or ttl) > 0 then
+    expire_at(now + (own or ttl))
+  end
+end
+local function touch(ttl) -- after a read: only when less than 90 % remain, so that most reads write nothing
+  if ttl <= 0 then return end
+  local own, pinned = own_ttl()
+  ttl = own or ttl
+  local left = call('PTTL', T)
+  if not pinned and ttl > 0 and left >= 0 and left < 0.9 * ttl then expire_at(now + ttl) end
+end
+
+-- The state of the thread: 'ok' with its counts, 'none', 'lost' (hash evicted under a living index), 'counts' (S damaged).
+-- An index evicted under a living hash is rebuilt here, so it is never taken for an empty thread.
+local function open()
+  local raw = call('HGET', T, 'S')
+  local indexed = call('ZCARD', I)
+  if not raw and call('EXISTS', T) == 0 then
+    return indexed > 0 and 'lost' or 'none', counts_of(false)
+  end
+  local s = raw and counts_of(raw)
+  if not s then return 'counts', nil end
+  if indexed == 0 and s.checkpoints > 0 then
+    for _, field in ipairs(call('HKEYS', T)) do
+      if byte(field) == 67 then
+        local ns, id = split(field)
+        call('ZADD', I, 0, field)
+        if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+      end
+    end
+    local left = call('PTTL', T)
+    if left > 0 then call('PEXPIREAT', I, number(now + left)) end
+  end
+  return 'ok', s
+end
+local function newest(ns) -- greatest id of a namespace, or nil
+  local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]
+  if member then return sub(member, #ns + 3) end
+end
+
+-- Pages and chunks that records refer to, each once: { digest, content, ... } twice. `record` begins with its stamp.
+local function collector()
+  local seen_pages, pages, seen, chunks = {}, {}, {}, {}
+  local self = { bytes = 0 }
+  function self.add(record)
+    local n_pages, n_chunks, at = references(record, STAMP + 1)
+    for k = 0, n_pages - 1 do
+      local page = sub(record, at + 16 * k, at + 16 * k + 15)
+      if not seen_pages[page] then seen_pages[page] = true; pages[#pages + 1] = page end
+    end
+    at = at + 16 * n_pages
+    for k = 0, n_chunks - 1 do
+      local chunk = sub(record, at + 16 * k, at + 16 * k + 15)
+      if not seen[chunk] then seen[chunk] = true; chunks[#chunks + 1] = chunk end
+    end
+  end
+  function self.add_writes(blob)
+    if not blob or byte(blob, 2) ~= 1 then return end
+    local at = 3
+    while at < #blob do
+      local size = u(blob, at, 4)
+      self.add(sub(blob, at + 4, at + 3 + size))
+      at = at + 4 + size
+    end
+  end
+  function self.result()
+    local page_names, chunk_names = {}, {}
+    for k, page in ipairs(pages) do page_names[k] = 'P' .. page end
+    local contents, out_pages = hmget(T, page_names), {}
+    for k, page in ipairs(pages) do
+      out_pages[2 * k - 1], out_pages[2 * k] = page, contents[k]
+      for at = 1, #(contents[k] or '') - 15, 16 do
+        local chunk = sub(contents[k], at, at + 15)
+        if not seen[chunk] then seen[chunk] = true; chunks[#chunks + 1] = chunk end
+      end
+    end
+    for k, chunk in ipairs(chunks) do chunk_names[k] = 'D' .. chunk end
+    contents = hmget(T, chunk_names)
+    local out = {}
+    for k, chunk in ipairs(chunks) do out[2 * k - 1], out[2 * k] = chunk, contents[k] end
+    return out_pages, out
+  end
+  return self
+end
+
+-- The writing side, shared by put and put_writes. References of the records in `incoming` that are neither there nor sent
+-- (ARGV from `at`: count, then page digest and content; count, then chunk digest and content; staging in KEYS[8]) are
+-- returned, and then nothing may be written; else the contents to write, and their bytes.
+local function received(incoming, at)
+  local pages, chunks, missing, fields, bytes, checked = {}, {}, {}, {}, 0, {}
+  local n = tonumber(ARGV[at])
+  for k = 1, n do pages[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
+  at = at + 1 + 2 * n
+  n = tonumber(ARGV[at])
+  for k = 1, n do chunks[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
+  local count = 0
+  local function need(kind, name, sent)
+    if checked[kind .. name] then return end
+    checked[kind .. name] = true
+    if call('HEXISTS', T, kind .. name) == 1 then return end
+    local content = sent[name] or (KEYS[8] and call('HGET', KEYS[8], kind .. name))
+    if not content then missing[#missing + 1] = kind .. name; return end
+    fields[#fields + 1] = kind .. name
+    fields[#fields + 1] = content
+    bytes = bytes + 17 + #content
+    if kind == 'D' then count = count + 1 end
+    return content
+  end
+  for _, record in ipairs(incoming) do -- without stamp
+    local n_pages, n_chunks, first = references(record, 1)
+    for k = 0, n_pages + n_chunks - 1 do
+      local name = sub(record, first + 16 * k, first + 16 * k + 15)
+      if k >= n_pages then
+        need('D', name, chunks)
+      else -- a page that is there has all its chunks there: they come and go together
+        local page = need('P', name, pages)
+        if page then
+          for p = 1, #page - 15, 16 do need('D', sub(page, p, p + 15), chunks) end
+        end
+      end
+    end
+  end
+  return missing, fields, bytes, count
+end
+
+-- Bucket indexes after a write, and a little tidying: up to two threads that expired are forgotten.
+local function forget(id, limit) -- true when nothing of it is left in the bucket's indexes
+  local left = 0
+  for _, index in ipairs({ RUNS, META }) do
+    local reverse = call('ZRANGEBYLEX', index, '[T' .. id .. '\0', '[T' .. id .. '\0\255', 'LIMIT', 0, limit)
+    local gone = {}
+    for _, member in ipairs(reverse) do
+      gone[#gone + 1] = member
+      gone[#gone + 1] = (index == RUNS and 'R' or 'V') .. sub(member, #id + 3) .. '\0' .. id
+    end
+    in_batches('ZREM', index, gone)
+    if #reverse >= limit then left = left + 1 end
+  end
+  return left == 0
+end
+local function bookkeeping()
+  call('ZADD', THREADS, number(now), thread)
+  for _, id in ipairs(call('ZRANGEBYSCORE', EXPIRY, '-inf', '(' .. number(now), 'LIMIT', 0, 3)) do
+    if id ~= thread and forget(id, 100) then call('ZREM', EXPIRY, id); call('ZREM', THREADS, id) end
+  end
+end

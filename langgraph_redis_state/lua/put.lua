@@ -1,0 +1,77 @@
+-- Writes one checkpoint: chunks, pages, record, counts, then the index.
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL in ms (0 = none), 6 run id ('' = none),
+--       7 number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in ms
+--       ('' = unknown); then pages and chunks as in received().
+-- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
+-- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes
+--        missing, digests with their kind | deleted, when | lost | counts
+-- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
+-- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
+-- the tombstone.
+-- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
+local ns, id, record, ttl, run = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local field = 'C' .. ns .. '\0' .. id
+local n_guards = tonumber(ARGV[7])
+
+local state, s = open()
+if state == 'counts' then return { 'counts' } end
+local deleted, orphan = call('GET', TOMB), false
+if deleted then
+  for k = 8, 6 + 2 * n_guards, 2 do
+    if call('HEXISTS', T, ARGV[k]) == 0 then
+      if (tonumber(ARGV[k + 1]) or 0) <= tonumber(deleted) then return { 'deleted', deleted } end
+      orphan = true
+    end
+  end
+end
+if state == 'lost' and n_guards > 0 then return { 'lost' } end
+local first = newest('') == nil and not orphan -- no root checkpoint yet
+local overdue = call('ZSCORE', EXPIRY, thread)
+call('ZCARD', RUNS); call('ZCARD', META); call('ZCARD', THREADS) -- a key of the wrong type fails before anything is written
+
+local missing, fields, bytes, chunks = received({ record }, 8 + 2 * n_guards)
+if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
+
+local old = call('HGET', T, field)
+local version = old and u(old, 7, 5) or s.versions + 1
+local created = old and u(old, 1, 6) or now
+if not (old and sub(old, STAMP + 1) == record) then
+  bytes = bytes + #field + #record + STAMP
+  local content = b(created, 6) .. b(version, 5) .. b(bytes, 5)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = content .. check4(content .. thread .. '\0' .. field) .. record
+  s.rev = s.rev + 1
+  s.stored = s.stored + bytes
+  s.chunks = s.chunks + chunks
+  s.logical = s.logical + u(record, 11, 5)
+  if old then
+    s.stored = s.stored - #field - #old
+    s.logical = s.logical - u(old, STAMP + 11, 5)
+  else
+    s.versions = version
+    s.checkpoints = s.checkpoints + 1
+  end
+  fields[#fields + 1] = 'S'
+  fields[#fields + 1] = counts_text(s)
+  in_batches('HSET', T, fields)
+end
+
+-- from here on the write cannot fail: a full server lets a script end that has begun to write
+local purged = 0
+if state == 'lost' then call('UNLINK', I); purged = 1 end
+call('ZADD', I, 0, field)
+if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+if first then
+  -- what came before the first checkpoint may have brought an expiry of its own
+  call('PERSIST', T); call('PERSIST', I)
+  if overdue and state ~= 'ok' then forget(thread, 1000) end
+  if overdue then call('ZREM', EXPIRY, thread) end
+end
+keep_for(ttl)
+if orphan and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
+if run ~= '' then
+  call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
+end
+bookkeeping()
+if KEYS[8] then call('UNLINK', KEYS[8]) end
+return { 'ok', newest(ns), version, purged, number(s.stored) }

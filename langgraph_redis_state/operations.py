@@ -1,0 +1,1111 @@
+"""What each method of the saver does, once, as generators of effects (see effects.py). No I/O, no asyncio, no redis.
+
+The data a method leaves on the server, its round trips and what a second process sees stand in the header of its Lua file;
+here is what surrounds the script: reading the config, serializing, cutting, verifying, decoding.
+
+Serialization happens before the first effect, so that a state may change as soon as `aput` waits for the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    PendingWrite,
+    get_checkpoint_metadata,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from . import history, keys, records
+from .codec import CompressionType, Integrity, pack, place_check
+from .effects import Argument, Call, Operation, Read, Script, compute
+from .errors import (
+    CheckpointCorruptError,
+    CheckpointLostError,
+    InvalidConfigError,
+    LayoutError,
+    SerializationError,
+    ThreadBusyError,
+    ThreadDeletedError,
+    ThreadExistsError,
+    ThreadNotFoundError,
+)
+from .keys import ThreadKeys
+from .records import Header, Parts, Place, Value
+
+logger = logging.getLogger("langgraph_redis_state")
+
+PUT, PUT_WRITES, GET, LIST = Script("put"), Script("put_writes"), Script("get"), Script("list")
+ANCESTORS, DELETE, REMOVE = Script("ancestors"), Script("delete"), Script("remove")
+STAGE, ADOPT = Script("stage"), Script("adopt")
+
+PAGE_CHECKPOINTS = 100
+PAGE_BYTES = 8 * 1024 * 1024
+UPLOAD_BYTES = 4 * 1024 * 1024
+"""New chunks beyond this are staged first, since hosted proxies cap the size of a request."""
+STAGING_MS = 600_000
+TRIES = 3
+BUSY_TRIES = 10
+WRITE_INLINE_MAX = 1024
+"""A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
+KNOWN_MAX = 256
+WARN_BYTES = 64 * 1024 * 1024
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the constructor of the saver decided. Times in ms, 0 = none."""
+
+    prefix: str
+    ttl: int
+    refresh: bool
+    compression: CompressionType
+    integrity: Integrity
+    tombstone: int = 600_000
+    max_versions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this process knows of a stored checkpoint: the versions and stored values its children may take over."""
+
+    versions: Mapping[str, Any]
+    values: Mapping[str, Value]
+    pages: frozenset[bytes]
+    chunks: frozenset[bytes]
+
+
+class Memory:
+    """The checkpoints this process read or wrote lately. Only ever a hint: the server checks each reference."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # its holder may not exist in the child
+
+    def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
+        with self._lock:
+            known = self._known.get((thread, ns, checkpoint))
+            if known is not None:
+                self._known.move_to_end((thread, ns, checkpoint))
+            return known
+
+    def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
+        with self._lock:
+            self._known[(thread, ns, checkpoint)] = known
+            self._known.move_to_end((thread, ns, checkpoint))
+            while len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+
+
+class Target:
+    """What a config addresses: a thread, a namespace, and maybe a checkpoint."""
+
+    __slots__ = ("checkpoint", "given", "keys", "ns", "prefix", "thread")
+
+    def __init__(self, prefix: str, thread: Any, ns: Any, checkpoint: Any) -> None:
+        self.given = thread
+        text = keys.thread_text(thread)
+        self.thread = text
+        self.keys = ThreadKeys(prefix, keys.encode(text, "thread_id"))
+        self.prefix = prefix.encode()
+        self.ns = keys.encode(ns, "checkpoint_ns")
+        self.checkpoint = keys.encode(checkpoint, "checkpoint_id") if checkpoint else b""
+
+    @classmethod
+    def of(cls, prefix: str, config: RunnableConfig) -> Target:
+        configurable = _configurable(config)
+        return cls(
+            prefix,
+            configurable["thread_id"],
+            configurable.get("checkpoint_ns") or "",
+            configurable.get("checkpoint_id"),
+        )
+
+    def place(self, kind: bytes, ns: bytes, checkpoint: bytes) -> Place:
+        return Place(self.prefix, self.keys.name, kind, ns, checkpoint)
+
+    def config(self, ns: bytes, checkpoint: str) -> RunnableConfig:
+        return {"configurable": {"thread_id": self.given, "checkpoint_ns": ns.decode(), "checkpoint_id": checkpoint}}
+
+    def about(self, what: str) -> str:
+        where = f"{what}: thread {self.thread!r}, namespace {self.ns.decode()!r}"
+        return f"{where}, checkpoint {self.checkpoint.decode()!r}" if self.checkpoint else where
+
+
+def _configurable(config: Any) -> Mapping[str, Any]:
+    found = config.get("configurable") if isinstance(config, Mapping) else None
+    if not isinstance(found, Mapping) or found.get("thread_id") is None:
+        raise InvalidConfigError(
+            "the config names no thread; pass config={'configurable': {'thread_id': '...'}} to the graph or the saver"
+        )
+    return found
+
+
+def made_ms(checkpoint_id: str) -> Argument:
+    """When a UUIDv6 id was made, Unix ms (RFC 9562, 5.6); '' for any other id."""
+    try:
+        made = UUID(checkpoint_id)
+    except ValueError:
+        return ""
+    if made.version != 6:
+        return ""
+    ticks = (made.int >> 80 << 12) | (made.int >> 64 & 0x0FFF)
+    return (ticks - 0x01B21DD213814000) // 10_000
+
+
+@dataclass(slots=True)
+class Draft:
+    """A checkpoint on its way in: what was serialized, what is taken over from the parent."""
+
+    rest: tuple[str, bytes]
+    serialized: dict[str, tuple[str, bytes]]
+    carried: dict[str, Value]
+    versions: dict[str, Any]
+    flags: int
+    depth: int
+    parent: bytes
+    root: bytes
+    run: bytes
+    fresh: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.rest[1]) + sum(len(blob) for _, blob in self.serialized.values())
+
+
+@dataclass(slots=True)
+class Sealed:
+    """A record ready to send, with the parts it refers to."""
+
+    record: bytes
+    pages: dict[bytes, bytes]
+    fresh: dict[bytes, bytes]
+    known: Known
+
+
+@dataclass(slots=True)
+class Found:
+    """One checkpoint as the server sent it."""
+
+    ns: bytes
+    checkpoint: bytes
+    record: bytes | None
+    writes: bytes | None
+
+
+class Operations:
+    """All operations of one saver. They share what this process remembers, and the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._memory = Memory()
+        self._layout_seen = self._layout_written = False
+
+    # --- put ---
+
+    def put(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Operation[RunnableConfig]:
+        target = Target.of(self.settings.prefix, config)
+        parent, target.checkpoint = target.checkpoint, keys.encode(checkpoint["id"], "the checkpoint's id")
+        if not target.checkpoint:
+            raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
+        about = target.about("put")
+        known = self._memory.get(target.keys.name, target.ns, parent) if parent else None
+        full = get_checkpoint_metadata(config, metadata)
+        draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
+        yield from self._check_layout(write=True)
+        if parent and known is None:
+            unresolved = [
+                name for name in draft.versions if name not in new_versions and name not in checkpoint["channel_values"]
+            ]
+            if unresolved:  # a value only the parent's record holds, and this process never saw it
+                known = yield from self._known(serde, target, parent)
+                draft.carried.update(_taken_over(known, draft.versions, unresolved))
+        guards = _guards(target.ns, parent, full)
+        sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+        sent = set(sealed.fresh) - (known.chunks if known else frozenset())
+        pages = set(sealed.pages) - (known.pages if known else frozenset())
+        for attempt in range(TRIES):
+            reply = yield from self._upload(
+                PUT,
+                target,
+                about,
+                [
+                    target.ns,
+                    target.checkpoint,
+                    sealed.record,
+                    self.settings.ttl,
+                    draft.run,
+                    len(guards),
+                    *(part for guard in guards for part in guard),
+                ],
+                {name: sealed.pages[name] for name in pages},
+                {name: sealed.fresh[name] for name in sent},
+            )
+            if reply[0] != b"missing":
+                break
+            # collected, expired or lost in a fail-over since this process saw them: send them again
+            logger.info("%s: the server misses %d parts, sending them again", about, len(reply) - 1)
+            pages, sent = set(sealed.pages), set(sealed.fresh)
+            lacking = {name[1:] for name in reply[1:]} - sent - pages
+            if draft.carried and (lacking or attempt):
+                self._serialize_again(serde, target, checkpoint, draft)
+                sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+                pages, sent = set(sealed.pages), set(sealed.fresh)
+        if reply[0] == b"missing":
+            raise CheckpointLostError(
+                f"{about}: the server keeps losing parts of the state ({len(reply) - 1} missing after {TRIES} tries); "
+                "nothing was written. Is maxmemory-policy evicting keys?"
+            )
+        self._refuse(reply, about)
+        newest, stored = reply[1].decode(), int(reply[4])
+        if int(reply[3]):
+            logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
+        if newest.encode() == parent and parent > target.checkpoint:
+            logger.warning(
+                "%s: its parent %s is newer by id, so it is not the latest checkpoint; is a clock behind?",
+                about,
+                newest,
+            )
+        if stored > WARN_BYTES:
+            logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
+        self._memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+        limit = self.settings.max_versions
+        if limit is not None and not target.ns and int(reply[2]) % max(1, limit // 4) == 0:
+            yield from self._retain(target, limit)
+        return target.config(target.ns, checkpoint["id"])
+
+    def _draft(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+        parent: bytes,
+        known: Known | None,
+    ) -> Draft:
+        """Serializes what is new. A channel is taken over from the parent only if it is absent from `new_versions` and the
+        parent's record holds the same version of it: `update_state(as_node="__copy__")` passes the grandparent as parent
+        and no new versions, and must not get the grandparent's values."""
+        rest = {key: value for key, value in checkpoint.items() if key not in ("channel_values", "id")}
+        versions = dict(checkpoint.get("channel_versions") or {})
+        values = checkpoint["channel_values"]
+        flags = 0
+        canonical = _canonical(rest)
+        if canonical is not None:
+            rest, flags = canonical, records.CANONICAL
+        carried = _taken_over(known, versions, [name for name in versions if name not in new_versions])
+        parents = metadata.get("parents")
+        root = parents.get("") if isinstance(parents, Mapping) else None
+        run = metadata.get("run_id")
+        about = target.about("put")
+        return Draft(
+            rest=_dumps(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
+            serialized={
+                name: _dumps(serde, value, f"{about}, channel {name!r}")
+                for name, value in values.items()
+                if name not in carried
+            },
+            carried=carried,
+            versions=versions,
+            flags=flags,
+            depth=_depth(metadata),
+            parent=parent,
+            root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
+            run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
+        )
+
+    def _serialize_again(self, serde: SerializerProtocol, target: Target, checkpoint: Checkpoint, draft: Draft) -> None:
+        """The parent's chunks are gone from the server, so what was taken over is made again from the values."""
+        for name in list(draft.carried):
+            if name not in checkpoint["channel_values"]:
+                raise CheckpointLostError(
+                    f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
+                    "is gone from the server (expired, deleted or evicted); nothing was written"
+                )
+            draft.serialized[name] = _dumps(
+                serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}"
+            )
+        draft.carried = {}
+
+    def _seal(self, target: Target, draft: Draft) -> Sealed:
+        fresh: dict[bytes, bytes] = {}
+        values = dict(draft.carried)
+        for name, (type_, blob) in draft.serialized.items():
+            values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh)
+        digests = [name for value in values.values() for name in value.digests]
+        references = records.References.of(digests)
+        tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, b""))
+        record = records.seal(
+            self.settings.integrity,
+            target.place(b"C", target.ns, target.checkpoint),
+            references,
+            tail,
+            records.checkpoint_body(draft.rest, values, self.settings.compression),
+            flags=draft.flags,
+            depth=draft.depth,
+            logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
+        )
+        known = Known(draft.versions, values, frozenset(references.order), frozenset(digests))
+        return Sealed(record, references.pages, fresh, known)
+
+    def put_writes(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Operation[None]:
+        target = Target.of(self.settings.prefix, config)
+        if not target.checkpoint:
+            raise InvalidConfigError(f"{target.about('put_writes')}: the config names no checkpoint_id")
+        about = f"{target.about('put_writes')}, task {task_id!r}"
+        task = keys.encode(task_id, "task_id")
+        serialized = [
+            (index, channel, _dumps(serde, value, f"{about}, channel {channel!r}"))
+            for index, (channel, value) in enumerate(writes)
+        ]
+        if not serialized:
+            return
+        yield from self._check_layout(write=True)
+        place = target.place(b"W", target.ns, target.checkpoint)
+        integrity, compression = self.settings.integrity, self.settings.compression
+
+        def seal() -> tuple[list[Argument], dict[bytes, bytes], dict[bytes, bytes]]:
+            arguments: list[Argument] = []
+            fresh: dict[bytes, bytes] = {}
+            pages: dict[bytes, bytes] = {}
+            for index, channel, (type_, blob) in serialized:
+                index = WRITES_IDX_MAP.get(channel, index)
+                if len(blob) <= WRITE_INLINE_MAX:
+                    value = Value(type_, blob, (), len(blob))
+                else:
+                    value = records.chunked(type_, blob, type_ == "msgpack", fresh)
+                references = records.References.of(value.digests)
+                pages.update(references.pages)
+                marker = records.write_marker(index, task)
+                body = records.write_body(task_path, channel, value, compression)
+                record = records.seal(
+                    integrity, place, references, marker, body, flags=records.WRITE, depth=0, logical=len(blob)
+                )
+                arguments += ["first" if index >= 0 else "last", marker, record]
+            return arguments, pages, fresh
+
+        arguments, pages, fresh = yield from compute(seal, sum(len(blob) for _, _, (_, blob) in serialized))
+        reply = yield from self._upload(
+            PUT_WRITES,
+            target,
+            about,
+            [
+                target.ns,
+                target.checkpoint,
+                self.settings.ttl,
+                made_ms(target.checkpoint.decode()),
+                len(serialized),
+                *arguments,
+            ],
+            pages,
+            fresh,
+        )
+        if reply[0] == b"missing":
+            raise CheckpointLostError(f"{about}: the server lost what was just sent; nothing was written")
+        self._refuse(reply, about)
+
+    def _upload(
+        self,
+        script: Script,
+        target: Target,
+        about: str,
+        args: list[Argument],
+        pages: Mapping[bytes, bytes],
+        chunks: Mapping[bytes, bytes],
+    ) -> Operation[list[Any]]:
+        """Runs a writing script with new pages and chunks; many bytes go to staging first. Chunks come plain."""
+        size = sum(map(len, chunks.values()))
+        compression = self.settings.compression
+        packed = yield from compute(lambda: {name: pack(plain, compression) for name, plain in chunks.items()}, size)
+        all_keys: tuple[bytes, ...] = target.keys.all
+        if sum(map(len, packed.values())) > UPLOAD_BYTES:
+            staged = target.keys.staging(os.urandom(8).hex().encode())
+            yield from self._stage(target, staged, [(b"D" + name, data) for name, data in packed.items()], (), about)
+            all_keys, packed = (*all_keys, staged[0]), {}
+        parts: list[Argument] = [len(pages)]
+        for name, content in pages.items():
+            parts += [name, content]
+        parts.append(len(packed))
+        for name, data in packed.items():
+            parts += [name, data]
+        reply: list[Any] = yield Call(script, all_keys, [target.keys.name, *args, *parts], about)
+        return reply
+
+    def _stage(
+        self,
+        target: Target,
+        staged: tuple[bytes, bytes],
+        fields: Iterable[tuple[bytes, bytes]],
+        members: Sequence[bytes],
+        about: str,
+    ) -> Operation[None]:
+        """Sends fields to staging keys in commands of bounded size."""
+        batch: list[Argument] = []
+        size = 0
+
+        def call(extra: Sequence[bytes]) -> Call:
+            arguments: list[Argument] = [target.keys.name, STAGING_MS, len(batch) // 2, *batch, *extra]
+            return Call(STAGE, (*target.keys.all, *staged), arguments, about)
+
+        for name, data in fields:
+            batch += [name, data]
+            size += len(data) + len(name)
+            if size >= UPLOAD_BYTES // 2 or len(batch) >= 4000:
+                yield call(())
+                batch, size = [], 0
+        for at in range(0, max(len(members), 1), 2000):
+            if batch or members:
+                yield call(members[at : at + 2000])
+                batch = []
+
+    # --- get, list ---
+
+    def get_tuple(self, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
+        target = Target.of(self.settings.prefix, config)
+        yield from self._check_layout(write=False)
+        found, parts = yield from self._get(target, [(target.ns, target.checkpoint)])
+        if not found:
+            return None
+        tup, _ = yield from compute(lambda: self._decode(serde, target, found[0], parts), _size(found, parts))
+        return tup._replace(config=config) if target.checkpoint else tup
+
+    def _get(self, target: Target, wanted: Sequence[tuple[bytes, bytes]]) -> Operation[tuple[list[Found], Parts]]:
+        about = target.about("get")
+        args: list[Argument] = [target.keys.name, self._refresh, *(part for place in wanted for part in place)]
+        reply = yield Call(GET, target.keys.all, args, about)
+        self._refuse(reply, about)
+        return [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
+
+    def _known(self, serde: SerializerProtocol, target: Target, checkpoint: bytes) -> Operation[Known | None]:
+        found, parts = yield from self._get(target, [(target.ns, checkpoint)])
+        return self._decode(serde, target, found[0], parts)[1] if found else None
+
+    def list_page(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        ns: str | None,
+        cursor: tuple[bytes, bytes | None],
+        most: int,
+        filter: Mapping[str, Any] | None,
+    ) -> Operation[tuple[list[CheckpointTuple], tuple[bytes, bytes | None] | None]]:
+        """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
+        yield from self._check_layout(write=False)
+        found, parts, _, more = yield from self._page(target, ns, cursor, most, whole=filter is None)
+        following = (found[-1].checkpoint, found[-1].ns) if found and more else None
+        if filter is not None and found:
+            chosen: list[tuple[bytes, bytes]] = yield from compute(
+                lambda: [(f.ns, f.checkpoint) for f in found if self._matches(serde, target, f, filter)],
+                _size(found, parts),
+            )
+            found = []
+            if chosen:
+                found, parts = yield from self._get(target, chosen)
+        tuples = yield from compute(
+            lambda: [self._decode(serde, target, each, parts)[0] for each in found], _size(found, parts)
+        )
+        return tuples, following
+
+    def _page(
+        self, target: Target, ns: str | None, cursor: tuple[bytes, bytes | None], most: int, whole: bool
+    ) -> Operation[tuple[list[Found], Parts, bytes, bool]]:
+        about = target.about("list")
+        at, at_ns = cursor
+        reply = yield Call(
+            LIST,
+            target.keys.all,
+            [
+                target.keys.name,
+                self._refresh,
+                "all" if ns is None else "one",
+                target.ns,
+                at,
+                b"-" if at_ns is None else at_ns,
+                most,
+                PAGE_BYTES,
+                int(whole),
+            ],
+            about,
+        )
+        self._refuse(reply, about)
+        return [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3]), reply[4], bool(reply[5])
+
+    def _matches(self, serde: SerializerProtocol, target: Target, found: Found, filter: Mapping[str, Any]) -> bool:
+        header, plain, place = self._open(target, found)
+        _, metadata = _body(plain, place).load(serde, header, place)
+        return all(value == metadata.get(key) for key, value in filter.items())
+
+    def threads(self) -> Operation[list[str]]:
+        """Every thread, the last active first. 1024 small reads, sent together."""
+        prefix = self.settings.prefix
+        replies = yield Read(
+            [("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, -1, "WITHSCORES") for bucket in range(keys.BUCKETS)],
+            "listing threads",
+        )
+        active: list[tuple[float, bytes]] = []
+        for reply in replies:
+            if reply and isinstance(reply[0], list | tuple):  # RESP3
+                active += [(float(score), name) for name, score in reply]
+            else:
+                active += [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
+        return [name.decode() for _, name in sorted(active, reverse=True)]
+
+    def delta_history(
+        self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
+    ) -> Operation[Mapping[str, DeltaChannelHistory]]:
+        """LangGraph's rule: from the target's parent up, collect each channel's writes until an ancestor holds a value.
+        The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
+        target = Target.of(self.settings.prefix, config)
+        about = target.about("get_delta_channel_history")
+        yield from self._check_layout(write=False)
+        writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
+        seeds: dict[str, Any] = {}
+        remaining = dict.fromkeys(channels)
+        cursor, walked, needed = target.checkpoint, 0, None
+        while remaining:
+            reply = yield Call(
+                ANCESTORS,
+                target.keys.all,
+                [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES],
+                about,
+            )
+            if reply[0] == b"none" and not walked:
+                break
+            self._refuse(reply, about)
+            found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
+            needed = int(reply[6]) if needed is None else needed
+            for each in found:
+                _, plain, place = self._open(target, each)
+                stored = _body(plain, place).channels
+                held = [channel for channel in remaining if channel in stored]
+                for task, channel, value in reversed(self._pending(serde, target, each, parts, remaining)):
+                    writes[channel].append((task, channel, value))
+                if held:
+                    whole, whole_parts = yield from self._get(target, [(target.ns, each.checkpoint)])
+                    if not whole:
+                        raise CheckpointLostError(f"{about}: the ancestor {place} went away while it was read")
+                    tup, _ = self._decode(serde, target, whole[0], whole_parts)
+                    for channel in held:
+                        seeds[channel] = tup.checkpoint["channel_values"][channel]
+                        del remaining[channel]
+                if not remaining:
+                    break
+            walked += len(found)
+            if not remaining or not reply[4]:
+                break
+            if not int(reply[5]):
+                if walked < needed:
+                    raise CheckpointLostError(
+                        f"{about}: channels {sorted(remaining)} are rebuilt from {needed} ancestors, but after {walked} the "
+                        f"chain ends at {reply[4].decode()!r}, which was deleted; go back to a checkpoint that is whole"
+                    )
+                break
+            cursor = found[-1].checkpoint
+        result: dict[str, DeltaChannelHistory] = {}
+        for channel in channels:
+            entry: DeltaChannelHistory = {"writes": writes[channel][::-1]}
+            if channel in seeds:
+                entry["seed"] = seeds[channel]
+            result[channel] = entry
+        return result
+
+    # --- decoding ---
+
+    def _open(self, target: Target, found: Found) -> tuple[Header, bytes, Place]:
+        place = target.place(b"C", found.ns, found.checkpoint)
+        if found.record is None:
+            raise CheckpointLostError(f"{place}: the index names it, but it is gone from the server (evicted?)")
+        header, plain = records.open_record(found.record, place, self.settings.integrity)
+        return header, plain, place
+
+    def _decode(self, serde: SerializerProtocol, target: Target, found: Found, parts: Parts) -> tuple[CheckpointTuple, Known]:
+        header, plain, place = self._open(target, found)
+        body = _body(plain, place)
+        rest, metadata = body.load(serde, header, place)
+        known = body.known(header, parts, place, rest.get("channel_versions") or {})
+        rest["id"] = found.checkpoint.decode()
+        rest["channel_values"] = {
+            name: _loads(
+                serde,
+                value.type,
+                records.joined(value, parts, f"{place}, channel {name!r}"),
+                f"{place}, channel {name!r}",
+            )
+            for name, value in known.values.items()
+        }
+        self._memory.put(target.keys.name, found.ns, found.checkpoint, known)
+        tup = CheckpointTuple(
+            config=target.config(found.ns, found.checkpoint.decode()),
+            checkpoint=cast(Checkpoint, rest),
+            metadata=metadata,
+            parent_config=target.config(found.ns, header.parent) if header.parent else None,
+            pending_writes=self._pending(serde, target, found, parts, None),
+        )
+        return tup, known
+
+    def _pending(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        found: Found,
+        parts: Parts,
+        channels: Mapping[str, None] | None,
+    ) -> list[PendingWrite]:
+        """The pending writes of a checkpoint in LangGraph's order, all or those of some channels."""
+        if found.writes is None:
+            return []
+        place = target.place(b"W", found.ns, found.checkpoint)
+        writes: list[tuple[tuple[str, str, int], PendingWrite]] = []
+        for raw in records.split_writes(found.writes, place):
+            header, plain = records.open_record(raw, place, self.settings.integrity)
+            path, channel, type_, content, size = records.open_body(plain, place)
+            if channels is not None and channel not in channels:
+                continue
+            where = f"{place}, task {header.task!r}, channel {channel!r}"
+            value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
+            loaded = _loads(serde, type_, records.joined(value, parts, where), where)
+            writes.append((writes_sort_key(path, header.task, header.index), (header.task, channel, loaded)))
+        writes.sort(key=lambda write: write[0])
+        return [write for _, write in writes]
+
+    # --- removal ---
+
+    def delete_thread(self, thread: Any) -> Operation[None]:
+        target = Target(self.settings.prefix, thread, "", None)
+        about = target.about("delete_thread")
+        yield from self._check_layout(write=False)
+        yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
+        yield from self._check_layout(write=False)
+        runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
+        prefix = self.settings.prefix
+        threads: dict[bytes, list[bytes]] = {}
+        for run in runs:
+            lower = b"[R" + run + b"\0"
+            replies = yield Read(
+                [
+                    ("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, "runs"), lower, lower + b"\xff")
+                    for bucket in range(keys.BUCKETS)
+                ],
+                f"delete_for_runs: run {run.decode()!r}",
+            )
+            for reply in replies:
+                for member in reply:
+                    threads.setdefault(member[len(run) + 2 :], []).append(run)
+        for thread, found in threads.items():
+            target = Target(prefix, thread.decode(), "", None)
+            about = target.about("delete_for_runs")
+            reply = yield Call(REMOVE, target.keys.all, [thread, "", "runs", *found], about)
+            self._refuse(reply, about, also=b"none")
+
+    def prune(self, threads: Sequence[Any], strategy: str) -> Operation[None]:
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
+        for thread in threads:
+            if strategy == "delete":
+                yield from self.delete_thread(thread)
+                continue
+            yield from self._check_layout(write=False)
+            target = Target(self.settings.prefix, thread, "", None)
+            for _ in range(BUSY_TRIES):
+                if (yield from self._remove_all_but(target, history.latest_of_each)):
+                    break
+            else:
+                raise ThreadBusyError(
+                    f"{target.about('prune')}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
+                    "nothing was removed, try again when it is quieter"
+                )
+
+    def _retain(self, target: Target, limit: int) -> Operation[None]:
+        """After several puts: keeps the newest `limit` root checkpoints and what they need. A thread that changes
+        meanwhile is left for the next time."""
+        yield from self._remove_all_but(target, lambda thread: history.newest_roots(thread, limit))
+
+    def _remove_all_but(self, target: Target, keep: Callable[[history.Headers], set[history.Place]]) -> Operation[bool]:
+        """Removes every checkpoint that `keep` does not choose. False if the thread changed in between."""
+        headers: history.Headers = {}
+        cursor: tuple[bytes, bytes | None] | None = (b"", b"")
+        revision = None
+        while cursor is not None:
+            found, _, seen, more = yield from self._page(target, None, cursor, 1000, whole=False)
+            if revision is not None and seen != revision:
+                return False
+            revision = seen
+            for each in found:
+                header, _, _ = self._open(target, each)
+                place = target.place(b"W", each.ns, each.checkpoint)
+                interrupted = any(
+                    records.open_record(raw, place, self.settings.integrity)[0].index == history.INTERRUPTED
+                    for raw in (records.split_writes(each.writes, place) if each.writes else ())
+                )
+                headers[(each.ns.decode(), each.checkpoint.decode())] = history.Entry(header, interrupted)
+            cursor = (found[-1].checkpoint, found[-1].ns) if found and more else None
+        kept = keep(headers)
+        dropped = [
+            keys.checkpoint_field(ns.encode(), checkpoint.encode())
+            for ns, checkpoint in headers
+            if (ns, checkpoint) not in kept
+        ]
+        if not dropped:
+            return True
+        about = target.about("removing old checkpoints")
+        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision or b"", "these", *dropped], about)
+        if reply[0] == b"stale":
+            return False
+        self._refuse(reply, about, also=b"none")
+        return True
+
+    # --- copy ---
+
+    def copy_thread(self, source: Any, target: Any) -> Operation[None]:
+        """Reads the source field by field, seals each record for its new place, fills staging, and makes it the thread with
+        one script. The source's revision, the same before and after, says that what was read belongs together."""
+        origin = Target(self.settings.prefix, source, "", None)
+        copy = Target(self.settings.prefix, target, "", None)
+        about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
+        if origin.thread == copy.thread:
+            raise ValueError(f"{about}: a thread cannot be copied onto itself")
+        yield from self._check_layout(write=True)
+        for _ in range(BUSY_TRIES):
+            if (yield from self._copy_once(origin, copy, about)):
+                return
+        raise ThreadBusyError(
+            f"{about}: the source changed each of {BUSY_TRIES} times while it was read; nothing was copied, "
+            "try again when it is quieter"
+        )
+
+    def _copy_once(self, origin: Target, copy: Target, about: str) -> Operation[bool]:
+        counts = yield from self._counts(origin, about)
+        if counts is None:
+            raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
+        op = os.urandom(8).hex().encode()
+        staged = copy.keys.staging(op)
+        runs: dict[bytes, None] = {}
+        cursor: Any = 0
+        while True:
+            (reply,) = yield Read([("HSCAN", origin.keys.hash, cursor, "COUNT", 500)], about)
+            cursor, content = reply
+            pairs = list(content.items()) if isinstance(content, dict) else list(zip(content[::2], content[1::2], strict=True))
+            fields, members = yield from compute(
+                partial(self._resealed, origin, copy, pairs, runs), sum(len(value) for _, value in pairs)
+            )
+            yield from self._stage(copy, staged, fields, members, about)
+            if int(cursor) == 0:
+                break
+        if counts != (yield from self._counts(origin, about)):
+            return False
+        reply = yield Call(ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, counts, *runs], about)
+        if reply[0] == b"exists":
+            raise ThreadExistsError(
+                f"{about}: thread {copy.thread!r} exists and would be overwritten; delete_thread it first, or copy to a new id"
+            )
+        return bool(reply[0] == b"ok")
+
+    def _counts(self, target: Target, about: str) -> Operation[bytes | None]:
+        """The counts of a thread as its field S has them (`prelude.lua`), without format and check; None: no thread."""
+        raw, there = yield Read([("HGET", target.keys.hash, "S"), ("EXISTS", target.keys.hash)], about)
+        if raw is None:
+            if there:
+                raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {target.thread!r} are gone")
+            return None
+        line, _, check = raw.rpartition(b" ")
+        if place_check(line, target.keys.name).hex().encode() != check or not line.startswith(b"1 "):
+            raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {target.thread!r} are damaged")
+        return cast(bytes, line[2:])
+
+    def _resealed(
+        self, origin: Target, copy: Target, pairs: Sequence[tuple[bytes, bytes]], runs: dict[bytes, None]
+    ) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """Fields of one thread as fields of another, and the members of its index. Each checksum is verified first."""
+        fields: list[tuple[bytes, bytes]] = []
+        members: list[bytes] = []
+        integrity = self.settings.integrity
+        for name, content in pairs:
+            kind = name[:1]
+            if kind in (b"D", b"P"):
+                fields.append((name, content))
+            elif kind in (b"C", b"W"):
+                ns, checkpoint = keys.split_field(name)
+                here, there = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
+                if kind == b"C":
+                    header, record = records.moved(content, here, there, integrity)
+                    fields.append((name, record))
+                    members.append(name)
+                    if ns:
+                        members.append(keys.across_member(ns, checkpoint))
+                    if header.run:
+                        runs[header.run.encode()] = None
+                else:
+                    parts = [content[:2]]
+                    for raw in records.split_writes(content, here):
+                        _, record = records.moved(raw, here, there, integrity)
+                        parts += [len(record).to_bytes(4, "big"), record]
+                    fields.append((name, b"".join(parts)))
+        return fields, members
+
+    # --- shared ---
+
+    @property
+    def _refresh(self) -> int:
+        return self.settings.ttl if self.settings.refresh else 0
+
+    def ping(self) -> Operation[bool]:
+        (reply,) = yield Read([("PING",)], "ping")
+        return bool(reply)
+
+    def _check_layout(self, write: bool) -> Operation[None]:
+        """Once for each saver: is the data under this prefix of a layout this version may read, or write?"""
+        if self._layout_seen and (self._layout_written or not write):
+            return
+        key = keys.layout_key(self.settings.prefix)
+        about = f"reading the layout of prefix {self.settings.prefix!r}"
+        (stored,) = yield Read([("GET", key)], about)
+        if stored is None and write:
+            yield Read([("SET", key, f"{keys.LAYOUT} {keys.LAYOUT}", "NX")], about)
+            (stored,) = yield Read([("GET", key)], about)
+        if stored is not None:
+            try:
+                layout, writers = (int(part) for part in stored.split())
+            except ValueError:
+                raise LayoutError(f"{about}: {stored!r} is no layout; is the prefix used by something else?") from None
+            if layout != keys.LAYOUT and writers > keys.LAYOUT:
+                raise LayoutError(
+                    f"{about}: the data has layout {layout}, which needs at least {writers}, and this version knows "
+                    f"{keys.LAYOUT}; update langgraph-redis-state"
+                )
+            self._layout_written = True
+        self._layout_seen = True
+
+    def _refuse(self, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
+        """Raises for every reply of a script that is not `ok` (or `also`)."""
+        word = reply[0]
+        if word in (b"ok", also):
+            return
+        if word == b"deleted":
+            raise ThreadDeletedError(
+                f"{about}: the thread was deleted at {int(reply[1])} (Unix ms), after this run began; nothing was written. "
+                "Start a new run on the thread id, without a checkpoint_id"
+            )
+        if word == b"lost":
+            raise CheckpointLostError(
+                f"{about}: the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
+                "that does not evict (noeviction), and delete_thread or start over with a new thread id"
+            )
+        if word == b"counts":
+            raise CheckpointCorruptError(
+                f"{about}: the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
+                "delete_thread removes it"
+            )
+        raise CheckpointCorruptError(f"{about}: unexpected reply {word!r} from the server")
+
+
+class Listing:
+    """One `list` call, page by page: `next_page` gives tuples, or None at the end. Holds where it stands, does no I/O."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        serde: SerializerProtocol,
+        config: RunnableConfig | None,
+        filter: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        self._operations, self._serde, self._filter, self._limit = operations, serde, filter or None, limit
+        self._prefix = operations.settings.prefix
+        self._ns: str | None = None
+        self._only = b""
+        self._targets: list[Target] | None = None
+        if config is not None:
+            target = Target.of(self._prefix, config)
+            self._ns = _configurable(config).get("checkpoint_ns")
+            self._only, self._targets = target.checkpoint, [target]
+        ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
+        self._before = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""
+        if self._only and self._before and self._only >= self._before:
+            self._targets = []
+        self._cursor: tuple[bytes, bytes | None] | None = None
+
+    def next_page(self) -> Operation[list[CheckpointTuple] | None]:
+        if self._targets is None:
+            self._targets = [Target(self._prefix, thread, "", None) for thread in (yield from self._operations.threads())]
+        while self._targets and (self._limit is None or self._limit > 0):
+            if self._cursor is None:  # ids hold no NUL, so nothing lies between an id and that id followed by \x01
+                self._cursor = (self._only + b"\x01" if self._only else self._before, None)
+            most = PAGE_CHECKPOINTS
+            if self._filter is None and self._limit is not None:
+                most = min(most, self._limit)
+            if self._only:
+                most = 1 if self._ns is not None else 20
+            tuples, self._cursor = yield from self._operations.list_page(
+                self._serde, self._targets[0], self._ns, self._cursor, most, self._filter
+            )
+            if self._only:
+                wanted = self._only.decode()
+                beyond = any(tup.config["configurable"]["checkpoint_id"] != wanted for tup in tuples)
+                tuples = [tup for tup in tuples if tup.config["configurable"]["checkpoint_id"] == wanted]
+                if beyond or not tuples:
+                    self._cursor = None
+            if self._cursor is None:
+                self._targets.pop(0)
+            if self._limit is not None:
+                tuples = tuples[: self._limit]
+                self._limit -= len(tuples)
+            if tuples:
+                return tuples
+        return None
+
+
+class Body:
+    """The opened body of a checkpoint record."""
+
+    __slots__ = ("_entries", "_rest", "channels")
+
+    def __init__(self, rest: tuple[str, bytes], entries: list[Any]) -> None:
+        self._rest = rest
+        self._entries = entries
+        self.channels = {entry[0] for entry in entries}
+
+    def known(self, header: Header, parts: Parts, place: Place, versions: Mapping[str, Any]) -> Known:
+        digests = records.all_digests(header, parts, place)
+        values = records.stored_values(self._entries, digests, place)
+        return Known(versions, values, frozenset(header.pages), frozenset(digests))
+
+    def load(self, serde: SerializerProtocol, header: Header, place: Place) -> tuple[dict[str, Any], CheckpointMetadata]:
+        rest, metadata = _loads(serde, *self._rest, f"{place}, metadata")
+        if header.flags & records.CANONICAL:
+            rest["channel_versions"] = _widened(rest["channel_versions"])
+            rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
+        return rest, metadata
+
+
+def _body(plain: bytes, place: Place) -> Body:
+    type_, blob, entries = records.open_body(plain, place)
+    return Body((type_, blob), entries)
+
+
+def _dumps(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
+    try:
+        type_, blob = serde.dumps_typed(value)
+    except Exception as error:
+        raise SerializationError(
+            f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written"
+        ) from error
+    return type_, bytes(blob)
+
+
+def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:
+    try:
+        return serde.loads_typed((type_, blob))
+    except Exception as error:
+        raise SerializationError(
+            f"{what}: the bytes are intact, but the serializer cannot read them as {type_!r} "
+            f"({type(error).__name__}: {error}); use the serializer they were written with"
+        ) from error
+
+
+def _parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
+    return Parts(
+        {name: content for name, content in zip(pages[::2], pages[1::2], strict=True) if content is not None},
+        {name: content for name, content in zip(chunks[::2], chunks[1::2], strict=True) if content is not None},
+    )
+
+
+def _size(found: Sequence[Found], parts: Parts) -> int:
+    return sum(len(f.record or b"") + len(f.writes or b"") for f in found) + sum(map(len, parts.chunks.values()))
+
+
+def _taken_over(known: Known | None, versions: Mapping[str, Any], names: Iterable[str]) -> dict[str, Value]:
+    if known is None:
+        return {}
+    return {
+        name: known.values[name]
+        for name in names
+        if name in known.values and known.versions.get(name, _MISSING) == versions[name]
+    }
+
+
+def _guards(ns: bytes, parent: bytes, metadata: CheckpointMetadata) -> list[tuple[Argument, Argument]]:
+    """The checkpoints this one builds on, as fields, with the moment their ids were made."""
+    guards: list[tuple[Argument, Argument]] = []
+    if parent:
+        guards.append((keys.checkpoint_field(ns, parent), made_ms(parent.decode())))
+    parents = metadata.get("parents")
+    if isinstance(parents, Mapping):
+        for space, checkpoint in parents.items():
+            if isinstance(space, str) and isinstance(checkpoint, str) and checkpoint:
+                place = keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id"))
+                guards.append((place, made_ms(checkpoint)))
+    return guards
+
+
+def _depth(metadata: CheckpointMetadata) -> int:
+    """How many ancestors rebuilding the DeltaChannels needs: the most supersteps since a snapshot."""
+    counters = metadata.get("counters_since_delta_snapshot")
+    if not isinstance(counters, Mapping):
+        return 0
+    return max((int(counter[1]) for counter in counters.values()), default=0)
+
+
+def _is_canonical(version: Any) -> bool:
+    return isinstance(version, str) and len(version) == 32 and version.isascii() and version.isdigit()
+
+
+def _canonical(rest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`rest` with all channel versions as integers, if all of them are 32 digits; None if any is not."""
+    versions, seen = rest.get("channel_versions"), rest.get("versions_seen")
+    if not isinstance(versions, dict) or not isinstance(seen, dict):
+        return None
+    if not all(map(_is_canonical, versions.values())):
+        return None
+    if not all(isinstance(each, dict) and all(map(_is_canonical, each.values())) for each in seen.values()):
+        return None
+    return {
+        **rest,
+        "channel_versions": {name: int(version) for name, version in versions.items()},
+        "versions_seen": {node: {name: int(version) for name, version in each.items()} for node, each in seen.items()},
+    }
+
+
+def _widened(versions: Mapping[str, int]) -> dict[str, str]:
+    return {name: f"{version:032d}" for name, version in versions.items()}

@@ -1,0 +1,392 @@
+"""The record of a checkpoint and of a pending write: Python on one side, bytes that scripts can read on the other.
+
+Both are stored as *stamp*, *header*, *checksum*, *body*::
+
+    stamp      20  made by the script: created_at (6, ms), version or revision (5), bytes new on the server (5),
+                   check (4, see codec.place_check)
+    header      1  format
+                1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers
+                1  key id of the checksum, 0 = unkeyed
+                2  number of page references            3  ancestors that rebuilding a DeltaChannel needs
+                2  number of chunk references           5  logical bytes: what the values take serialized
+               16  each: references to pages, then to chunks
+                   checkpoint: parent id, root parent id, run id, operation id
+                   pending write: index + 2**31 (4), task id
+    checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
+    body           packed; scripts never open it
+
+An id in a header is ``\\x80`` and 16 bytes for a canonical UUID, else its length (1 byte, or ``\\x7f`` and 4) and its UTF-8
+text. All pending writes of one checkpoint stand in one field: format, "has references" flag, then for each write its length
+(4) and the record: one field costs less than the names of many, and no index entry is needed to find them.
+
+The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
+metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of
+a pending write is ``[task path, channel, type, bytes or segments, size]``.
+
+This module may know bytes and names, no I/O and no LangGraph types; values are opaque (type, bytes) pairs here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import ormsgpack
+
+from . import chunks as cutting
+from .chunks import Segment
+from .codec import BODY_MAX, CHUNK_MAX, DIGEST, CompressionType, Integrity, digest, pack, place_check, unpack
+from .errors import CheckpointCorruptError, CheckpointLostError, IntegrityKeyError, LayoutError
+from .keys import LAYOUT
+
+FORMAT: Final = 1
+STAMP: Final = 20
+FIXED: Final = 15
+INLINE_MAX: Final = 96
+"""Values up to this many serialized bytes stand in the record."""
+
+WRITE, CANONICAL = 1, 2
+
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Place(NamedTuple):
+    """Where a record stands; its checksum is bound to it."""
+
+    prefix: bytes
+    thread: bytes
+    kind: bytes
+    ns: bytes
+    checkpoint: bytes
+
+    def __str__(self) -> str:
+        what = "pending writes of checkpoint" if self.kind == b"W" else "checkpoint"
+        return (
+            f"thread {self.thread.decode()!r}, namespace {self.ns.decode()!r}, {what} {self.checkpoint.decode()!r} "
+            f"(prefix {self.prefix.decode()!r})"
+        )
+
+    @property
+    def field(self) -> bytes:
+        return self.kind + self.ns + b"\0" + self.checkpoint
+
+    @property
+    def signed(self) -> tuple[bytes, ...]:
+        return (b"%d" % LAYOUT, *self)
+
+
+@dataclass(slots=True)
+class Value:
+    """A channel's value in stored form: inline bytes, or segments and the digests they count."""
+
+    type: str
+    content: bytes | list[Segment]
+    digests: tuple[bytes, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a record refers to, by digest: pages plain, chunks packed. Verified when taken, each chunk once."""
+
+    pages: dict[bytes, bytes] = field(default_factory=dict)
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+    _plain: dict[bytes, bytes] = field(default_factory=dict)
+
+    def page(self, name: bytes, place: object) -> list[bytes]:
+        content = self.pages.get(name)
+        if content is None:
+            raise CheckpointLostError(f"{place}: the page of references {name.hex()} is gone from the server")
+        if digest(content) != name or len(content) % DIGEST:
+            raise CheckpointCorruptError(f"{place}: the page of references {name.hex()} is damaged")
+        return [content[at : at + DIGEST] for at in range(0, len(content), DIGEST)]
+
+    def chunk(self, name: bytes, place: object) -> bytes:
+        plain = self._plain.get(name)
+        if plain is None:
+            packed = self.chunks.get(name)
+            if packed is None:
+                raise CheckpointLostError(f"{place}: the chunk {name.hex()} is gone from the server")
+            plain = unpack(packed, CHUNK_MAX, f"{place}: chunk {name.hex()}")
+            if digest(plain) != name:
+                raise CheckpointCorruptError(f"{place}: the chunk {name.hex()} is damaged: its digest differs")
+            self._plain[name] = plain
+        return plain
+
+
+@dataclass(slots=True)
+class Header:
+    """What a record says without its body. `created_at` in ms; ids are None where there is none."""
+
+    created_at: int = 0
+    version: int = 0
+    new_bytes: int = 0
+    flags: int = 0
+    pages: tuple[bytes, ...] = ()
+    loose: tuple[bytes, ...] = ()
+    depth: int = 0
+    logical: int = 0
+    parent: str | None = None
+    root: str | None = None
+    run: str | None = None
+    op: str | None = None
+    index: int = 0
+    task: str = ""
+
+
+def packed_id(text: bytes) -> bytes:
+    """An id in its header form."""
+    if len(text) == 36 and _UUID.fullmatch(text):
+        return b"\x80" + UUID(text.decode()).bytes
+    if len(text) < 0x7F:
+        return b"%c%s" % (len(text), text)
+    return b"\x7f" + len(text).to_bytes(4, "big") + text
+
+
+def write_marker(index: int, task: bytes) -> bytes:
+    """What identifies a pending write within its checkpoint."""
+    return (index + 2**31).to_bytes(4, "big") + packed_id(task)
+
+
+# --- writing ---
+
+
+@dataclass(slots=True)
+class References:
+    """A reference list, cut into pages, with the bytes of each page."""
+
+    pages: dict[bytes, bytes]
+    order: tuple[bytes, ...]
+    loose: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, digests: Sequence[bytes]) -> References:
+        cut, loose = cutting.paginate(digests)
+        joined = [b"".join(page) for page in cut]
+        names = tuple(digest(page) for page in joined)
+        return cls(dict(zip(names, joined, strict=True)), names, loose)
+
+
+def seal(
+    integrity: Integrity,
+    place: Place,
+    references: References,
+    tail: bytes,
+    body: bytes,
+    *,
+    flags: int,
+    depth: int,
+    logical: int,
+) -> bytes:
+    """Header, checksum and body of one record. `tail` is what follows the references in the header."""
+    header = b"".join(
+        (
+            b"%c%c%c" % (FORMAT, flags, integrity.signing_id),
+            len(references.order).to_bytes(2, "big"),
+            len(references.loose).to_bytes(2, "big"),
+            min(depth, 0xFFFFFF).to_bytes(3, "big"),
+            logical.to_bytes(5, "big"),
+            *references.order,
+            *references.loose,
+            tail,
+        )
+    )
+    return header + integrity.sign(place.signed, header, body) + body
+
+
+def chunked(type_: str, blob: bytes, structured: bool, fresh: dict[bytes, bytes]) -> Value:
+    """A serialized value in stored form. Its chunks are added to `fresh`, plain, by digest."""
+    if len(blob) <= INLINE_MAX:
+        return Value(type_, blob, (), len(blob))
+    segments, pieces = cutting.cut(blob, structured)
+    digests = []
+    for piece in pieces:
+        name = digest(piece)
+        fresh[name] = piece
+        digests.append(name)
+    return Value(type_, segments, tuple(digests), len(blob))
+
+
+def checkpoint_body(rest: tuple[str, bytes], channels: Mapping[str, Value], compression: CompressionType) -> bytes:
+    """`rest` is the serializer's form of (checkpoint without values, metadata)."""
+    entries = [
+        [name, value.type, value.content] if isinstance(value.content, bytes) else [name, value.type, value.content, value.size]
+        for name, value in channels.items()
+    ]
+    return pack(ormsgpack.packb([rest[0], rest[1], entries]), compression)
+
+
+def write_body(path: str, channel: str, value: Value, compression: CompressionType) -> bytes:
+    return pack(ormsgpack.packb([path, channel, value.type, value.content, value.size]), compression)
+
+
+# --- reading ---
+
+
+def open_record(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, bytes]:
+    """Header and plain body of a stored record, after its checksum was verified.
+
+    Raises CheckpointCorruptError, IntegrityKeyError or LayoutError, naming the place; nothing of the body is looked at
+    before.
+    """
+    header, checksum, body, key_id, signed = _parse(raw, place)
+    if not integrity.knows(key_id):
+        raise IntegrityKeyError(f"{place}: signed with a key (id {key_id}) that this saver was not given")
+    if not key_id and not integrity.accept_unkeyed:
+        raise IntegrityKeyError(
+            f"{place}: not signed, and this saver has an integrity_key; somebody without the key wrote it, or it is from "
+            "before the key was introduced (accept_unkeyed=True reads such data for a while)"
+        )
+    if not integrity.verifies(key_id, checksum, place.signed, signed, body):
+        raise CheckpointCorruptError(f"{place}: the checksum does not hold; the record was damaged or moved")
+    marker = (
+        (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
+    )  # checked after the checksum: from here on the bytes are ours
+    if place_check(raw[:16], place.thread, place.field, *marker) != raw[16:STAMP]:
+        raise CheckpointCorruptError(f"{place}: the server's stamp (time, version, size) is damaged")
+    return header, unpack(body, BODY_MAX, f"{place}: body")
+
+
+def stamp(created_at: int, version: int, new_bytes: int, place: Place, *marker: bytes) -> bytes:
+    """The stamp a script would make; used when a record moves to another place (copies)."""
+    content = created_at.to_bytes(6, "big") + version.to_bytes(5, "big") + new_bytes.to_bytes(5, "big")
+    return content + place_check(content, place.thread, place.field, *marker)
+
+
+def _parse(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
+    """(header, checksum, body, key id, header bytes), bounds checked, nothing verified yet."""
+    if len(raw) < STAMP + FIXED + DIGEST:
+        raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
+    at = STAMP
+    if raw[at] != FORMAT:
+        raise LayoutError(
+            f"{place}: record format {raw[at]}, this version reads {FORMAT}; it is damaged, or a newer version of "
+            "langgraph-redis-state wrote it"
+        )
+    header = Header(
+        created_at=int.from_bytes(raw[0:6], "big"),
+        version=int.from_bytes(raw[6:11], "big"),
+        new_bytes=int.from_bytes(raw[11:16], "big"),
+        flags=raw[at + 1],
+        depth=int.from_bytes(raw[at + 7 : at + 10], "big"),
+        logical=int.from_bytes(raw[at + 10 : at + 15], "big"),
+    )
+    key_id = raw[at + 2]
+    n_pages = int.from_bytes(raw[at + 3 : at + 5], "big")
+    n_loose = int.from_bytes(raw[at + 5 : at + 7], "big")
+    at += FIXED
+    names = [raw[p : p + DIGEST] for p in range(at, at + DIGEST * (n_pages + n_loose), DIGEST)]
+    header.pages, header.loose = tuple(names[:n_pages]), tuple(names[n_pages:])
+    at += DIGEST * (n_pages + n_loose)
+    try:
+        if header.flags & WRITE:
+            header.index = int.from_bytes(raw[at : at + 4], "big") - 2**31
+            task, at = _unpack_id(raw, at + 4)
+            header.task = task or ""
+        else:
+            header.parent, at = _unpack_id(raw, at)
+            header.root, at = _unpack_id(raw, at)
+            header.run, at = _unpack_id(raw, at)
+            header.op, at = _unpack_id(raw, at)
+    except (IndexError, UnicodeDecodeError):
+        raise CheckpointCorruptError(f"{place}: the header of the record is damaged") from None
+    if at + DIGEST > len(raw):
+        raise CheckpointCorruptError(f"{place}: the record is cut short")
+    return header, raw[at : at + DIGEST], raw[at + DIGEST :], key_id, raw[STAMP:at]
+
+
+def _unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
+    size = raw[at]
+    at += 1
+    if size == 0x80:
+        return str(UUID(bytes=raw[at : at + 16])) if at + 16 <= len(raw) else _cut_short(), at + 16
+    if size == 0x7F:
+        size = int.from_bytes(raw[at : at + 4], "big")
+        at += 4
+    elif size > 0x80:
+        _cut_short()
+    if at + size > len(raw):
+        _cut_short()
+    return (raw[at : at + size].decode() if size else None), at + size
+
+
+def _cut_short() -> str:
+    raise IndexError("id")
+
+
+def split_writes(blob: bytes, place: Place) -> Iterator[bytes]:
+    """The stored records of the pending writes of one checkpoint."""
+    if len(blob) < 2 or blob[0] != FORMAT or blob[1] > 1:
+        raise CheckpointCorruptError(f"{place}: unknown format of pending writes")
+    at, references = 2, False
+    while at < len(blob):
+        size = int.from_bytes(blob[at : at + 4], "big")
+        at += 4
+        if size < STAMP + FIXED + DIGEST or at + size > len(blob):
+            raise CheckpointCorruptError(f"{place}: the list of pending writes is damaged")
+        raw = blob[at : at + size]
+        references = references or raw[STAMP + 3 : STAMP + 7] != b"\0\0\0\0"
+        yield raw
+        at += size
+    if references and not blob[1]:
+        raise CheckpointCorruptError(f"{place}: the list of pending writes is damaged (reference flag)")
+
+
+def all_digests(header: Header, parts: Parts, place: object) -> list[bytes]:
+    """The chunks a record refers to, in order, pages resolved."""
+    digests: list[bytes] = []
+    for page in header.pages:
+        digests.extend(parts.page(page, place))
+    digests.extend(header.loose)
+    return digests
+
+
+def open_body(plain: bytes, place: object) -> list[Any]:
+    """The list in a body. Its checksum held, so a failure here is a bug or a key in wrong hands."""
+    try:
+        body = ormsgpack.unpackb(plain)
+    except ormsgpack.MsgpackDecodeError as error:
+        raise CheckpointCorruptError(f"{place}: the body is not readable ({error})") from error
+    if not isinstance(body, list):
+        raise CheckpointCorruptError(f"{place}: the body is not a list")
+    return body
+
+
+def stored_values(entries: Sequence[Any], digests: Sequence[bytes], place: object) -> dict[str, Value]:
+    """The channels of a checkpoint body, each with its own digests."""
+    values: dict[str, Value] = {}
+    at = 0
+    for entry in entries:
+        name, type_, content, *size = entry
+        if isinstance(content, bytes):
+            values[name] = Value(type_, content, (), len(content))
+            continue
+        used = cutting.count(content)
+        values[name] = Value(type_, content, tuple(digests[at : at + used]), size[0])
+        at += used
+    if at != len(digests):
+        raise CheckpointCorruptError(f"{place}: {len(digests)} chunk references for {at} places")
+    return values
+
+
+def joined(value: Value, parts: Parts, place: object) -> bytes:
+    """The serialized bytes of a value, every chunk verified."""
+    if isinstance(value.content, bytes):
+        return value.content
+    blob = cutting.join(value.content, [parts.chunk(name, place) for name in value.digests])
+    if len(blob) != value.size:
+        raise CheckpointCorruptError(f"{place}: {len(blob)} bytes instead of {value.size}")
+    return blob
+
+
+def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[Header, bytes]:
+    """A stored record as it must be at another place, signed with the current key, after verifying it where it is."""
+    header, _ = open_record(raw, here, integrity)
+    _, _, body, _, signed = _parse(raw, here)
+    signed = signed[:2] + bytes([integrity.signing_id]) + signed[3:]
+    marker = (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
+    top = stamp(header.created_at, header.version, header.new_bytes, there, *marker)
+    return header, top + signed + integrity.sign(there.signed, signed, body) + body

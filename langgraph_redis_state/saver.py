@@ -1,0 +1,384 @@
+"""`RedisSaver`: the surface LangGraph sees, sync and async. Each method is one line: an operation, and a driver.
+
+What the methods do stands in `operations.py`; who waits, in `drivers.py`. Options are checked here, at construction.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from typing_extensions import Self
+
+from . import keys
+from .codec import CompressionType, Integrity
+from .connection import Connection
+from .drivers import arun, run
+from .embedded import EmbeddedServer
+from .operations import Listing, Operations, Settings
+
+DEFAULT_URL = "redis://localhost:6379/0"
+
+Secret = str | bytes
+TTL = float | timedelta | Mapping[str, Any]
+
+
+class RedisSaver(BaseCheckpointSaver[str]):
+    """Keeps LangGraph checkpoints on plain Redis >= 6.2 or Valkey, for `invoke` and `ainvoke` alike.
+
+    One object serves threads, event loops and forked processes; it needs no running loop to be built and no `setup()`.
+
+    Args:
+        url: where the server is: `redis://`, `rediss://`, `unix://`, `redis+cluster://host:port,host:port`,
+            `redis+sentinel://host:port,host:port/service/db`. Not used when a client is given, unless passed.
+        client: a sync client of redis-py or valkey-py to use instead; it is not closed with the saver.
+        async_client: the same for the async methods. It can be used from one event loop only.
+        prefix: what all keys begin with. Two prefixes never see each other.
+        ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never.
+            `{"default_ttl": minutes, "refresh_on_read": bool}` is taken as langgraph-checkpoint-redis means it.
+        refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
+        max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
+            checkpoints and all that only they used. Interrupts that wait and what DeltaChannels need stay. None: all.
+        compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
+        integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
+        accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
+        serde: LangGraph serializer; None: `JsonPlusSerializer`.
+        redis_options: keyword arguments for redis-py's connection pool, over this package's defaults.
+
+    Raises:
+        ValueError, TypeError: an option is not possible; the message says what is.
+
+    Every method raises `ServerUnavailableError` or `ServerRefusedError` when the server does not serve,
+    `CheckpointCorruptError` or `CheckpointLostError` when stored bytes are not what was written, and `InvalidConfigError`
+    for a config without thread; see `langgraph_redis_state.errors`. "Not found" is `None`, and nothing else is.
+
+    Thread ids that are integers or UUIDs stand for their text. An id may hold any character but NUL.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        client: Any | None = None,
+        async_client: Any | None = None,
+        prefix: str = "lgrs",
+        ttl: TTL | None = None,
+        refresh_ttl_on_read: bool = True,
+        max_versions: int | None = None,
+        compression: CompressionType | str = CompressionType.LZ4,
+        integrity_key: Secret | Sequence[Secret] | None = None,
+        accept_unkeyed: bool = False,
+        serde: SerializerProtocol | None = None,
+        redis_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        milliseconds, refresh = _ttl(ttl, refresh_ttl_on_read)
+        self._operations = Operations(
+            Settings(
+                prefix=keys.check_prefix(prefix),
+                ttl=milliseconds,
+                refresh=refresh,
+                compression=_compression(compression),
+                integrity=Integrity(_secrets(integrity_key), accept_unkeyed),
+                max_versions=_positive(max_versions, "max_versions"),
+            )
+        )
+        injected = client is not None or async_client is not None
+        self._connection = Connection(
+            None if injected and url == DEFAULT_URL else url,
+            client=client,
+            async_client=async_client,
+            options=redis_options,
+        )
+        self._server: EmbeddedServer | None = None
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """A saver for the server at `url`; the same as calling the class. Use it with `with` or `async with`."""
+        return cls(url, **options)
+
+    @classmethod
+    def from_conn_string(cls, url: str, **options: Any) -> Self:
+        """The name other savers have for `from_url`. The saver itself is the context manager, sync and async."""
+        return cls(url, **options)
+
+    @classmethod
+    def embedded(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Self:
+        """A saver on a private server of its own, for development: a `redis-server` or `valkey-server` on a unix socket.
+
+        With a `path` the server keeps its data there and a second start finds it again; without, it ends with the saver.
+
+        Raises:
+            EmbeddedServerError: no server program was found, or it did not start; it says what to do.
+        """
+        server = EmbeddedServer.start(path)
+        try:
+            saver = cls(server.url, **options)
+        except BaseException:
+            server.close()
+            raise
+        saver._server = server
+        return saver
+
+    # --- life ---
+
+    @property
+    def client(self) -> Any:
+        """The sync redis client of this saver."""
+        return self._connection.client()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection.where!r}, prefix={self._operations.settings.prefix!r})"
+
+    def setup(self) -> None:
+        """Nothing is needed before first use; this checks that the server can be reached."""
+        self.ping()
+
+    async def asetup(self) -> None:
+        """Nothing is needed before first use; this checks that the server can be reached."""
+        await self.aping()
+
+    def ping(self) -> bool:
+        """True, or the error that says why not."""
+        return run(self._operations.ping(), self._connection)
+
+    async def aping(self) -> bool:
+        """True, or the error that says why not."""
+        return await arun(self._operations.ping(), self._connection)
+
+    def close(self) -> None:
+        """Closes the connections this saver made, and its embedded server. A closed saver raises `SaverClosedError`."""
+        self._connection.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def aclose(self) -> None:
+        """`close`, from the event loop whose connections it shall close properly."""
+        await self._connection.aclose()
+        if self._server is not None:
+            self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- LangGraph's contract: the rules are those of BaseCheckpointSaver ---
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint the config names, or the newest of its namespace (the greatest id); None if there is none."""
+        return run(self._operations.get_tuple(self.serde, config), self._connection)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint the config names, or the newest of its namespace (the greatest id); None if there is none."""
+        return await arun(self._operations.get_tuple(self.serde, config), self._connection)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints of a thread, newest first by id; all namespaces unless the config names one, "" being the root.
+
+        With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
+        """
+        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        while (page := run(listing.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """`list`, awaited page by page."""
+        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        while (page := await arun(listing.next_page(), self._connection)) is not None:
+            for tup in page:
+                yield tup
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Stores a checkpoint; the config's checkpoint_id is its parent. Returns the config that names it.
+
+        Raises:
+            SerializationError: the serializer refuses a value; names the channel, nothing was written.
+            ThreadDeletedError: the thread was deleted after this run began.
+        """
+        return run(self._operations.put(self.serde, config, checkpoint, metadata, new_versions), self._connection)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """`put`, awaited. The state is serialized before this waits for the first time."""
+        return await arun(self._operations.put(self.serde, config, checkpoint, metadata, new_versions), self._connection)
+
+    def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        """Stores what a task wrote, beside its checkpoint, all of it or nothing.
+
+        A write that is there already stays as it came first; ERROR, SCHEDULED, INTERRUPT and RESUME replace their equal.
+        """
+        run(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """`put_writes`, awaited."""
+        await arun(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Deletes everything of a thread. Late writes of a run under way are refused for 10 minutes."""
+        run(self._operations.delete_thread(thread_id), self._connection)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """`delete_thread`, awaited."""
+        await arun(self._operations.delete_thread(thread_id), self._connection)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Deletes the checkpoints of these runs, and their writes, in every thread and namespace.
+
+        What a DeltaChannel of another run is rebuilt from goes too, as LangGraph's contract says; reading such a channel then
+        raises `CheckpointLostError`.
+        """
+        run(self._operations.delete_for_runs(run_ids), self._connection)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`delete_for_runs`, awaited."""
+        await arun(self._operations.delete_for_runs(run_ids), self._connection)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copies a whole thread to a new id. It becomes visible at once, or not at all.
+
+        Raises:
+            ThreadNotFoundError: there is no such source.
+            ThreadExistsError: the target exists; it is not touched.
+            ThreadBusyError: the source kept changing while it was read.
+        """
+        run(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`copy_thread`, awaited."""
+        await arun(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`keep_latest`: of each namespace the newest checkpoint stays, and what its DeltaChannels are rebuilt from.
+        `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic.
+
+        Raises:
+            ValueError: another strategy.
+            ThreadBusyError: a thread kept changing; nothing of it was removed.
+        """
+        run(self._operations.prune(thread_ids, strategy), self._connection)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`prune`, awaited."""
+        await arun(self._operations.prune(thread_ids, strategy), self._connection)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What rebuilds DeltaChannels: their writes on the way from the nearest stored value. 100 ancestors a round trip.
+
+        Raises:
+            CheckpointLostError: an ancestor that is needed was deleted.
+        """
+        return run(self._operations.delta_history(self.serde, config, channels), self._connection)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """`get_delta_channel_history`, awaited."""
+        return await arun(self._operations.delta_history(self.serde, config, channels), self._connection)
+
+    def get_next_version(self, current: Any, channel: None = None) -> Any:
+        """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""
+        if current is None:
+            return f"{1:032d}"
+        if isinstance(current, str):
+            number, dot, _ = current.partition(".")
+            following = f"{int(number) + 1:0{len(number)}d}"
+            # InMemorySaver and the SQL savers append a random part, which keeps versions of forks apart
+            return f"{following}.{random.random():016}" if dot else following
+        return current + 1
+
+
+AsyncRedisSaver = RedisSaver
+"""The same class, under the name that savers with two classes use."""
+
+
+def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
+    """(milliseconds, refresh on read)"""
+    if isinstance(ttl, Mapping):
+        unknown = set(ttl) - {"default_ttl", "refresh_on_read"}
+        if unknown:
+            raise ValueError(f"ttl has unknown keys {sorted(unknown)}; allowed are 'default_ttl' (minutes), 'refresh_on_read'")
+        refresh = bool(ttl.get("refresh_on_read", False))
+        minutes = ttl.get("default_ttl")
+        ttl = None if minutes is None else timedelta(minutes=minutes)
+    if ttl is None:
+        return 0, refresh
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.001 <= seconds < 10**10:
+        raise ValueError(f"ttl must be a positive number of seconds, a timedelta or None, not {ttl!r}")
+    return round(seconds * 1000), refresh
+
+
+def _compression(compression: object) -> CompressionType:
+    try:
+        return CompressionType(compression)
+    except ValueError:
+        allowed = ", ".join(repr(each.value) for each in CompressionType)
+        raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
+
+
+def _positive(count: int | None, what: str) -> int | None:
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"{what} must be a whole number of at least 1, or None, not {count!r}")
+    return count
+
+
+def _secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:
+    if key is None:
+        return []
+    secrets = [key] if isinstance(key, str | bytes) else list(key)
+    if not secrets or not all(isinstance(secret, str | bytes) and secret for secret in secrets):
+        raise ValueError("integrity_key must be a non-empty str or bytes, or a sequence of them")
+    return [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
