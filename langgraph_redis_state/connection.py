@@ -599,7 +599,8 @@ def _sentinel(kind: Any, target: _Target, settings: dict[str, Any]) -> tuple[Any
     sentinel = kind(
         list(target.nodes),
         min_other_sentinels=settings.get("min_other_sentinels", 0),
-        sentinel_kwargs={**shared, **settings.get("sentinel_kwargs", {})},
+        # redis-py 5.2 cannot read what sentinels say in RESP3.
+        sentinel_kwargs={**shared, "protocol": 2, **settings.get("sentinel_kwargs", {})},
     )
     return sentinel, rest
 

@@ -168,7 +168,7 @@ def _let_go(hold: _Hold) -> None:
                 hold.process.returncode = 0
                 _unreaped.add(hold.pid)
         else:
-            _stop(hold.directory, hold.pid, hold.process)
+            _stop(hold.directory, hold.address, hold.process)
             if hold.temporary:
                 shutil.rmtree(hold.directory, ignore_errors=True)
             if pathlib.Path(hold.address).parent != hold.directory:
@@ -259,12 +259,8 @@ def _sweep() -> None:
             undo.callback(os.close, _lock(directory / "start.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
             undo.callback(os.close, _lock(directory / "owners.lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
             address = _socket_address(directory)
-            with _server_lock(directory) as free:
-                info = None if free is not None else _info(address)
-                if free is None and info is None:
-                    continue  # alive, and does not say who it is
-            if info is not None:
-                _stop(directory, int(info["process_id"]), None)
+            if not _stop(directory, address, None):
+                continue
             if pathlib.Path(address).parent != directory:
                 shutil.rmtree(pathlib.Path(address).parent, ignore_errors=True)
             shutil.rmtree(directory, ignore_errors=True)
@@ -402,17 +398,32 @@ def _info(address: str) -> dict[str, str] | None:
     return None
 
 
-def _stop(directory: pathlib.Path, pid: int, process: subprocess.Popen[bytes] | None) -> None:
-    """SIGTERM, on which the server writes out what it keeps, and SIGKILL if that takes too long."""
+def _stop(directory: pathlib.Path, address: str, process: subprocess.Popen[bytes] | None) -> bool:
+    """SIGTERM, on which the server writes out what it keeps, and SIGKILL if that takes too long. False: it still lives.
+
+    The server that lives here now may be another than the one this process launched or joined: if that one was killed,
+    somebody else has started the next.
+    """
+    if process is not None and process.poll() is not None:
+        process = None
+    if process is not None:
+        pid = process.pid
+    elif _is_gone(directory, None):
+        return True
+    else:
+        info = _info(address)
+        if info is None:
+            return False  # it does not say who it is, and a remembered process id may be anybody's by now
+        pid = int(info["process_id"])
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if not _is_gone(directory, process):
-                os.kill(pid, number)
+            os.kill(pid, number)
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline:
             if _is_gone(directory, process):
-                return
+                return True
             time.sleep(_POLL_SECONDS)
+    return False
 
 
 def _is_gone(directory: pathlib.Path, process: subprocess.Popen[bytes] | None) -> bool:

@@ -317,7 +317,8 @@ class Operations:
         """Serializes what is new. A channel is taken over from the parent only if it is absent from `new_versions` and the
         parent's record holds the same version of it: `update_state(as_node="__copy__")` passes the grandparent as parent
         and no new versions, and must not get the grandparent's values."""
-        rest = {key: value for key, value in checkpoint.items() if key not in ("channel_values", "id")}
+        rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        rest["id"] = None  # the key says it; None holds its place among the keys
         versions = dict(checkpoint.get("channel_versions") or {})
         values = checkpoint["channel_values"]
         flags = 0

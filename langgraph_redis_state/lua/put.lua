@@ -19,7 +19,7 @@ local deleted, orphan = call('GET', TOMB), false
 if deleted then
   for k = 8, 6 + 2 * n_guards, 2 do
     if call('HEXISTS', T, ARGV[k]) == 0 then
-      if (tonumber(ARGV[k + 1]) or 0) <= tonumber(deleted) then return { 'deleted', deleted } end
+      if (tonumber(ARGV[k + 1]) or 0) < tonumber(deleted) then return { 'deleted', deleted } end
       orphan = true
     end
   end

@@ -15,7 +15,7 @@ if state == 'counts' or state == 'lost' then return { state } end
 local deleted, tomb_left = call('GET', TOMB), 0
 if deleted then
   local gone = call('HEXISTS', T, 'C' .. place) == 0
-  if gone and made and made <= tonumber(deleted) then return { 'deleted', deleted } end
+  if gone and made and made < tonumber(deleted) then return { 'deleted', deleted } end
   tomb_left = call('PTTL', TOMB)
 end
 call('ZCARD', RUNS); call('ZCARD', META); call('ZCARD', THREADS); call('ZCARD', EXPIRY)

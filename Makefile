@@ -1,0 +1,56 @@
+# Everything happens in .venv, which the first target that needs it makes. A stamp file says what is installed in it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test integration lint bench clean
+
+help: ## show this list
+	@echo "langgraph-redis-state"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the bytes
+	@$(BIN)/python -m demo
+
+test: $(VENV)/.dev ## run the tests, on an embedded server
+	@$(BIN)/python -m pytest tests
+
+integration: $(VENV)/.dev ## run the tests that need Docker: every supported server, Cluster, Sentinel
+	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
+		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
+	@$(BIN)/python -m pytest integration_tests
+
+lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict langgraph_redis_state demo
+
+bench: benchmarks $(VENV)/.dev ## run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+benchmarks:
+	@echo "make bench comes with the folder benchmarks/, which is not here yet." >&2; exit 1
+
+clean: ## remove .venv, the demo's data and everything that was built
+	@rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed; say which one with make PYTHON=..." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml $(VENV)/.made
+	@echo "Installing what the demo needs, once ..."
+	@$(PIP) install -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	@echo "Installing what the tests need, once ..."
+	@$(PIP) install -e '.[dev]'
+	@touch $(VENV)/.demo $@

@@ -1,0 +1,548 @@
+"""The same random history, shaped as LangGraph writes it, on four savers: every tuple they give back must be equal.
+
+- `Reference`: LangGraph's InMemorySaver, with the verbs it lacks, and values kept per record (two branches may give a
+  channel the same version; InMemorySaver keeps one value for both, so it is itself compared on threads whose versions
+  are its own, which are random and never meet);
+- a RedisSaver through its sync methods;
+- a second RedisSaver on the same prefix, always with cold caches: it reads what the first wrote, and sometimes writes in
+  its place, as another process would;
+- a RedisSaver through its async methods, on a prefix of its own.
+
+`HYPOTHESIS_PROFILE=soak pytest tests/test_differential.py` runs it for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED, _DeltaSnapshot
+from shapes import at, checkpoint, difference, new_id, plain
+
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
+
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+settings.register_profile("fast", max_examples=25, stateful_step_count=40, **COMMON)
+settings.register_profile("soak", max_examples=2_000, stateful_step_count=80, **COMMON)
+PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+THREADS = ["t", "t:1", "u"]
+SPACES = ["", "child:0001", "child:0002", "plain"]
+RUNS = ["run 1", "run 2", "run 3"]
+DELTA = "log"
+CHANNELS = ["a", "b", "big", "gone"]
+
+
+class Memory(InMemorySaver):
+    """InMemorySaver and the verbs it lacks."""
+
+    def delete_for_runs(self, run_ids: Any) -> None:
+        for thread, ns, checkpoint_id, told in list(self.each()):
+            if told.get("run_id") in run_ids:
+                self.remove(thread, ns, checkpoint_id)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        if not self.ids_in(source_thread_id):
+            raise ThreadNotFoundError(source_thread_id)
+        if self.ids_in(target_thread_id):
+            raise ThreadExistsError(target_thread_id)
+        for ns, records in self.storage[source_thread_id].items():
+            self.storage[target_thread_id][ns] = dict(records)
+        for kept in (self.writes, self.blobs):
+            for key in [key for key in kept if key[0] == source_thread_id]:
+                kept[(target_thread_id, *key[1:])] = deepcopy(kept[key])
+
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        for thread in thread_ids:
+            if strategy == "delete":
+                self.delete_thread(thread)
+                continue
+            kept = {(ns, found) for ns, records in self.storage[thread].items() for found in self.needed(records)}
+            for _, ns, checkpoint_id, _ in list(self.each(thread)):
+                if (ns, checkpoint_id) not in kept:
+                    self.remove(thread, ns, checkpoint_id)
+
+    def needed(self, records: dict[str, Any]) -> Iterator[str]:
+        """The newest of a namespace, and the ancestors its DeltaChannels are rebuilt from."""
+        found = max(records, default=None)
+        if found is None:
+            return
+        counters = self.serde.loads_typed(records[found][1]).get("counters_since_delta_snapshot", {})
+        for _ in range(1 + max((supersteps for _, supersteps in counters.values()), default=0)):
+            if found in records:
+                yield found
+                found = records[found][2]
+
+    def each(self, thread: str | None = None) -> Iterator[tuple[str, str, str, Any]]:
+        for name in [*self.storage] if thread is None else [thread]:
+            for ns, records in self.storage[name].items():
+                for checkpoint_id, (_, told, _) in records.items():
+                    yield name, ns, checkpoint_id, self.serde.loads_typed(told)
+
+    def ids_in(self, thread: str) -> set[str]:
+        return {checkpoint_id for _, _, checkpoint_id, _ in self.each(thread)}
+
+    def remove(self, thread: str, ns: str, checkpoint_id: str) -> None:
+        del self.storage[thread][ns][checkpoint_id]
+        self.writes.pop((thread, ns, checkpoint_id), None)
+
+    def list(self, config: Any, **options: Any) -> Iterator[CheckpointTuple]:
+        """Newest first across namespaces, where InMemorySaver goes namespace by namespace."""
+        limit = options.pop("limit", None)
+        found = sorted(super().list(config, **options), key=lambda t: t.checkpoint["id"], reverse=True)
+        yield from found if limit is None else found[:limit]
+
+
+class Reference(Memory):
+    """Keeps a channel's value per record: inside, a version is `(version, id of the record the value came with)`."""
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        told = config["configurable"]
+        parent = self.storage[told["thread_id"]][told["checkpoint_ns"]].get(told.get("checkpoint_id"))
+        inherited = self.serde.loads_typed(parent[0])["channel_versions"] if parent else {}
+        versions, new = {}, {}
+        for channel, version in checkpoint["channel_versions"].items():
+            if channel not in new_versions and inherited.get(channel, [None])[0] == version:
+                versions[channel] = tuple(inherited[channel])
+            else:
+                versions[channel] = new[channel] = (version, checkpoint["id"])
+        return super().put(config, {**checkpoint, "channel_versions": versions}, metadata, new)
+
+    def _load_blobs(self, thread_id: str, checkpoint_ns: str, versions: Any) -> dict[str, Any]:
+        return super()._load_blobs(thread_id, checkpoint_ns, {name: tuple(v) for name, v in versions.items()})
+
+    def get_tuple(self, config: Any) -> CheckpointTuple | None:
+        found = super().get_tuple(config)
+        return found and self.outside(found)
+
+    def list(self, config: Any, **options: Any) -> Iterator[CheckpointTuple]:
+        yield from map(self.outside, super().list(config, **options))
+
+    def outside(self, found: CheckpointTuple) -> CheckpointTuple:
+        versions = {name: version for name, (version, _) in found.checkpoint["channel_versions"].items()}
+        return found._replace(checkpoint={**found.checkpoint, "channel_versions": versions})
+
+    def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
+        return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+
+small = st.one_of(
+    st.none(),
+    st.integers(-5, 300),
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.tuples(st.integers(0, 3), st.booleans()),
+    st.builds(HumanMessage, st.text(max_size=3), id=st.sampled_from("xyz")),
+    st.dictionaries(st.one_of(st.text(max_size=2), st.integers(0, 9)), st.floats(), max_size=3),
+)
+growth = st.integers(1, 60)
+edits = st.sampled_from(["append", "append", "append", "trim", "edit", "replace", "clear"])
+threads = st.sampled_from(THREADS)
+spaces = st.sampled_from(SPACES)
+picks = st.integers(0, 10**6)
+"""Chooses one of what there is at that moment."""
+outside = st.booleans()
+"""Whether the other process does it."""
+
+
+class Histories(RuleBasedStateMachine):
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefix = prefix = f"d-{uuid.uuid4().hex[:12]}"
+        self.loop = asyncio.new_event_loop()
+        self.reference, self.memory = Reference(), Memory()
+        self.one = RedisSaver(self.url, prefix=prefix)
+        self.other = RedisSaver(self.url, prefix=prefix, compression="zlib")
+        self.awaited = RedisSaver(self.url, prefix=f"{prefix}-a")
+        self.style: dict[str, str] = {}
+        self.deleted: dict[str, list[tuple[str, str, int]]] = {thread: [] for thread in THREADS}
+        """Per thread with a tombstone: what it held when it was deleted, and when that was (ns)."""
+        self.refuses: set[str] = set()
+        self.early: dict[tuple[str, str], str] = {}
+        """Checkpoint ids that have writes and no checkpoint yet."""
+        self.tasks = 0
+        self.made = 0
+
+    def teardown(self) -> None:
+        try:
+            for thread in THREADS:
+                self.same("list", at(thread, None))
+            self.same_everywhere()
+        finally:
+            self.one.close()
+            self.other.close()
+            self.loop.run_until_complete(self.awaited.aclose())
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    # what is done, on all four -----------------------------------------------------------------------------------------
+
+    def ask(self, saver: Any, verb: str, *arguments: Any, **options: Any) -> Any:
+        """What a saver answers; a refusal is an answer too."""
+        try:
+            if saver is self.awaited:
+                answer = self.loop.run_until_complete(self.awaiting(verb, *arguments, **options))
+            else:
+                answer = getattr(saver, verb)(*arguments, **options)
+            if verb == "list":
+                return [plain(found) for found in answer]
+            return plain(answer) if verb == "get_tuple" else answer
+        except (ThreadDeletedError, ThreadExistsError, ThreadNotFoundError) as refusal:
+            return type(refusal)
+
+    async def awaiting(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        answer = getattr(self.awaited, f"a{verb}")(*arguments, **options)
+        return [found async for found in answer] if verb == "list" else await answer
+
+    def own(self, thread: str) -> bool:
+        """Whether versions are InMemorySaver's, so that it may be compared itself."""
+        return self.style.get(thread) == "memory"
+
+    def do(self, thread: str, by_other: bool, verb: str, *arguments: Any, **options: Any) -> Any:
+        """A write, by one of the two that share a prefix; all must answer alike."""
+        expected = self.ask(self.reference, verb, *deepcopy(arguments), **options)
+        self.ask(self.memory, verb, *deepcopy(arguments), **options)
+        for saver in (self.other if by_other else self.one, self.awaited):
+            found = self.ask(saver, verb, *deepcopy(arguments), **options)
+            if isinstance(expected, dict):
+                found = {"configurable": {name: found["configurable"][name] for name in expected["configurable"]}}
+            assert found == expected, f"{self.name(saver)}.{verb}: {found!r}, not {expected!r}"
+        return expected
+
+    def refused(self, by_other: bool, verb: str, *arguments: Any) -> None:
+        for saver in (self.other if by_other else self.one, self.awaited):
+            found = self.ask(saver, verb, *deepcopy(arguments))
+            assert found is ThreadDeletedError, f"{self.name(saver)}.{verb}: {found!r}, not ThreadDeletedError"
+
+    def same(self, verb: str, config: Any, **options: Any) -> Any:
+        """A read: all must give the same."""
+        expected = self.ask(self.reference, verb, config, **options)
+        thread = config["configurable"]["thread_id"]
+        for saver in (self.one, self.other, self.awaited, *((self.memory,) if self.own(thread) else ())):
+            found = self.ask(saver, verb, config, **options)
+            differs = difference(expected, found)
+            assert differs is None, f"{self.name(saver)}.{verb}({config}, {options}): {differs}"
+        return expected
+
+    def same_everywhere(self) -> None:
+        """`list(None)`: thread by thread. Which thread comes first depends on the clock, and has its own test."""
+        expected = {thread: self.ask(self.reference, "list", at(thread, None)) for thread in THREADS}
+        for saver in (self.one, self.other, self.awaited):
+            found = self.ask(saver, "list", None)
+            order = list(dict.fromkeys(told["config"][0] for told in found))
+            assert sorted(order) == sorted(thread for thread in THREADS if expected[thread])
+            differs = difference([told for thread in order for told in expected[thread]], found)
+            assert differs is None, f"{self.name(saver)}.list(None): {differs}"
+            assert self.ask(saver, "list", None, limit=2) == found[:2]
+
+    def name(self, saver: Any) -> str:
+        return next(name for name, value in vars(self).items() if value is saver)
+
+    # what there is to choose from --------------------------------------------------------------------------------------
+
+    def pick(self, among: list[Any], pick: int) -> Any:
+        """The newest for small numbers, as a graph goes on from it most of the time."""
+        return among[-1] if pick % 3 else among[pick // 3 % len(among)]
+
+    def stored(self, thread: str, ns: str | None = None) -> list[tuple[str, str]]:
+        """(id, namespace) of what is there, oldest first."""
+        return sorted((id, space) for _, space, id, _ in self.reference.each(thread) if ns is None or ns == space)
+
+    def next_version(self, thread: str, current: Any) -> Any:
+        style = self.style[thread]
+        if style == "memory":
+            return self.memory.get_next_version(current, None)
+        if style == "number":
+            return (current or 0) + 1
+        asked = {saver.get_next_version(current, None) for saver in (self.one, self.other, self.awaited)}
+        assert len(asked) == 1
+        return asked.pop()
+
+    @initialize(styles=st.lists(st.sampled_from(["memory", "own", "number"]), min_size=3, max_size=3))
+    def begin(self, styles: list[str]) -> None:
+        self.style = dict(zip(THREADS, styles, strict=True))
+
+    # the rules ---------------------------------------------------------------------------------------------------------
+
+    @rule(
+        thread=threads,
+        ns=spaces,
+        pick=picks,
+        fresh=st.integers(0, 9),
+        touched=st.sets(st.sampled_from([*CHANNELS, DELTA]), max_size=4),
+        value=small,
+        edit=edits,
+        by=growth,
+        snapshot=st.integers(0, 3),
+        run=st.sampled_from([None, *RUNS]),
+        extra=st.dictionaries(st.sampled_from(["user", "k"]), st.sampled_from(["u", 1, True, None, {"d": [1]}])),
+        by_other=outside,
+    )
+    def put(
+        self,
+        thread: str,
+        ns: str,
+        pick: int,
+        fresh: int,
+        touched: set[str],
+        value: Any,
+        edit: str,
+        by: int,
+        snapshot: int,
+        run: str | None,
+        extra: dict[str, Any],
+        by_other: bool,
+    ) -> None:
+        """A superstep: on the newest checkpoint, on an old one (a fork), or as the first of a run without a parent."""
+        there = self.stored(thread, ns)
+        parent = self.pick(there, pick)[0] if there and fresh else None
+        base = self.ask(self.reference, "get_tuple", at(thread, ns, parent)) if parent else None
+        versions = dict(base["checkpoint"]["channel_versions"]) if base else {}
+        values = dict(base["checkpoint"]["channel_values"]) if base else {}
+        counters = dict(base["metadata"].get("counters_since_delta_snapshot", {})) if base else {}
+        new = {}
+        for channel in sorted(touched):
+            versions[channel] = new[channel] = self.next_version(thread, versions.get(channel))
+        for channel in touched - {DELTA, "gone", "big"}:
+            values[channel] = value
+        if "big" in touched:
+            values["big"] = self.edited(values.get("big", []), edit, by)
+        if "gone" in touched:  # an ephemeral channel: there in one step, empty in the next
+            values = {name: kept for name, kept in values.items() if name != "gone"} | (
+                {} if "gone" in values else {"gone": value}
+            )
+        values.pop(DELTA, None)  # LangGraph hands a DeltaChannel's value over only in the step that snapshots it
+        if DELTA in versions:
+            updates, steps = counters.get(DELTA, (0, 0))
+            counters = {DELTA: (updates + (DELTA in new), steps + 1)}
+            if DELTA in new and (snapshot == 0 or base is None):
+                values[DELTA] = _DeltaSnapshot([value, self.made])
+                counters = {}
+        made = checkpoint(values, versions, id=self.early.pop((thread, ns), None))
+        made["versions_seen"] = {"node": dict(new)}
+        made["updated_channels"] = sorted(new)
+        self.made += 1
+        told = {"source": "loop", "step": self.made, "parents": self.parents(thread, ns)} | extra
+        if counters:
+            told["counters_since_delta_snapshot"] = counters
+        config = at(thread, ns, parent, **({"run_id": run} if run and self.made % 2 else {}))
+        if run and not self.made % 2:
+            config["metadata"] = {"run_id": run}
+        self.do(thread, by_other, "put", config, made, told, new)
+        self.same("get_tuple", at(thread, ns, made["id"]))
+
+    def parents(self, thread: str, ns: str) -> dict[str, str]:
+        roots = self.stored(thread, "")
+        return {"": roots[-1][0]} if ns and roots else {}
+
+    def edited(self, before: list[Any], edit: str, by: int) -> list[Any]:
+        fresh = [f"message {self.made}.{n} " * 9 for n in range(by)]
+        match edit:
+            case "append":
+                return [*before, *fresh]
+            case "trim":
+                return before[by:]
+            case "edit":
+                return [*before[: by // 2], *fresh[:1], *before[by // 2 + 1 :]]
+            case "replace":
+                return fresh * 5
+        return []
+
+    @precondition(lambda self: any(self.stored(thread) for thread in THREADS))
+    @rule(thread=threads, ns=spaces, pick=picks, by_other=outside)
+    def copy_under_the_grandparent(self, thread: str, ns: str, pick: int, by_other: bool) -> None:
+        """What `update_state(as_node="__copy__")` does."""
+        if not (there := self.stored(thread, ns)):
+            return
+        copied = self.ask(self.reference, "get_tuple", at(thread, ns, self.pick(there, pick)[0]))
+        if (thread, ns) in self.early or (copied["parent"] and (copied["parent"][2], ns) not in there):
+            return  # the parent was pruned: what to refuse or inherit then has its own tests
+        grandparent = copied["parent"] and copied["parent"][2]
+        told = {"source": "fork", "step": 0, "parents": copied["metadata"]["parents"]} | {
+            name: value for name, value in copied["metadata"].items() if name == "counters_since_delta_snapshot"
+        }
+        if self.ghosts(thread, told["parents"].values()):
+            return
+        made = copied["checkpoint"] | {"id": new_id()}
+        self.do(thread, by_other, "put", at(thread, ns, grandparent), made, told, {})
+        found = self.same("get_tuple", at(thread, ns, made["id"]))
+        assert difference(copied["checkpoint"]["channel_values"], found["checkpoint"]["channel_values"]) is None
+
+    @rule(
+        thread=threads,
+        ns=spaces,
+        pick=picks,
+        writes=st.lists(
+            st.tuples(st.sampled_from(["a", DELTA, DELTA, ERROR, INTERRUPT, RESUME, SCHEDULED]), small), max_size=12
+        ),
+        again=st.booleans(),
+        path=st.sampled_from(["", "~__pregel_pull, a", "~__pregel_pull, b", "~__pregel_push, 0000000010"]),
+        by_other=outside,
+    )
+    def put_writes(
+        self,
+        thread: str,
+        ns: str,
+        pick: int,
+        writes: list[tuple[str, Any]],
+        again: bool,
+        path: str,
+        by_other: bool,
+    ) -> None:
+        """A task's writes: to what is there, of a new task or of one that wrote before."""
+        if not (there := self.stored(thread, ns)):
+            return
+        self.tasks += not again
+        config = at(thread, ns, self.pick(there, pick)[0])
+        task = f"{self.tasks % 7:08x}-task"
+        self.do(thread, by_other, "put_writes", config, writes, task, path)
+        self.same("get_tuple", config)
+
+    @rule(thread=threads, ns=spaces, value=small, by_other=outside)
+    def put_writes_before_their_checkpoint(self, thread: str, ns: str, value: Any, by_other: bool) -> None:
+        if (thread, ns) in self.early:
+            return
+        self.early[thread, ns] = new_id()
+        config = at(thread, ns, self.early[thread, ns])
+        self.do(thread, by_other, "put_writes", config, [("a", value), (INTERRUPT, value)], "early", "")
+        assert self.same("get_tuple", config) is None
+
+    @rule(thread=threads, ns=spaces, pick=picks)
+    def get(self, thread: str, ns: str, pick: int) -> None:
+        self.same("get_tuple", at(thread, ns))
+        self.same("get_tuple", at(thread, None))
+        if there := self.stored(thread):
+            id, space = self.pick(there, pick)
+            self.same("get_tuple", at(thread, space, id))
+            self.same("get_tuple", at(thread, "nowhere", id))
+
+    @rule(
+        thread=threads,
+        ns=st.sampled_from([None, *SPACES]),
+        pick=picks,
+        bounded=st.booleans(),
+        limit=st.one_of(st.none(), st.integers(0, 5)),
+        chosen=st.sampled_from(
+            [None, None, {}, {"user": "u"}, {"k": None}, {"k": 1}, {"k": {"d": [1]}}, {"run_id": "run 1"}, {"step": 3}]
+        ),
+    )
+    def list_some(
+        self, thread: str, ns: str | None, pick: int, bounded: bool, limit: int | None, chosen: dict[str, Any] | None
+    ) -> None:
+        there = self.stored(thread)
+        before = at(thread, None, self.pick(there, pick)[0]) if bounded and there else None
+        self.same("list", at(thread, ns), before=before, limit=limit, filter=chosen)
+
+    @rule(thread=threads, pick=picks)
+    def list_one(self, thread: str, pick: int) -> None:
+        if there := self.stored(thread):
+            id, ns = self.pick(there, pick)
+            assert len(self.same("list", at(thread, ns, id))) == 1
+
+    @rule()
+    def list_all(self) -> None:
+        self.same_everywhere()
+
+    @rule(thread=threads, ns=spaces, pick=picks)
+    def rebuild_delta_channels(self, thread: str, ns: str, pick: int) -> None:
+        if not (there := self.stored(thread, ns)):
+            return
+        config = at(thread, ns, self.pick(there, pick)[0])
+        expected = self.reference.get_delta_channel_history(config=config, channels=[DELTA, "a", "unknown"])
+        options = {"config": config, "channels": [DELTA, "a", "unknown"]}
+        for saver in (self.one, self.other, self.awaited):
+            found = self.ask(saver, "get_delta_channel_history", **options)
+            differs = difference(expected, {name: dict(sorted(found[name].items(), reverse=True)) for name in expected})
+            assert differs is None, f"{self.name(saver)}: {differs}"
+
+    @rule(thread=threads, how=st.sampled_from(["delete_thread", "prune"]), by_other=outside, rare=st.integers(0, 2))
+    def delete(self, thread: str, how: str, by_other: bool, rare: int) -> None:
+        if rare:
+            return
+        if there := self.stored(thread):
+            self.deleted[thread] = [(id, ns, time.time_ns()) for id, ns in there]
+        for place in [place for place in self.early if place[0] == thread]:
+            del self.early[place]
+        if how == "prune":
+            self.do(thread, by_other, "prune", [thread], strategy="delete")
+        else:
+            self.do(thread, by_other, "delete_thread", thread)
+        self.refuses.add(thread)
+        assert self.same("list", at(thread, None)) == []
+
+    @precondition(lambda self: any(self.deleted[thread] for thread in self.refuses))
+    @rule(pick=picks, how=st.sampled_from(["parent", "parents", "writes"]), by_other=outside)
+    def write_late(self, pick: int, how: str, by_other: bool) -> None:
+        """A run that began before its thread was deleted goes on."""
+        thread = sorted(thread for thread in self.refuses if self.deleted[thread])[0]
+        id, ns, when = self.pick(self.deleted[thread], pick)
+        if (id, ns) in self.stored(thread):
+            return
+        if how == "parent":
+            self.refused(by_other, "put", at(thread, ns, id), checkpoint({"a": 1}), {"parents": {}}, {"a": 1})
+        elif how == "parents":
+            told = {"source": "loop", "parents": {"": id}}
+            self.refused(by_other, "put", at(thread, "child:0001"), checkpoint({"a": 1}), told, {"a": 1})
+        elif when - made_at(id) > 5_000_000:  # clearly older than the deletion
+            self.refused(by_other, "put_writes", at(thread, ns, id), [("a", 1)], "late", "")
+        self.same("list", at(thread, None))
+
+    def ghosts(self, thread: str, named: Any) -> bool:
+        there = {id for id, _ in self.stored(thread)}
+        return thread in self.refuses and any(id and id not in there for id in named)
+
+    @rule(source=threads, onto=threads, by_other=outside)
+    def copy(self, source: str, onto: str, by_other: bool) -> None:
+        if any(place[0] in (source, onto) for place in self.early):
+            return  # whether writes without a checkpoint are copied is nobody's business
+        answer = self.do(onto, by_other, "copy_thread", source, onto)
+        if answer is None:
+            self.style[onto] = self.style[source]
+            self.refuses.discard(onto)
+            self.same("list", at(onto, None))
+        self.same("list", at(source, None))
+
+    @rule(thread=threads, by_other=outside)
+    def prune(self, thread: str, by_other: bool) -> None:
+        if any(place[0] == thread for place in self.early):
+            return
+        self.do(thread, by_other, "prune", [thread], strategy="keep_latest")
+        self.same("list", at(thread, None))
+
+    @rule(runs=st.lists(st.sampled_from(RUNS), max_size=2), by_other=outside)
+    def delete_runs(self, runs: list[str], by_other: bool) -> None:
+        if self.early:
+            return
+        self.do(THREADS[0], by_other, "delete_for_runs", runs)
+        for thread in THREADS:
+            self.same("list", at(thread, None))
+
+    @rule()
+    def restart_the_other_process(self) -> None:
+        self.other.close()
+        self.other = RedisSaver(self.url, prefix=self.prefix, compression="none")
+
+
+def made_at(checkpoint_id: str) -> int:
+    """When a UUIDv6 was made, in ns since 1970."""
+    told = uuid.UUID(checkpoint_id)
+    ticks = (told.time_low << 28) | (told.time_mid << 12) | (told.time_hi_version & 0x0FFF)
+    return (ticks - 0x01B21DD213814000) * 100
+
+
+def test_random_histories_are_equal_on_every_saver(url: str) -> None:
+    run_state_machine_as_test(type("Histories", (Histories,), {"url": url}), settings=PROFILE)

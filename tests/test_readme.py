@@ -1,0 +1,48 @@
+"""Every Python block of the README runs as it stands, but for the address of the server."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import langgraph_redis_state
+from langgraph_redis_state import errors
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+ADDRESS = "redis://localhost:6379/0"
+BLOCKS = [
+    (README.count("\n", 0, found.start()) + 2, found.group(1))
+    for found in re.finditer(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("line", "block"), BLOCKS, ids=[f"line-{line}" for line, _ in BLOCKS])
+def test_a_python_block_of_the_readme_runs(line: int, block: str, url: str) -> None:
+    source = "\n" * (line - 1) + block.replace(ADDRESS, url)  # so that a traceback names the line of the README
+    exec(compile(source, str(ROOT / "README.md"), "exec"), {"__name__": "readme"})
+
+
+def test_the_readme_has_python_blocks_and_they_use_the_default_address() -> None:
+    assert len(BLOCKS) >= 6
+    addresses = {found for _, block in BLOCKS for found in re.findall(r"\w+://[^\"]*", block)}
+    assert addresses == {ADDRESS}
+
+
+def test_the_readme_lists_every_option_of_the_constructor() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| [^|]+ \|$", README, re.MULTILINE)
+    named = re.findall(r"\w+", " ".join(rows))
+    assert named == list(inspect.signature(langgraph_redis_state.RedisSaver).parameters)
+
+
+def test_the_readme_lists_every_error() -> None:
+    table = re.findall(r"^\| `(\w+Error)` \|", README, re.MULTILINE)
+    assert sorted(table) == sorted(set(errors.__all__) - {"CheckpointerError"})
+
+
+def test_the_links_of_the_readme_lead_to_files() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).is_file(), target
