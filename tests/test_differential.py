@@ -41,6 +41,7 @@ PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 THREADS = ["t", "t:1", "u"]
 SPACES = ["", "child:0001", "child:0002", "plain"]
 RUNS = ["run 1", "run 2", "run 3"]
+FILTERS = [{}, {"user": "u"}, {"k": None}, {"k": 1}, {"k": {"d": [1]}}, {"run_id": "run 1"}, {"step": 3}]
 DELTA = "log"
 CHANNELS = ["a", "b", "big", "gone"]
 
@@ -149,10 +150,32 @@ small = st.one_of(
 )
 growth = st.integers(1, 60)
 edits = st.sampled_from(["append", "append", "append", "trim", "edit", "replace", "clear"])
-threads = st.sampled_from(THREADS)
-spaces = st.sampled_from(SPACES)
+threads = st.sampled_from([THREADS[0], *THREADS])
+spaces = st.sampled_from(["", "", *SPACES])
 picks = st.integers(0, 10**6)
 """Chooses one of what there is at that moment."""
+task_writes = st.tuples(
+    st.integers(0, 4),
+    st.sampled_from(["", "~__pregel_pull, a", "~__pregel_pull, b", "~__pregel_push, 0000000010"]),
+    st.lists(
+        st.tuples(st.sampled_from(["a", DELTA, DELTA, ERROR, INTERRUPT, RESUME, SCHEDULED]), small),
+        min_size=1,
+        max_size=12,
+    ),
+)
+"""What one task writes: who it is, its path, and the writes."""
+supersteps = st.fixed_dictionaries(
+    {
+        "touched": st.sets(st.sampled_from([*CHANNELS, DELTA, DELTA]), max_size=4),
+        "value": small,
+        "edit": edits,
+        "by": growth,
+        "snapshot": st.integers(0, 3),
+        "extra": st.dictionaries(st.sampled_from(["user", "k"]), st.sampled_from(["u", 1, True, None, {"d": [1]}])),
+        "writes": st.one_of(st.none(), task_writes),
+        "switch": st.booleans(),
+    }
+)
 outside = st.booleans()
 """Whether the other process does it."""
 
@@ -174,7 +197,6 @@ class Histories(RuleBasedStateMachine):
         self.refuses: set[str] = set()
         self.early: dict[tuple[str, str], str] = {}
         """Checkpoint ids that have writes and no checkpoint yet."""
-        self.tasks = 0
         self.made = 0
 
     def teardown(self) -> None:
@@ -283,33 +305,37 @@ class Histories(RuleBasedStateMachine):
         ns=spaces,
         pick=picks,
         fresh=st.integers(0, 9),
-        touched=st.sets(st.sampled_from([*CHANNELS, DELTA]), max_size=4),
-        value=small,
-        edit=edits,
-        by=growth,
-        snapshot=st.integers(0, 3),
+        steps=st.lists(supersteps, min_size=1, max_size=6),
         run=st.sampled_from([None, *RUNS]),
-        extra=st.dictionaries(st.sampled_from(["user", "k"]), st.sampled_from(["u", 1, True, None, {"d": [1]}])),
         by_other=outside,
     )
-    def put(
+    def run(
+        self, thread: str, ns: str, pick: int, fresh: int, steps: list[dict[str, Any]], run: str | None, by_other: bool
+    ) -> None:
+        """Some supersteps: on from the newest checkpoint, from an old one (a fork), or from nothing."""
+        there = self.stored(thread, ns)
+        parent = self.pick(there, pick)[0] if there and fresh else None
+        for n, step in enumerate(steps):
+            if parent and step["writes"]:
+                self.write(at(thread, ns, parent), step["writes"], by_other)
+            parent = self.superstep(thread, ns, parent, run, by_other ^ (step["switch"] and n > 0), **step)
+
+    def superstep(
         self,
         thread: str,
         ns: str,
-        pick: int,
-        fresh: int,
+        parent: str | None,
+        run: str | None,
+        by_other: bool,
+        *,
         touched: set[str],
         value: Any,
         edit: str,
         by: int,
         snapshot: int,
-        run: str | None,
         extra: dict[str, Any],
-        by_other: bool,
-    ) -> None:
-        """A superstep: on the newest checkpoint, on an old one (a fork), or as the first of a run without a parent."""
-        there = self.stored(thread, ns)
-        parent = self.pick(there, pick)[0] if there and fresh else None
+        **_: Any,
+    ) -> str:
         base = self.ask(self.reference, "get_tuple", at(thread, ns, parent)) if parent else None
         versions = dict(base["checkpoint"]["channel_versions"]) if base else {}
         values = dict(base["checkpoint"]["channel_values"]) if base else {}
@@ -317,18 +343,16 @@ class Histories(RuleBasedStateMachine):
         new = {}
         for channel in sorted(touched):
             versions[channel] = new[channel] = self.next_version(thread, versions.get(channel))
-        for channel in touched - {DELTA, "gone", "big"}:
+        for channel in touched & {"a", "b"}:
             values[channel] = value
         if "big" in touched:
             values["big"] = self.edited(values.get("big", []), edit, by)
-        if "gone" in touched:  # an ephemeral channel: there in one step, empty in the next
-            values = {name: kept for name, kept in values.items() if name != "gone"} | (
-                {} if "gone" in values else {"gone": value}
-            )
+        if "gone" in touched and values.pop("gone", None) is None:  # there in one step, empty in the next
+            values["gone"] = [value]
         values.pop(DELTA, None)  # LangGraph hands a DeltaChannel's value over only in the step that snapshots it
         if DELTA in versions:
-            updates, steps = counters.get(DELTA, (0, 0))
-            counters = {DELTA: (updates + (DELTA in new), steps + 1)}
+            updates, since = counters.get(DELTA, (0, 0))
+            counters = {DELTA: (updates + (DELTA in new), since + 1)}
             if DELTA in new and (snapshot == 0 or base is None):
                 values[DELTA] = _DeltaSnapshot([value, self.made])
                 counters = {}
@@ -344,6 +368,7 @@ class Histories(RuleBasedStateMachine):
             config["metadata"] = {"run_id": run}
         self.do(thread, by_other, "put", config, made, told, new)
         self.same("get_tuple", at(thread, ns, made["id"]))
+        return made["id"]
 
     def parents(self, thread: str, ns: str) -> dict[str, str]:
         roots = self.stored(thread, "")
@@ -382,34 +407,16 @@ class Histories(RuleBasedStateMachine):
         found = self.same("get_tuple", at(thread, ns, made["id"]))
         assert difference(copied["checkpoint"]["channel_values"], found["checkpoint"]["channel_values"]) is None
 
-    @rule(
-        thread=threads,
-        ns=spaces,
-        pick=picks,
-        writes=st.lists(
-            st.tuples(st.sampled_from(["a", DELTA, DELTA, ERROR, INTERRUPT, RESUME, SCHEDULED]), small), max_size=12
-        ),
-        again=st.booleans(),
-        path=st.sampled_from(["", "~__pregel_pull, a", "~__pregel_pull, b", "~__pregel_push, 0000000010"]),
-        by_other=outside,
-    )
-    def put_writes(
-        self,
-        thread: str,
-        ns: str,
-        pick: int,
-        writes: list[tuple[str, Any]],
-        again: bool,
-        path: str,
-        by_other: bool,
-    ) -> None:
-        """A task's writes: to what is there, of a new task or of one that wrote before."""
-        if not (there := self.stored(thread, ns)):
-            return
-        self.tasks += not again
-        config = at(thread, ns, self.pick(there, pick)[0])
-        task = f"{self.tasks % 7:08x}-task"
-        self.do(thread, by_other, "put_writes", config, writes, task, path)
+    @rule(thread=threads, ns=spaces, pick=picks, tasks=st.lists(task_writes, min_size=1, max_size=3), by_other=outside)
+    def put_writes(self, thread: str, ns: str, pick: int, tasks: list[Any], by_other: bool) -> None:
+        """To what is there, of new tasks or of ones that wrote before."""
+        if there := self.stored(thread, ns):
+            for writes in tasks:
+                self.write(at(thread, ns, self.pick(there, pick)[0]), writes, by_other)
+
+    def write(self, config: dict[str, Any], told: Any, by_other: bool) -> None:
+        task, path, writes = told
+        self.do(config["configurable"]["thread_id"], by_other, "put_writes", config, writes, f"{task:08x}-task", path)
         self.same("get_tuple", config)
 
     @rule(thread=threads, ns=spaces, value=small, by_other=outside)
@@ -421,58 +428,50 @@ class Histories(RuleBasedStateMachine):
         self.do(thread, by_other, "put_writes", config, [("a", value), (INTERRUPT, value)], "early", "")
         assert self.same("get_tuple", config) is None
 
-    @rule(thread=threads, ns=spaces, pick=picks)
-    def get(self, thread: str, ns: str, pick: int) -> None:
-        self.same("get_tuple", at(thread, ns))
-        self.same("get_tuple", at(thread, None))
-        if there := self.stored(thread):
-            id, space = self.pick(there, pick)
-            self.same("get_tuple", at(thread, space, id))
-            self.same("get_tuple", at(thread, "nowhere", id))
-
+    @precondition(lambda self: self.made)
     @rule(
         thread=threads,
-        ns=st.sampled_from([None, *SPACES]),
+        ns=spaces,
         pick=picks,
-        bounded=st.booleans(),
-        limit=st.one_of(st.none(), st.integers(0, 5)),
-        chosen=st.sampled_from(
-            [None, None, {}, {"user": "u"}, {"k": None}, {"k": 1}, {"k": {"d": [1]}}, {"run_id": "run 1"}, {"step": 3}]
+        listing=st.lists(
+            st.fixed_dictionaries(
+                {
+                    "ns": st.sampled_from([None, None, *SPACES]),
+                    "before": st.one_of(st.none(), picks),
+                    "limit": st.one_of(st.none(), st.integers(0, 5)),
+                    "filter": st.sampled_from([None, None, *FILTERS]),
+                }
+            ),
+            max_size=3,
         ),
     )
-    def list_some(
-        self, thread: str, ns: str | None, pick: int, bounded: bool, limit: int | None, chosen: dict[str, Any] | None
-    ) -> None:
-        there = self.stored(thread)
-        before = at(thread, None, self.pick(there, pick)[0]) if bounded and there else None
-        self.same("list", at(thread, ns), before=before, limit=limit, filter=chosen)
-
-    @rule(thread=threads, pick=picks)
-    def list_one(self, thread: str, pick: int) -> None:
-        if there := self.stored(thread):
-            id, ns = self.pick(there, pick)
-            assert len(self.same("list", at(thread, ns, id))) == 1
-
-    @rule()
-    def list_all(self) -> None:
+    def read(self, thread: str, ns: str, pick: int, listing: list[dict[str, Any]]) -> None:
+        self.same("get_tuple", at(thread, ns))
+        self.same("get_tuple", at(thread, None))
         self.same_everywhere()
-
-    @rule(thread=threads, ns=spaces, pick=picks)
-    def rebuild_delta_channels(self, thread: str, ns: str, pick: int) -> None:
-        if not (there := self.stored(thread, ns)):
+        there = self.stored(thread)
+        for told in listing:
+            before = told["before"] is not None and there and at(thread, None, self.pick(there, told["before"])[0])
+            self.same("list", at(thread, told["ns"]), before=before or None, limit=told["limit"], filter=told["filter"])
+        if not there:
             return
-        config = at(thread, ns, self.pick(there, pick)[0])
-        expected = self.reference.get_delta_channel_history(config=config, channels=[DELTA, "a", "unknown"])
-        options = {"config": config, "channels": [DELTA, "a", "unknown"]}
+        id, space = self.pick(there, pick)
+        self.same("get_tuple", at(thread, space, id))
+        self.same("get_tuple", at(thread, "nowhere", id))
+        assert len(self.same("list", at(thread, space, id))) == 1
+        self.rebuild_delta_channels(at(thread, space, id))
+
+    def rebuild_delta_channels(self, config: dict[str, Any]) -> None:
+        asked = {"config": config, "channels": [DELTA, "a", "unknown"]}
+        expected = self.reference.get_delta_channel_history(**asked)
         for saver in (self.one, self.other, self.awaited):
-            found = self.ask(saver, "get_delta_channel_history", **options)
+            found = self.ask(saver, "get_delta_channel_history", **asked)
             differs = difference(expected, {name: dict(sorted(found[name].items(), reverse=True)) for name in expected})
             assert differs is None, f"{self.name(saver)}: {differs}"
 
-    @rule(thread=threads, how=st.sampled_from(["delete_thread", "prune"]), by_other=outside, rare=st.integers(0, 2))
-    def delete(self, thread: str, how: str, by_other: bool, rare: int) -> None:
-        if rare:
-            return
+    @precondition(lambda self: self.made > 5)
+    @rule(thread=threads, how=st.sampled_from(["delete_thread", "prune"]), by_other=outside)
+    def delete(self, thread: str, how: str, by_other: bool) -> None:
         if there := self.stored(thread):
             self.deleted[thread] = [(id, ns, time.time_ns()) for id, ns in there]
         for place in [place for place in self.early if place[0] == thread]:
@@ -505,6 +504,7 @@ class Histories(RuleBasedStateMachine):
         there = {id for id, _ in self.stored(thread)}
         return thread in self.refuses and any(id and id not in there for id in named)
 
+    @precondition(lambda self: self.made > 3)
     @rule(source=threads, onto=threads, by_other=outside)
     def copy(self, source: str, onto: str, by_other: bool) -> None:
         if any(place[0] in (source, onto) for place in self.early):
@@ -516,6 +516,7 @@ class Histories(RuleBasedStateMachine):
             self.same("list", at(onto, None))
         self.same("list", at(source, None))
 
+    @precondition(lambda self: self.made > 3)
     @rule(thread=threads, by_other=outside)
     def prune(self, thread: str, by_other: bool) -> None:
         if any(place[0] == thread for place in self.early):
@@ -523,6 +524,7 @@ class Histories(RuleBasedStateMachine):
         self.do(thread, by_other, "prune", [thread], strategy="keep_latest")
         self.same("list", at(thread, None))
 
+    @precondition(lambda self: self.made > 3)
     @rule(runs=st.lists(st.sampled_from(RUNS), max_size=2), by_other=outside)
     def delete_runs(self, runs: list[str], by_other: bool) -> None:
         if self.early:
