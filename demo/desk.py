@@ -183,9 +183,7 @@ def _open_letter(state: DeskState, runtime: Runtime[DeskContext]) -> DeskState:
 
 def _fan_out(state: DeskState) -> list[Send]:
     letter = next(message.text for message in state["messages"] if isinstance(message, HumanMessage))
-    return [
-        Send("examine", {"paragraph": number, "text": text}) for number, text in enumerate(papers.paragraphs(letter), 1)
-    ]
+    return [Send("examine", {"paragraph": number, "text": text}) for number, text in enumerate(papers.paragraphs(letter), 1)]
 
 
 def _weigh(findings: Sequence[Finding]) -> list[Item]:

@@ -16,9 +16,7 @@ from demo import papers
 from demo.desk import Decision, Desk, DeskContext, Finding
 from demo.tools import find_amounts, find_condition, find_dates
 
-ESTIMATE_IS_NOT_ENOUGH = Decision(
-    officer="Officer Tamm", strike=[5], note="For the car we wait for the invoice of the garage."
-)
+ESTIMATE_IS_NOT_ENOUGH = Decision(officer="Officer Tamm", strike=[5], note="For the car we wait for the invoice of the garage.")
 INVOICE_IS_HERE = Decision(officer="Officer Tamm", strike=[], note="The invoice of the garage was enclosed.")
 
 
@@ -90,9 +88,7 @@ def put_invoice_on_file(desk: Desk, moment: StateSnapshot) -> RunnableConfig:
         minutes_late=None,
         text=text,
     )
-    return desk.update_state(
-        moment.config, {"messages": [HumanMessage(text)], "findings": [finding]}, as_node="examine"
-    )
+    return desk.update_state(moment.config, {"messages": [HumanMessage(text)], "findings": [finding]}, as_node="examine")
 
 
 def carry_on(desk: Desk, config: RunnableConfig, context: DeskContext) -> Iterator[Step]:

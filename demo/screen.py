@@ -70,9 +70,7 @@ def question(asked: Mapping[str, Any]) -> RenderableType:
     table.add_column("proposed", justify="right")
     table.add_column("because", style="dim")
     for item in asked["items"]:
-        table.add_row(
-            f"condition {item['condition']}", f"{item['claimed']} EUR", f"{item['granted']} EUR", Text(item["why"])
-        )
+        table.add_row(f"condition {item['condition']}", f"{item['claimed']} EUR", f"{item['granted']} EUR", Text(item["why"]))
     return Panel(table, title=asked["question"], title_align="left", border_style="yellow")
 
 

@@ -75,6 +75,7 @@ class Worker:
         """
         assert self._process.stdout is not None
         watchdog = threading.Timer(_PATIENCE, self._process.kill)
+        watchdog.daemon = True
         watchdog.start()
         try:
             for line in self._process.stdout:

@@ -7,6 +7,7 @@ graph = builder.compile(checkpointer=RedisSaver("redis://localhost:6379/0"))
 from .codec import CompressionType
 from .embedded import EmbeddedServer
 from .errors import (
+    CheckpointConflictError,
     CheckpointCorruptError,
     CheckpointerError,
     CheckpointLostError,
@@ -22,6 +23,7 @@ from .errors import (
     ThreadDeletedError,
     ThreadExistsError,
     ThreadNotFoundError,
+    ThreadTooLargeError,
 )
 from .saver import AsyncRedisSaver, RedisSaver
 
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncRedisSaver",
+    "CheckpointConflictError",
     "CheckpointCorruptError",
     "CheckpointLostError",
     "CheckpointerError",
@@ -47,4 +50,5 @@ __all__ = [
     "ThreadDeletedError",
     "ThreadExistsError",
     "ThreadNotFoundError",
+    "ThreadTooLargeError",
 ]

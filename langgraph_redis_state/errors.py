@@ -11,6 +11,8 @@ nothing.
     │   ├── SaverClosedError                    the saver was closed, or belongs to another event loop
     │   ├── ThreadNotFoundError (LookupError)   the source of a copy does not exist
     │   ├── ThreadExistsError                   the target of a copy exists
+    │   ├── CheckpointConflictError             another writer was first, and `conflict="raise"` is set
+    │   ├── ThreadTooLargeError                 the thread would exceed `max_thread_bytes`
     │   ├── ThreadDeletedError                  a run that began before the thread was deleted wants to write
     │   └── ThreadBusyError                     a thread changed faster than it could be copied or pruned
     ├── the stored bytes
@@ -27,6 +29,7 @@ nothing.
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointConflictError",
     "CheckpointCorruptError",
     "CheckpointLostError",
     "CheckpointerError",
@@ -42,6 +45,7 @@ __all__ = [
     "ThreadDeletedError",
     "ThreadExistsError",
     "ThreadNotFoundError",
+    "ThreadTooLargeError",
 ]
 
 
@@ -67,6 +71,14 @@ class ThreadNotFoundError(CheckpointerError, LookupError):
 
 class ThreadExistsError(CheckpointerError):
     """There is such a thread already, and it would have been overwritten."""
+
+
+class CheckpointConflictError(CheckpointerError):
+    """Another writer put a checkpoint after the one this builds on."""
+
+
+class ThreadTooLargeError(CheckpointerError):
+    """The thread would take more bytes than it may."""
 
 
 class ThreadDeletedError(CheckpointerError):

@@ -12,8 +12,9 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -32,10 +33,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import history, keys, records
+from . import keys, records, retention
 from .codec import CompressionType, Integrity, pack, place_check
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
+    CheckpointConflictError,
     CheckpointCorruptError,
     CheckpointLostError,
     InvalidConfigError,
@@ -45,6 +47,7 @@ from .errors import (
     ThreadDeletedError,
     ThreadExistsError,
     ThreadNotFoundError,
+    ThreadTooLargeError,
 )
 from .keys import ThreadKeys
 from .records import Header, Parts, Place, Value
@@ -57,6 +60,7 @@ STAGE, ADOPT = Script("stage"), Script("adopt")
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
+SURVEY_CHECKPOINTS = 1000
 UPLOAD_BYTES = 4 * 1024 * 1024
 """New chunks beyond this are staged first, since hosted proxies cap the size of a request."""
 STAGING_MS = 600_000
@@ -81,6 +85,10 @@ class Settings:
     integrity: Integrity
     tombstone: int = 600_000
     max_versions: int | None = None
+    max_age: int | None = None
+    max_bytes: int = 0
+    conflict: bool = False
+    index: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +224,33 @@ class Found:
     writes: bytes | None
 
 
+@dataclass(slots=True)
+class Page:
+    """What one `list.lua` gave: where the next page begins (None: nowhere), and tags on the first page without parts."""
+
+    found: list[Found]
+    parts: Parts
+    revision: bytes
+    following: tuple[bytes, bytes | None] | None
+    tags: dict[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Survey:
+    """All headers of a thread at one revision, its pending writes as stored, its tags."""
+
+    headers: retention.Headers
+    writes: dict[retention.Place, bytes]
+    tags: dict[str, retention.Place]
+    revision: bytes
+
+
 class Operations:
     """All operations of one saver. They share what this process remembers, and the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._memory = Memory()
+        self.memory = Memory()
         self._layout_seen = self._layout_written = False
 
     # --- put ---
@@ -233,16 +262,19 @@ class Operations:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        expected: bytes | None = None,
     ) -> Operation[RunnableConfig]:
+        """`expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: as the saver's
+        `conflict` option says."""
         target = Target.of(self.settings.prefix, config)
         parent, target.checkpoint = target.checkpoint, keys.encode(checkpoint["id"], "the checkpoint's id")
         if not target.checkpoint:
             raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
         about = target.about("put")
-        known = self._memory.get(target.keys.name, target.ns, parent) if parent else None
+        known = self.memory.get(target.keys.name, target.ns, parent) if parent else None
         full = get_checkpoint_metadata(config, metadata)
         draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
-        yield from self._check_layout(write=True)
+        yield from self.check_layout(write=True)
         if parent and known is None:
             unresolved = [
                 name for name in draft.versions if name not in new_versions and name not in checkpoint["channel_values"]
@@ -251,6 +283,11 @@ class Operations:
                 known = yield from self._known(serde, target, parent)
                 draft.carried.update(_taken_over(known, draft.versions, unresolved))
         guards = _guards(target.ns, parent, full)
+        indexed = [
+            (name.encode(), metadata_text(full[name]))  # type: ignore[literal-required]
+            for name in self.settings.index
+            if isinstance(full.get(name), str | int | float)
+        ]
         sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
         sent = set(sealed.fresh) - (known.chunks if known else frozenset())
         pages = set(sealed.pages) - (known.pages if known else frozenset())
@@ -263,8 +300,12 @@ class Operations:
                     target.ns,
                     target.checkpoint,
                     sealed.record,
-                    self.settings.ttl,
+                    self._ttl(config),
                     draft.run,
+                    expected if expected is not None else parent if self.settings.conflict else b"-",
+                    self.settings.max_bytes,
+                    len(indexed),
+                    *(part for pair in indexed for part in pair),
                     len(guards),
                     *(part for guard in guards for part in guard),
                 ],
@@ -286,7 +327,7 @@ class Operations:
                 f"{about}: the server keeps losing parts of the state ({len(reply) - 1} missing after {TRIES} tries); "
                 "nothing was written. Is maxmemory-policy evicting keys?"
             )
-        self._refuse(reply, about)
+        self.refuse(reply, about)
         newest, stored = reply[1].decode(), int(reply[4])
         if int(reply[3]):
             logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
@@ -298,10 +339,13 @@ class Operations:
             )
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-        self._memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+        self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
         limit = self.settings.max_versions
-        if limit is not None and not target.ns and int(reply[2]) % max(1, limit // 4) == 0:
-            yield from self._retain(target, limit)
+        age = self.settings.max_age
+        every = max(1, limit // 4) if limit is not None else 8
+        if (limit is not None or age is not None) and not target.ns and int(reply[2]) % every == 0:
+            # a thread that changes meanwhile is left for the next time
+            yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
         return target.config(target.ns, checkpoint["id"])
 
     def _draft(
@@ -399,7 +443,7 @@ class Operations:
         ]
         if not serialized:
             return
-        yield from self._check_layout(write=True)
+        yield from self.check_layout(write=True)
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
 
@@ -431,8 +475,9 @@ class Operations:
             [
                 target.ns,
                 target.checkpoint,
-                self.settings.ttl,
+                self._ttl(config),
                 made_ms(target.checkpoint.decode()),
+                self.settings.max_bytes,
                 len(serialized),
                 *arguments,
             ],
@@ -441,7 +486,7 @@ class Operations:
         )
         if reply[0] == b"missing":
             raise CheckpointLostError(f"{about}: the server lost what was just sent; nothing was written")
-        self._refuse(reply, about)
+        self.refuse(reply, about)
 
     def _upload(
         self,
@@ -501,23 +546,23 @@ class Operations:
 
     def get_tuple(self, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         target = Target.of(self.settings.prefix, config)
-        yield from self._check_layout(write=False)
-        found, parts = yield from self._get(target, [(target.ns, target.checkpoint)])
+        yield from self.check_layout(write=False)
+        found, parts = yield from self.fetch(target, [(target.ns, target.checkpoint)])
         if not found:
             return None
-        tup, _ = yield from compute(lambda: self._decode(serde, target, found[0], parts), _size(found, parts))
+        tup, _ = yield from compute(lambda: self.decode(serde, target, found[0], parts), _size(found, parts))
         return tup._replace(config=config) if target.checkpoint else tup
 
-    def _get(self, target: Target, wanted: Sequence[tuple[bytes, bytes]]) -> Operation[tuple[list[Found], Parts]]:
+    def fetch(self, target: Target, wanted: Sequence[tuple[bytes, bytes]]) -> Operation[tuple[list[Found], Parts]]:
         about = target.about("get")
         args: list[Argument] = [target.keys.name, self._refresh, *(part for place in wanted for part in place)]
         reply = yield Call(GET, target.keys.all, args, about)
-        self._refuse(reply, about)
+        self.refuse(reply, about)
         return [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
 
     def _known(self, serde: SerializerProtocol, target: Target, checkpoint: bytes) -> Operation[Known | None]:
-        found, parts = yield from self._get(target, [(target.ns, checkpoint)])
-        return self._decode(serde, target, found[0], parts)[1] if found else None
+        found, parts = yield from self.fetch(target, [(target.ns, checkpoint)])
+        return self.decode(serde, target, found[0], parts)[1] if found else None
 
     def list_page(
         self,
@@ -529,9 +574,9 @@ class Operations:
         filter: Mapping[str, Any] | None,
     ) -> Operation[tuple[list[CheckpointTuple], tuple[bytes, bytes | None] | None]]:
         """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
-        yield from self._check_layout(write=False)
-        found, parts, _, more = yield from self._page(target, ns, cursor, most, whole=filter is None)
-        following = (found[-1].checkpoint, found[-1].ns) if found and more else None
+        yield from self.check_layout(write=False)
+        page = yield from self.page(target, ns, cursor, most, whole=filter is None)
+        found, parts, following = page.found, page.parts, page.following
         if filter is not None and found:
             chosen: list[tuple[bytes, bytes]] = yield from compute(
                 lambda: [(f.ns, f.checkpoint) for f in found if self._matches(serde, target, f, filter)],
@@ -539,15 +584,14 @@ class Operations:
             )
             found = []
             if chosen:
-                found, parts = yield from self._get(target, chosen)
-        tuples = yield from compute(
-            lambda: [self._decode(serde, target, each, parts)[0] for each in found], _size(found, parts)
-        )
+                found, parts = yield from self.fetch(target, chosen)
+        tuples = yield from compute(lambda: [self.decode(serde, target, each, parts)[0] for each in found], _size(found, parts))
         return tuples, following
 
-    def _page(
+    def page(
         self, target: Target, ns: str | None, cursor: tuple[bytes, bytes | None], most: int, whole: bool
-    ) -> Operation[tuple[list[Found], Parts, bytes, bool]]:
+    ) -> Operation[Page]:
+        """Records below a cursor, newest first; `whole`: with all they refer to. ns None: of all namespaces."""
         about = target.about("list")
         at, at_ns = cursor
         reply = yield Call(
@@ -557,7 +601,7 @@ class Operations:
                 target.keys.name,
                 self._refresh,
                 "all" if ns is None else "one",
-                target.ns,
+                b"" if ns is None else keys.encode(ns, "checkpoint_ns"),
                 at,
                 b"-" if at_ns is None else at_ns,
                 most,
@@ -566,12 +610,15 @@ class Operations:
             ],
             about,
         )
-        self._refuse(reply, about)
-        return [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3]), reply[4], bool(reply[5])
+        self.refuse(reply, about)
+        found = [Found(*entry) for entry in reply[1]]
+        following = (found[-1].checkpoint, found[-1].ns) if found and int(reply[5]) else None
+        tags = dict(zip(reply[6][::2], reply[6][1::2], strict=True))
+        return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags)
 
     def _matches(self, serde: SerializerProtocol, target: Target, found: Found, filter: Mapping[str, Any]) -> bool:
-        header, plain, place = self._open(target, found)
-        _, metadata = _body(plain, place).load(serde, header, place)
+        header, plain, place = self.opened(target, found)
+        _, metadata = opened_body(plain, place).load(serde, header, place)
         return all(value == metadata.get(key) for key, value in filter.items())
 
     def threads(self) -> Operation[list[str]]:
@@ -596,7 +643,7 @@ class Operations:
         The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
-        yield from self._check_layout(write=False)
+        yield from self.check_layout(write=False)
         writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
         seeds: dict[str, Any] = {}
         remaining = dict.fromkeys(channels)
@@ -610,20 +657,20 @@ class Operations:
             )
             if reply[0] == b"none" and not walked:
                 break
-            self._refuse(reply, about)
+            self.refuse(reply, about)
             found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
             needed = int(reply[6]) if needed is None else needed
             for each in found:
-                _, plain, place = self._open(target, each)
-                stored = _body(plain, place).channels
+                _, plain, place = self.opened(target, each)
+                stored = opened_body(plain, place).channels
                 held = [channel for channel in remaining if channel in stored]
                 for task, channel, value in reversed(self._pending(serde, target, each, parts, remaining)):
                     writes[channel].append((task, channel, value))
                 if held:
-                    whole, whole_parts = yield from self._get(target, [(target.ns, each.checkpoint)])
+                    whole, whole_parts = yield from self.fetch(target, [(target.ns, each.checkpoint)])
                     if not whole:
                         raise CheckpointLostError(f"{about}: the ancestor {place} went away while it was read")
-                    tup, _ = self._decode(serde, target, whole[0], whole_parts)
+                    tup, _ = self.decode(serde, target, whole[0], whole_parts)
                     for channel in held:
                         seeds[channel] = tup.checkpoint["channel_values"][channel]
                         del remaining[channel]
@@ -650,16 +697,16 @@ class Operations:
 
     # --- decoding ---
 
-    def _open(self, target: Target, found: Found) -> tuple[Header, bytes, Place]:
+    def opened(self, target: Target, found: Found) -> tuple[Header, bytes, Place]:
         place = target.place(b"C", found.ns, found.checkpoint)
         if found.record is None:
             raise CheckpointLostError(f"{place}: the index names it, but it is gone from the server (evicted?)")
         header, plain = records.open_record(found.record, place, self.settings.integrity)
         return header, plain, place
 
-    def _decode(self, serde: SerializerProtocol, target: Target, found: Found, parts: Parts) -> tuple[CheckpointTuple, Known]:
-        header, plain, place = self._open(target, found)
-        body = _body(plain, place)
+    def decode(self, serde: SerializerProtocol, target: Target, found: Found, parts: Parts) -> tuple[CheckpointTuple, Known]:
+        header, plain, place = self.opened(target, found)
+        body = opened_body(plain, place)
         rest, metadata = body.load(serde, header, place)
         known = body.known(header, parts, place, rest.get("channel_versions") or {})
         rest["id"] = found.checkpoint.decode()
@@ -672,7 +719,7 @@ class Operations:
             )
             for name, value in known.values.items()
         }
-        self._memory.put(target.keys.name, found.ns, found.checkpoint, known)
+        self.memory.put(target.keys.name, found.ns, found.checkpoint, known)
         tup = CheckpointTuple(
             config=target.config(found.ns, found.checkpoint.decode()),
             checkpoint=cast(Checkpoint, rest),
@@ -712,12 +759,12 @@ class Operations:
     def delete_thread(self, thread: Any) -> Operation[None]:
         target = Target(self.settings.prefix, thread, "", None)
         about = target.about("delete_thread")
-        yield from self._check_layout(write=False)
+        yield from self.check_layout(write=False)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
-        yield from self._check_layout(write=False)
+        yield from self.check_layout(write=False)
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
         prefix = self.settings.prefix
         threads: dict[bytes, list[bytes]] = {}
@@ -736,20 +783,25 @@ class Operations:
         for thread, found in threads.items():
             target = Target(prefix, thread.decode(), "", None)
             about = target.about("delete_for_runs")
-            reply = yield Call(REMOVE, target.keys.all, [thread, "", "runs", *found], about)
-            self._refuse(reply, about, also=b"none")
+            reply = yield Call(REMOVE, target.keys.all, [thread, "", "runs", 0, *found], about)
+            self.refuse(reply, about, also=b"none")
 
-    def prune(self, threads: Sequence[Any], strategy: str) -> Operation[None]:
+    def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
+        if keep_last is not None and (strategy == "delete" or isinstance(keep_last, bool) or keep_last < 1):
+            raise ValueError(f"prune: keep_last must be at least 1 and goes with 'keep_latest', not {keep_last!r}")
         for thread in threads:
             if strategy == "delete":
                 yield from self.delete_thread(thread)
                 continue
-            yield from self._check_layout(write=False)
+            yield from self.check_layout(write=False)
             target = Target(self.settings.prefix, thread, "", None)
+            keep: retention.Choice = retention.latest_of_each
+            if keep_last is not None:
+                keep = partial(retention.newest_roots, limit=keep_last, age=None)
             for _ in range(BUSY_TRIES):
-                if (yield from self._remove_all_but(target, history.latest_of_each)):
+                if (yield from self.remove_all_but(target, keep)):
                     break
             else:
                 raise ThreadBusyError(
@@ -757,43 +809,67 @@ class Operations:
                     "nothing was removed, try again when it is quieter"
                 )
 
-    def _retain(self, target: Target, limit: int) -> Operation[None]:
-        """After several puts: keeps the newest `limit` root checkpoints and what they need. A thread that changes
-        meanwhile is left for the next time."""
-        yield from self._remove_all_but(target, lambda thread: history.newest_roots(thread, limit))
-
-    def _remove_all_but(self, target: Target, keep: Callable[[history.Headers], set[history.Place]]) -> Operation[bool]:
-        """Removes every checkpoint that `keep` does not choose. False if the thread changed in between."""
-        headers: history.Headers = {}
+    def survey(self, target: Target) -> Operation[Survey | None]:
+        """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
+        headers: retention.Headers = {}
+        writes: dict[retention.Place, bytes] = {}
+        tags: dict[str, retention.Place] = {}
         cursor: tuple[bytes, bytes | None] | None = (b"", b"")
-        revision = None
+        revision = b""
         while cursor is not None:
-            found, _, seen, more = yield from self._page(target, None, cursor, 1000, whole=False)
-            if revision is not None and seen != revision:
-                return False
-            revision = seen
-            for each in found:
-                header, _, _ = self._open(target, each)
+            page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
+            if headers and page.revision != revision:
+                return None
+            revision = page.revision
+            tags = tags or self.opened_tags(target, page.tags)
+            for each in page.found:
+                header, _, _ = self.opened(target, each)
                 place = target.place(b"W", each.ns, each.checkpoint)
                 interrupted = any(
-                    records.open_record(raw, place, self.settings.integrity)[0].index == history.INTERRUPTED
+                    records.open_record(raw, place, self.settings.integrity)[0].index == retention.INTERRUPTED
                     for raw in (records.split_writes(each.writes, place) if each.writes else ())
                 )
-                headers[(each.ns.decode(), each.checkpoint.decode())] = history.Entry(header, interrupted)
-            cursor = (found[-1].checkpoint, found[-1].ns) if found and more else None
-        kept = keep(headers)
-        dropped = [
-            keys.checkpoint_field(ns.encode(), checkpoint.encode())
-            for ns, checkpoint in headers
-            if (ns, checkpoint) not in kept
-        ]
-        if not dropped:
-            return True
-        about = target.about("removing old checkpoints")
-        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision or b"", "these", *dropped], about)
+                at = (each.ns.decode(), each.checkpoint.decode())
+                headers[at] = retention.Entry(header, interrupted)
+                if each.writes:
+                    writes[at] = each.writes
+            cursor = page.following
+        return Survey(headers, writes, tags, revision)
+
+    def opened_tags(self, target: Target, fields: Mapping[bytes, bytes]) -> dict[str, retention.Place]:
+        """Names of checkpoints, verified."""
+        tags: dict[str, retention.Place] = {}
+        for name, content in fields.items():
+            ns, checkpoint = records.open_tag(content, target.place(name, b"", b""), self.settings.integrity)
+            tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
+        return tags
+
+    def remove_all_but(self, target: Target, keep: retention.Choice) -> Operation[bool]:
+        """Removes every checkpoint that `keep` does not choose. False if the thread changed in between."""
+        survey = yield from self.survey(target)
+        if survey is None:
+            return False
+        kept = keep(survey.headers, set(survey.tags.values()))
+        dropped = [place for place in survey.headers if place not in kept]
+        return (yield from self.remove(target, survey.revision, dropped, {})) if dropped else True
+
+    def remove(
+        self,
+        target: Target,
+        revision: bytes,
+        dropped: Iterable[retention.Place],
+        replaced: Mapping[retention.Place, bytes],
+    ) -> Operation[bool]:
+        """Removes checkpoints, and replaces pending writes (b"" removes them). False if the revision has passed."""
+        about = target.about("removing checkpoints")
+        arguments: list[Argument] = [target.keys.name, revision, "these", len(replaced)]
+        for (ns, checkpoint), content in replaced.items():
+            arguments += [keys.writes_field(ns.encode(), checkpoint.encode()), content]
+        arguments += [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in dropped]
+        reply = yield Call(REMOVE, target.keys.all, arguments, about)
         if reply[0] == b"stale":
             return False
-        self._refuse(reply, about, also=b"none")
+        self.refuse(reply, about, also=b"none")
         return True
 
     # --- copy ---
@@ -806,7 +882,7 @@ class Operations:
         about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
         if origin.thread == copy.thread:
             raise ValueError(f"{about}: a thread cannot be copied onto itself")
-        yield from self._check_layout(write=True)
+        yield from self.check_layout(write=True)
         for _ in range(BUSY_TRIES):
             if (yield from self._copy_once(origin, copy, about)):
                 return
@@ -865,6 +941,10 @@ class Operations:
             kind = name[:1]
             if kind in (b"D", b"P"):
                 fields.append((name, content))
+            elif kind == b"G":
+                place = records.open_tag(content, origin.place(name, b"", b""), integrity)
+                fields.append((name, records.seal_tag(*place, copy.place(name, b"", b""), integrity)))
+                members.append(name)
             elif kind in (b"C", b"W"):
                 ns, checkpoint = keys.split_field(name)
                 here, there = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
@@ -886,6 +966,11 @@ class Operations:
 
     # --- shared ---
 
+    def _ttl(self, config: RunnableConfig) -> int:
+        """TTL in ms: that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
+        own = _configurable(config).get("ttl")
+        return self.settings.ttl if own is None else ttl_ms(own, "config['configurable']['ttl']")
+
     @property
     def _refresh(self) -> int:
         return self.settings.ttl if self.settings.refresh else 0
@@ -894,7 +979,7 @@ class Operations:
         (reply,) = yield Read([("PING",)], "ping")
         return bool(reply)
 
-    def _check_layout(self, write: bool) -> Operation[None]:
+    def check_layout(self, write: bool) -> Operation[None]:
         """Once for each saver: is the data under this prefix of a layout this version may read, or write?"""
         if self._layout_seen and (self._layout_written or not write):
             return
@@ -917,7 +1002,7 @@ class Operations:
             self._layout_written = True
         self._layout_seen = True
 
-    def _refuse(self, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
+    def refuse(self, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
         """Raises for every reply of a script that is not `ok` (or `also`)."""
         word = reply[0]
         if word in (b"ok", also):
@@ -931,6 +1016,20 @@ class Operations:
             raise CheckpointLostError(
                 f"{about}: the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
                 "that does not evict (noeviction), and delete_thread or start over with a new thread id"
+            )
+        if word == b"conflict":
+            raise CheckpointConflictError(
+                f"{about}: another writer was first: the newest checkpoint is now {reply[1].decode()!r}; nothing was written. "
+                "Read the thread again and continue from there"
+            )
+        if word == b"large":
+            raise ThreadTooLargeError(
+                f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {self.settings.max_bytes}; "
+                "nothing was written. prune it, or begin a new thread"
+            )
+        if word == b"settings":
+            raise CheckpointCorruptError(
+                f"{about}: the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew"
             )
         if word == b"counts":
             raise CheckpointCorruptError(
@@ -1020,7 +1119,7 @@ class Body:
         return rest, metadata
 
 
-def _body(plain: bytes, place: Place) -> Body:
+def opened_body(plain: bytes, place: Place) -> Body:
     type_, blob, entries = records.open_body(plain, place)
     return Body((type_, blob), entries)
 
@@ -1078,6 +1177,19 @@ def _guards(ns: bytes, parent: bytes, metadata: CheckpointMetadata) -> list[tupl
                 place = keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id"))
                 guards.append((place, made_ms(checkpoint)))
     return guards
+
+
+def metadata_text(value: str | int | float) -> bytes:
+    """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
+    return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
+
+
+def ttl_ms(seconds: Any, what: str) -> int:
+    """A TTL in ms, from seconds or a timedelta."""
+    number = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0.001 <= number < 10**10:
+        raise ValueError(f"{what} must be a positive number of seconds or a timedelta, not {seconds!r}")
+    return round(number * 1000)
 
 
 def _depth(metadata: CheckpointMetadata) -> int:

@@ -390,3 +390,26 @@ def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[
     marker = (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
     top = stamp(header.created_at, header.version, header.new_bytes, there, *marker)
     return header, top + signed + integrity.sign(there.signed, signed, body) + body
+
+
+# --- tags ---
+
+
+def seal_tag(ns: bytes, checkpoint: bytes, place: Place, integrity: Integrity) -> bytes:
+    """The content of a tag: format, key id, checksum, then the field of the checkpoint it names."""
+    header, body = bytes([FORMAT, integrity.signing_id]), b"C" + ns + b"\0" + checkpoint
+    return header + integrity.sign(place.signed, header, body) + body
+
+
+def open_tag(content: bytes, place: Place, integrity: Integrity) -> tuple[bytes, bytes]:
+    """(namespace, checkpoint id) of a tag, after its checksum was verified."""
+    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {place.thread.decode()!r}"
+    header, checksum, body = content[:2], content[2:18], content[18:]
+    if len(content) < 20 or header[0] != FORMAT or not integrity.knows(header[1]):
+        raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version or with an unknown key")
+    if not header[1] and not integrity.accept_unkeyed:
+        raise IntegrityKeyError(f"{where}: not signed, and this saver has an integrity_key")
+    if not integrity.verifies(header[1], checksum, place.signed, header, body):
+        raise CheckpointCorruptError(f"{where}: the checksum does not hold; it was damaged or moved")
+    ns, _, checkpoint = body[1:].rpartition(b"\0")
+    return ns, checkpoint

@@ -298,7 +298,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         """`copy_thread`, awaited."""
         await arun(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
 
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`keep_latest`: of each namespace the newest checkpoint stays, and what its DeltaChannels are rebuilt from.
         `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic.
 
@@ -306,11 +306,11 @@ class RedisSaver(BaseCheckpointSaver[str]):
             ValueError: another strategy.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
-        run(self._operations.prune(thread_ids, strategy), self._connection)
+        run(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`prune`, awaited."""
-        await arun(self._operations.prune(thread_ids, strategy), self._connection)
+        await arun(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

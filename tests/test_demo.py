@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,9 @@ def test_the_demo_runs_to_its_end_without_a_terminal(tmp_path: Path, encoding: s
     assert done.stderr == ""
     for said in ("May we pay 653.70 EUR?", "not run again", "branch 2", "times smaller", "what was checked"):
         assert said in done.stdout
+    times_smaller = re.search(r"([\d.]+) times smaller", done.stdout)
+    assert times_smaller is not None
+    assert float(times_smaller[1]) > 4, "the README says: less than a quarter"
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 

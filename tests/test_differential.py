@@ -34,7 +34,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
-settings.register_profile("fast", max_examples=25, stateful_step_count=40, **COMMON)
+settings.register_profile("fast", max_examples=60, stateful_step_count=40, **COMMON)
 settings.register_profile("soak", max_examples=2_000, stateful_step_count=80, **COMMON)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
@@ -43,7 +43,11 @@ SPACES = ["", "child:0001", "child:0002", "plain"]
 RUNS = ["run 1", "run 2", "run 3"]
 FILTERS = [{}, {"user": "u"}, {"k": None}, {"k": 1}, {"k": {"d": [1]}}, {"run_id": "run 1"}, {"step": 3}]
 DELTA = "log"
-CHANNELS = ["a", "b", "big", "gone"]
+TOUCHED = [
+    *({"a"}, {DELTA}, {"a", DELTA}, {"big"}, {"big", DELTA}, {"a", "b", "gone"}, {"gone"}, {"b"}, set()),
+    {"a", "b", "big", "gone", DELTA},
+]
+EXTRAS = [{}, {}, {"user": "u"}, {"k": None}, {"k": 1}, {"k": True}, {"k": {"d": [1]}, "user": 1}]
 
 
 class Memory(InMemorySaver):
@@ -139,15 +143,11 @@ class Reference(Memory):
         return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
 
 
-small = st.one_of(
-    st.none(),
-    st.integers(-5, 300),
-    st.text(max_size=5),
-    st.binary(max_size=5),
-    st.tuples(st.integers(0, 3), st.booleans()),
-    st.builds(HumanMessage, st.text(max_size=3), id=st.sampled_from("xyz")),
-    st.dictionaries(st.one_of(st.text(max_size=2), st.integers(0, 9)), st.floats(), max_size=3),
-)
+VALUES: list[Any] = [
+    *(None, 0, 1, -5, 2**40, "", "é", "text " * 30, b"", b"\xff", (1, True), [], {}, float("nan"), [0.5, None]),
+    *({1: "one", "a": [1]}, {"d": [1]}, HumanMessage("", id="x"), [HumanMessage("hi", id="y")], {"s": {1}}),
+]
+small = st.sampled_from(VALUES)
 growth = st.integers(1, 60)
 edits = st.sampled_from(["append", "append", "append", "trim", "edit", "replace", "clear"])
 threads = st.sampled_from([THREADS[0], *THREADS])
@@ -157,21 +157,23 @@ picks = st.integers(0, 10**6)
 task_writes = st.tuples(
     st.integers(0, 4),
     st.sampled_from(["", "~__pregel_pull, a", "~__pregel_pull, b", "~__pregel_push, 0000000010"]),
-    st.lists(
-        st.tuples(st.sampled_from(["a", DELTA, DELTA, ERROR, INTERRUPT, RESUME, SCHEDULED]), small),
-        min_size=1,
-        max_size=12,
+    st.sampled_from(
+        [
+            *([DELTA], [DELTA], ["a", DELTA], [DELTA, "a", DELTA], [DELTA] * 12, ["a", *[DELTA] * 10, INTERRUPT]),
+            *([INTERRUPT], [INTERRUPT, INTERRUPT], [RESUME], [ERROR, "a"], [SCHEDULED, DELTA, RESUME, ERROR], []),
+        ]
     ),
+    small,
 )
-"""What one task writes: who it is, its path, and the writes."""
+"""What one task writes: who it is, its path, the channels, and the first value."""
 supersteps = st.fixed_dictionaries(
     {
-        "touched": st.sets(st.sampled_from([*CHANNELS, DELTA, DELTA]), max_size=4),
+        "touched": st.sampled_from(TOUCHED),
         "value": small,
         "edit": edits,
         "by": growth,
-        "snapshot": st.integers(0, 3),
-        "extra": st.dictionaries(st.sampled_from(["user", "k"]), st.sampled_from(["u", 1, True, None, {"d": [1]}])),
+        "snapshot": st.booleans(),
+        "extra": st.sampled_from(EXTRAS),
         "writes": st.one_of(st.none(), task_writes),
         "switch": st.booleans(),
     }
@@ -197,7 +199,7 @@ class Histories(RuleBasedStateMachine):
         self.refuses: set[str] = set()
         self.early: dict[tuple[str, str], str] = {}
         """Checkpoint ids that have writes and no checkpoint yet."""
-        self.made = 0
+        self.made = self.written = 0
 
     def teardown(self) -> None:
         try:
@@ -332,7 +334,7 @@ class Histories(RuleBasedStateMachine):
         value: Any,
         edit: str,
         by: int,
-        snapshot: int,
+        snapshot: bool,
         extra: dict[str, Any],
         **_: Any,
     ) -> str:
@@ -353,7 +355,7 @@ class Histories(RuleBasedStateMachine):
         if DELTA in versions:
             updates, since = counters.get(DELTA, (0, 0))
             counters = {DELTA: (updates + (DELTA in new), since + 1)}
-            if DELTA in new and (snapshot == 0 or base is None):
+            if DELTA in new and (snapshot or base is None):
                 values[DELTA] = _DeltaSnapshot([value, self.made])
                 counters = {}
         made = checkpoint(values, versions, id=self.early.pop((thread, ns), None))
@@ -415,7 +417,9 @@ class Histories(RuleBasedStateMachine):
                 self.write(at(thread, ns, self.pick(there, pick)[0]), writes, by_other)
 
     def write(self, config: dict[str, Any], told: Any, by_other: bool) -> None:
-        task, path, writes = told
+        task, path, channels, first = told
+        self.written += 1
+        writes = [(channel, [self.written, n] if n else first) for n, channel in enumerate(channels)]
         self.do(config["configurable"]["thread_id"], by_other, "put_writes", config, writes, f"{task:08x}-task", path)
         self.same("get_tuple", config)
 

@@ -1,10 +1,10 @@
 -- Walks the parent chain of a checkpoint: its ancestors, nearest first, with their writes and what the writes refer to.
 -- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes
 -- Reply: ok, { ns, id, record, writes or nil }, pages, chunks, next ('' = the root was reached), next is there (1 or 0),
---        ancestors that the DeltaChannels of the first one need | none | lost | counts
+--        ancestors that the DeltaChannels of the first one need | none | lost
 local ns, id, most, budget = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local state = open()
-if state == 'lost' or state == 'counts' then return { state } end
+local state = look()
+if state == 'lost' then return { state } end
 if state == 'none' then return { 'none' } end
 if id == '' then id = newest(ns) end
 local record = id and call('HGET', T, 'C' .. ns .. '\0' .. id)

@@ -1,9 +1,9 @@
 -- Reads checkpoints by id, with their writes and all they refer to. Writes nothing, unless the TTL is due for a refresh.
 -- ARGV: 1 thread, 2 TTL in ms to refresh (0 = do not), then pairs: namespace, id ('' = the newest of the namespace)
--- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost | counts
+-- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost
 --   A record that is nil although the index has it was lost; the client says so.
-local state = open()
-if state == 'lost' or state == 'counts' then return { state } end
+local state = look()
+if state == 'lost' then return { state } end
 local found, refs = {}, collector()
 if state == 'ok' then
   for k = 3, #ARGV, 2 do

@@ -2,12 +2,16 @@
 -- ARGV: 1 thread, 2 TTL in ms to refresh (0 = do not), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
 --       5 cursor: an id, only checkpoints below it ('' = from the newest), 6 cursor namespace, or '-' to leave out the
 --       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks
--- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more | lost | counts
+-- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more,
+--        tags with their fields (only without chunks, on the first page) | lost | counts
 local mode, ns, cursor, cursor_ns = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local most, budget, whole = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
-local state, s = open()
-if state == 'lost' or state == 'counts' then return { state } end
-if state == 'none' then return { 'ok', {}, {}, {}, '0', 0 } end
+local state = look()
+if state == 'lost' then return { state } end
+if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {} } end
+local s = counts_of(call('HGET', T, 'S'))
+if not s and not whole then return { 'counts' } end -- a choice made on this page needs its revision
+local stored = s and s.stored or budget + 1
 
 local function below(space, including)
   local upper = cursor == '' and '[C' .. space .. '\0\255' or (including and '[' or '(') .. 'C' .. space .. '\0' .. cursor
@@ -52,9 +56,9 @@ local more = #places >= most and 1 or 0
 for k, place in ipairs(places) do
   local record, writes = contents[2 * k - 1], contents[2 * k]
   bytes = bytes + #(record or '') + #(writes or '')
-  if whole and record and s.stored > budget then
+  if whole and record and stored > budget then
     -- an estimate: the first record brings its whole state, each further one what it once added
-    bytes = bytes + (k == 1 and math.min(u(record, STAMP + 11, 5), s.stored) or u(record, 12, 5))
+    bytes = bytes + (k == 1 and math.min(u(record, STAMP + 11, 5), stored) or u(record, 12, 5))
   end
   if bytes > budget and #found > 0 then more = 1; break end
   if whole then
@@ -65,4 +69,10 @@ for k, place in ipairs(places) do
 end
 if #found > 0 then touch(tonumber(ARGV[2])) end
 local pages, chunks = refs.result()
-return { 'ok', found, pages, chunks, number(s.rev), more }
+local tags = {}
+if not whole and cursor == '' then
+  local names = call('ZRANGEBYLEX', I, '[G', '[G\255')
+  local values = hmget(T, names)
+  for k, name in ipairs(names) do tags[2 * k - 1], tags[2 * k] = name, values[k] end
+end
+return { 'ok', found, pages, chunks, s and number(s.rev) or '', more, tags }

@@ -85,55 +85,78 @@ local function counts_text(s)
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
 
--- T: '\1', flags (1 = persist), own TTL in ms as digits (0 = none), ';', checksum that only clients verify
-local function own_ttl()
-  local raw = call('HGET', T, 'T')
-  if not raw then return nil, false end
-  return tonumber(raw:match('^..(%d+);')), byte(raw, 2) % 2 == 1
+-- T: '1 persist ttl check': 1 = never expires, the thread's own TTL in ms (0 = that of the saver)
+local function settings_of(raw) -- own TTL, persist; nil if the field is damaged
+  if not raw then return 0, false end
+  local line, persist, ttl, sum = raw:match('^(1 ([01]) (%d+)) (%x+)$')
+  if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
+  return tonumber(ttl), persist == '1'
+end
+local function settings_text(ttl, persist)
+  local line = '1 ' .. (persist and '1' or '0') .. ' ' .. number(ttl)
+  return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
 local function expire_at(moment)
   call('PEXPIREAT', T, number(moment))
   call('PEXPIREAT', I, number(moment))
   call('ZADD', EXPIRY, number(moment), thread)
 end
-local function keep_for(ttl) -- after a write: both keys expire at one moment, or keep what they have
-  local own, pinned = own_ttl()
-  if pinned then
+local function keep_for(ttl, own, persist) -- after a write: both keys expire at one moment, or keep what they have
+  if own > 0 then ttl = own end
+  if persist then
     call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
-  elseif (own or ttl) > 0 then
-    expire_at(now + (own or ttl))
+  elseif ttl > 0 then
+    expire_at(now + ttl)
   end
 end
 local function touch(ttl) -- after a read: only when less than 90 % remain, so that most reads write nothing
   if ttl <= 0 then return end
-  local own, pinned = own_ttl()
-  ttl = own or ttl
   local left = call('PTTL', T)
-  if not pinned and ttl > 0 and left >= 0 and left < 0.9 * ttl then expire_at(now + ttl) end
+  if left < 0 then return end
+  local own, persist = settings_of(call('HGET', T, 'T'))
+  if own and own > 0 then ttl = own end
+  if own and not persist and left < 0.9 * ttl then expire_at(now + ttl) end
 end
 
--- The state of the thread: 'ok' with its counts, 'none', 'lost' (hash evicted under a living index), 'counts' (S damaged).
--- An index evicted under a living hash is rebuilt here, so it is never taken for an empty thread.
-local function open()
-  local raw = call('HGET', T, 'S')
-  local indexed = call('ZCARD', I)
-  if not raw and call('EXISTS', T) == 0 then
-    return indexed > 0 and 'lost' or 'none', counts_of(false)
-  end
-  local s = raw and counts_of(raw)
-  if not s then return 'counts', nil end
-  if indexed == 0 and s.checkpoints > 0 then
-    for _, field in ipairs(call('HKEYS', T)) do
-      if byte(field) == 67 then
-        local ns, id = split(field)
-        call('ZADD', I, 0, field)
-        if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
-      end
+-- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.
+local function heal()
+  local found = false
+  for _, field in ipairs(call('HKEYS', T)) do
+    local kind = byte(field)
+    if kind == 67 then
+      local ns, id = split(field)
+      call('ZADD', I, 0, field)
+      if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+      found = true
+    elseif kind == 71 then
+      call('ZADD', I, 0, field)
+      found = true
     end
-    local left = call('PTTL', T)
-    if left > 0 then call('PEXPIREAT', I, number(now + left)) end
   end
-  return 'ok', s
+  local left = found and call('PTTL', T) or 0
+  if left > 0 then call('PEXPIREAT', I, number(now + left)) end
+end
+-- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
+-- what is damaged: 'counts' (S), 'settings' (T).
+local function open()
+  local got = call('HMGET', T, 'S', 'T')
+  local indexed = call('ZCARD', I)
+  if not got[1] and call('EXISTS', T) == 0 then
+    return indexed > 0 and 'lost' or 'none', counts_of(false), 0, false
+  end
+  local s = got[1] and counts_of(got[1])
+  if not s then return 'counts' end
+  local own, persist = settings_of(got[2])
+  if not own then return 'settings' end
+  if indexed == 0 and s.checkpoints > 0 then heal() end
+  return 'ok', s, own, persist
+end
+-- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
+local function look()
+  local indexed, there = call('ZCARD', I), call('EXISTS', T)
+  if there == 0 then return indexed > 0 and 'lost' or 'none' end
+  if indexed == 0 then heal() end
+  return 'ok'
 end
 local function newest(ns) -- greatest id of a namespace, or nil
   local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]

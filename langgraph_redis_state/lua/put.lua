@@ -1,23 +1,27 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL in ms (0 = none), 6 run id ('' = none),
---       7 number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in ms
+--       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), 8 most bytes of the thread (0 = any),
+--       9 number of metadata to index, then key and value each;
+--       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in ms
 --       ('' = unknown); then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
 -- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes
---        missing, digests with their kind | deleted, when | lost | counts
+--        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 -- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
 -- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
 -- the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
 local ns, id, record, ttl, run = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local field = 'C' .. ns .. '\0' .. id
-local n_guards = tonumber(ARGV[7])
+local expected, most, n_meta = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local guards = 10 + 2 * n_meta
+local n_guards = tonumber(ARGV[guards])
 
-local state, s = open()
-if state == 'counts' then return { 'counts' } end
+local state, s, own, persist = open()
+if not s then return { state } end
 local deleted, orphan = call('GET', TOMB), false
 if deleted then
-  for k = 8, 6 + 2 * n_guards, 2 do
+  for k = guards + 1, guards + 2 * n_guards, 2 do
     if call('HEXISTS', T, ARGV[k]) == 0 then
       if (tonumber(ARGV[k + 1]) or 0) < tonumber(deleted) then return { 'deleted', deleted } end
       orphan = true
@@ -29,14 +33,18 @@ local first = newest('') == nil and not orphan -- no root checkpoint yet
 local overdue = call('ZSCORE', EXPIRY, thread)
 call('ZCARD', RUNS); call('ZCARD', META); call('ZCARD', THREADS) -- a key of the wrong type fails before anything is written
 
-local missing, fields, bytes, chunks = received({ record }, 8 + 2 * n_guards)
+local missing, fields, bytes, chunks = received({ record }, guards + 1 + 2 * n_guards)
 if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 
 local old = call('HGET', T, field)
+local same = old and sub(old, STAMP + 1) == record
+local head = newest(ns) or ''
+if expected ~= '-' and head ~= expected and not same then return { 'conflict', head } end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
-if not (old and sub(old, STAMP + 1) == record) then
+if not same then
   bytes = bytes + #field + #record + STAMP
+  if most > 0 and s.stored + bytes > most then return { 'large', number(s.stored + bytes) } end
   local content = b(created, 6) .. b(version, 5) .. b(bytes, 5)
   fields[#fields + 1] = field
   fields[#fields + 1] = content .. check4(content .. thread .. '\0' .. field) .. record
@@ -67,10 +75,23 @@ if first then
   if overdue and state ~= 'ok' then forget(thread, 1000) end
   if overdue then call('ZREM', EXPIRY, thread) end
 end
-keep_for(ttl)
+keep_for(ttl, own, persist)
 if orphan and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
+end
+for k = 10, 8 + 2 * n_meta, 2 do -- one value of each key: a new one moves the thread
+  local reverse = 'T' .. thread .. '\0' .. ARGV[k] .. '\0'
+  local entry = reverse .. ARGV[k + 1]
+  local there = false
+  for _, was in ipairs(call('ZRANGEBYLEX', META, '[' .. reverse, '[' .. reverse .. '\255')) do
+    if was == entry then
+      there = true
+    else
+      call('ZREM', META, was, 'V' .. sub(was, #thread + 3) .. '\0' .. thread)
+    end
+  end
+  if not there then call('ZADD', META, 0, entry, 0, 'V' .. ARGV[k] .. '\0' .. ARGV[k + 1] .. '\0' .. thread) end
 end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end

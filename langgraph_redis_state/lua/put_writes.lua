@@ -1,17 +1,17 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL in ms (0 = none), 5 moment the id was made in ms ('' = unknown),
---       6 number of writes, then for each: 'first' or 'last' (which of two with one marker wins), marker, record;
+--       6 most bytes of the thread (0 = any), 7 number of writes, then for each: 'first' or 'last' (which of two with one marker wins), marker, record;
 --       then pages and chunks as in received(). KEYS[8], if given: staging, as in put.
--- Reply: ok | missing, digests with their kind | deleted, when | lost | counts
+-- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 -- The field: format, flag "a record has references", then for each write its length (4), stamp, record (records.py).
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
 local ns, id, ttl, made = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local place = ns .. '\0' .. id
 local field = 'W' .. place
-local n = tonumber(ARGV[6])
+local most, n = tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local state, s = open()
-if state == 'counts' or state == 'lost' then return { state } end
+local state, s, own, persist = open()
+if not s or state == 'lost' then return { state } end
 local deleted, tomb_left = call('GET', TOMB), 0
 if deleted then
   local gone = call('HEXISTS', T, 'C' .. place) == 0
@@ -34,7 +34,7 @@ local function find(marker) -- first and last byte of the entry with that marker
   end
 end
 
-local records, at = {}, 7
+local records, at = {}, 8
 local take = {}
 for k = 1, n do
   local policy, marker, record = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -74,6 +74,7 @@ if #take > 0 then
   end
   blob = '\1' .. char(has) .. sub(blob, 3) .. table.concat(tail)
   s.stored = s.stored + bytes + #blob + #field - before
+  if most > 0 and s.stored > most then return { 'large', number(s.stored) } end
   s.chunks = s.chunks + chunks
   fields[#fields + 1] = field
   fields[#fields + 1] = blob
@@ -82,7 +83,7 @@ if #take > 0 then
   in_batches('HSET', T, fields)
 end
 
-keep_for(ttl)
+keep_for(ttl, own, persist)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
 bookkeeping()

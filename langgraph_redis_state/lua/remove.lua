@@ -1,20 +1,25 @@
 -- Removes checkpoints with their writes, then every chunk and page that nothing refers to any more (mark and sweep).
 -- ARGV: 1 thread, 2 revision the choice was made on ('' = any), 3 'these' | 'runs',
---       4.. these: fields C<ns>\0<id>   runs: run ids
--- Reply: ok, checkpoints removed | stale (the thread changed since: choose again) | none | counts
+--       4 number of pending-write fields to replace, then field and content each ('' = remove it);
+--       then these: fields C<ns>\0<id>   runs: run ids
+-- Tags of removed checkpoints go with them.
+-- Reply: ok, checkpoints removed | stale (the thread changed since: choose again) | none | counts | settings
 -- Frees memory first and writes after: it works on a full server.
 local state, s = open()
-if state == 'counts' then return { 'counts' } end
+if not s then return { state } end
 if state ~= 'ok' then return { 'none' } end
 if ARGV[2] ~= '' and ARGV[2] ~= number(s.rev) then return { 'stale' } end
 
 local by_run, drop = ARGV[3] == 'runs', {}
-for k = 4, #ARGV do drop[ARGV[k]] = true end
-local records, writes, parts = {}, {}, {}
+local n_replaced, replaced = tonumber(ARGV[4]), {}
+for k = 5, 3 + 2 * n_replaced, 2 do replaced[ARGV[k]] = ARGV[k + 1] end
+for k = 5 + 2 * n_replaced, #ARGV do drop[ARGV[k]] = true end
+local records, writes, parts, tags = {}, {}, {}, {}
 for _, field in ipairs(call('HKEYS', T)) do
   local kind = byte(field)
   if kind == 67 then records[#records + 1] = field
   elseif kind == 87 then writes[#writes + 1] = field
+  elseif kind == 71 then tags[#tags + 1] = field
   elseif kind == 68 or kind == 80 then parts[#parts + 1] = field end
 end
 
@@ -49,26 +54,48 @@ for k, field in ipairs(records) do
     mark(contents[k])
   end
 end
-if removed == 0 then return { 'ok', 0 } end
+if removed == 0 and n_replaced == 0 then return { 'ok', 0 } end
+local function each_write(blob, visit)
+  local at = 3
+  while at < #blob do
+    local size = u(blob, at, 4)
+    visit(sub(blob, at + 4, at + 3 + size))
+    at = at + 4 + size
+  end
+end
+local function uncount(record)
+  s.writes = s.writes - 1
+  s.logical = s.logical - u(record, STAMP + 11, 5)
+end
+local function count(record)
+  s.writes = s.writes + 1
+  s.logical = s.logical + u(record, STAMP + 11, 5)
+  mark(record)
+end
+local rewritten = {}
 contents = hmget(T, writes)
 for k, field in ipairs(writes) do
-  local blob, drops = contents[k], gone_places[sub(field, 2)]
-  if drops then
+  local blob, new = contents[k], replaced[field]
+  if gone_places[sub(field, 2)] or new == '' then
     gone[#gone + 1] = field
     s.stored = s.stored - #field - #blob
+    each_write(blob, uncount)
+  elseif new then
+    rewritten[#rewritten + 1] = field
+    rewritten[#rewritten + 1] = new
+    s.stored = s.stored - #blob + #new
+    each_write(blob, uncount)
+    each_write(new, count)
+  elseif byte(blob, 2) == 1 then
+    each_write(blob, mark)
   end
-  if drops or byte(blob, 2) == 1 then
-    local at = 3
-    while at < #blob do
-      local size = u(blob, at, 4)
-      if drops then
-        s.writes = s.writes - 1
-        s.logical = s.logical - u(blob, at + 4 + STAMP + 10, 5)
-      else
-        mark(sub(blob, at + 4, at + 3 + size))
-      end
-      at = at + 4 + size
-    end
+end
+contents = hmget(T, tags)
+for k, field in ipairs(tags) do
+  if gone_places[sub(contents[k], 20)] then -- format, key id, checksum, then the field of its checkpoint
+    gone[#gone + 1] = field
+    index[#index + 1] = field
+    s.stored = s.stored - #field - #contents[k]
   end
 end
 for _, field in ipairs(parts) do
@@ -81,6 +108,7 @@ end
 
 in_batches('HDEL', T, gone)
 in_batches('ZREM', I, index)
+in_batches('HSET', T, rewritten)
 for run in pairs(runs_gone) do
   if not runs_kept[run] then call('ZREM', RUNS, 'R' .. run .. '\0' .. thread, 'T' .. thread .. '\0' .. run) end
 end

@@ -1,0 +1,19 @@
+-- Sets how long a thread lives from now on, for itself, whatever the saver that writes to it says.
+-- ARGV: 1 thread, 2 'own' | 'persist' | 'default', 3 TTL in ms: own: that of the thread; default: that of the saver
+-- Reply: ok | none | lost | counts | settings
+-- Both keys get one moment of expiry; nothing else changes.
+local state, s = open()
+if state == 'settings' then s = counts_of(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
+if not s or state == 'lost' or state == 'none' then return { state } end
+local ttl = tonumber(ARGV[3])
+if ARGV[2] == 'default' then
+  call('HDEL', T, 'T')
+else
+  call('HSET', T, 'T', settings_text(ARGV[2] == 'own' and ttl or 0, ARGV[2] == 'persist'))
+end
+if ARGV[2] == 'persist' or ttl == 0 then
+  call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
+else
+  expire_at(now + ttl)
+end
+return { 'ok' }
