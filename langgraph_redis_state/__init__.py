@@ -11,6 +11,7 @@ from .errors import (
     CheckpointCorruptError,
     CheckpointerError,
     CheckpointLostError,
+    CheckpointNotFoundError,
     EmbeddedServerError,
     IntegrityKeyError,
     InvalidConfigError,
@@ -25,15 +26,18 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
+from .history import ChannelDiff, Stats, ThreadInfo, Version
 from .saver import AsyncRedisSaver, RedisSaver
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncRedisSaver",
+    "ChannelDiff",
     "CheckpointConflictError",
     "CheckpointCorruptError",
     "CheckpointLostError",
+    "CheckpointNotFoundError",
     "CheckpointerError",
     "CompressionType",
     "EmbeddedServer",
@@ -46,9 +50,12 @@ __all__ = [
     "SerializationError",
     "ServerRefusedError",
     "ServerUnavailableError",
+    "Stats",
     "ThreadBusyError",
     "ThreadDeletedError",
     "ThreadExistsError",
+    "ThreadInfo",
     "ThreadNotFoundError",
     "ThreadTooLargeError",
+    "Version",
 ]

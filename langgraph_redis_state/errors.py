@@ -10,6 +10,7 @@ nothing.
     │   ├── SerializationError (TypeError)      the serializer refuses a value; nothing was written
     │   ├── SaverClosedError                    the saver was closed, or belongs to another event loop
     │   ├── ThreadNotFoundError (LookupError)   the source of a copy does not exist
+    │   ├── CheckpointNotFoundError (LookupError)   no checkpoint or tag of that name
     │   ├── ThreadExistsError                   the target of a copy exists
     │   ├── CheckpointConflictError             another writer was first, and `conflict="raise"` is set
     │   ├── ThreadTooLargeError                 the thread would exceed `max_thread_bytes`
@@ -32,6 +33,7 @@ __all__ = [
     "CheckpointConflictError",
     "CheckpointCorruptError",
     "CheckpointLostError",
+    "CheckpointNotFoundError",
     "CheckpointerError",
     "EmbeddedServerError",
     "IntegrityKeyError",
@@ -67,6 +69,10 @@ class SaverClosedError(CheckpointerError, RuntimeError):
 
 class ThreadNotFoundError(CheckpointerError, LookupError):
     """There is no such thread."""
+
+
+class CheckpointNotFoundError(CheckpointerError, LookupError):
+    """The thread has no checkpoint of that id, tag or distance."""
 
 
 class ThreadExistsError(CheckpointerError):

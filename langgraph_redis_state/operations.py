@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -34,7 +34,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records, retention
-from .codec import CompressionType, Integrity, pack, place_check
+from .codec import CompressionType, Integrity, pack
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
     CheckpointConflictError,
@@ -282,46 +282,15 @@ class Operations:
             if unresolved:  # a value only the parent's record holds, and this process never saw it
                 known = yield from self._known(serde, target, parent)
                 draft.carried.update(_taken_over(known, draft.versions, unresolved))
-        guards = _guards(target.ns, parent, full)
-        indexed = [
-            (name.encode(), metadata_text(full[name]))  # type: ignore[literal-required]
-            for name in self.settings.index
-            if isinstance(full.get(name), str | int | float)
-        ]
-        sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
-        sent = set(sealed.fresh) - (known.chunks if known else frozenset())
-        pages = set(sealed.pages) - (known.pages if known else frozenset())
-        for attempt in range(TRIES):
-            reply = yield from self._upload(
-                PUT,
-                target,
-                about,
-                [
-                    target.ns,
-                    target.checkpoint,
-                    sealed.record,
-                    self._ttl(config),
-                    draft.run,
-                    expected if expected is not None else parent if self.settings.conflict else b"-",
-                    self.settings.max_bytes,
-                    len(indexed),
-                    *(part for pair in indexed for part in pair),
-                    len(guards),
-                    *(part for guard in guards for part in guard),
-                ],
-                {name: sealed.pages[name] for name in pages},
-                {name: sealed.fresh[name] for name in sent},
-            )
-            if reply[0] != b"missing":
-                break
-            # collected, expired or lost in a fail-over since this process saw them: send them again
-            logger.info("%s: the server misses %d parts, sending them again", about, len(reply) - 1)
-            pages, sent = set(sealed.pages), set(sealed.fresh)
-            lacking = {name[1:] for name in reply[1:]} - sent - pages
-            if draft.carried and (lacking or attempt):
-                self._serialize_again(serde, target, checkpoint, draft)
-                sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
-                pages, sent = set(sealed.pages), set(sealed.fresh)
+
+        def again() -> None:
+            self._serialize_again(serde, target, checkpoint, draft)
+
+        if expected is None and self.settings.conflict:
+            expected = parent
+        reply = yield from self.send(
+            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
+        )
         if reply[0] == b"missing":
             raise CheckpointLostError(
                 f"{about}: the server keeps losing parts of the state ({len(reply) - 1} missing after {TRIES} tries); "
@@ -339,7 +308,6 @@ class Operations:
             )
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-        self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
         limit = self.settings.max_versions
         age = self.settings.max_age
         every = max(1, limit // 4) if limit is not None else 8
@@ -347,6 +315,67 @@ class Operations:
             # a thread that changes meanwhile is left for the next time
             yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
         return target.config(target.ns, checkpoint["id"])
+
+    def send(
+        self,
+        target: Target,
+        about: str,
+        draft: Draft,
+        ttl: int,
+        *,
+        expected: bytes | None,
+        known: Known | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        again: Callable[[], None] | None = None,
+    ) -> Operation[list[Any]]:
+        """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
+
+        `known` is what the parent has. The server names the parts it lacks (collected, expired, lost in a fail-over) and
+        writes nothing; then they are sent, and if they were taken over from the parent, `again` makes them from the values.
+        """
+        metadata = metadata or {}
+        guards = _guards(target.ns, draft.parent, metadata)
+        indexed = [
+            (name.encode(), metadata_text(metadata[name]))
+            for name in self.settings.index
+            if isinstance(metadata.get(name), str | int | float)
+        ]
+        sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+        chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
+        pages = set(sealed.pages) - (known.pages if known else frozenset())
+        reply: list[Any] = []
+        for attempt in range(TRIES):
+            reply = yield from self._upload(
+                PUT,
+                target,
+                about,
+                [
+                    target.ns,
+                    target.checkpoint,
+                    sealed.record,
+                    ttl,
+                    draft.run,
+                    b"-" if expected is None else expected,
+                    self.settings.max_bytes,
+                    len(indexed),
+                    *(part for pair in indexed for part in pair),
+                    len(guards),
+                    *(part for guard in guards for part in guard),
+                ],
+                {name: sealed.pages[name] for name in pages},
+                {name: sealed.fresh[name] for name in chunks},
+            )
+            if reply[0] != b"missing":
+                break
+            logger.info("%s: the server lacks %d parts, sending them again", about, len(reply) - 1)
+            lacking = {name[1:] for name in reply[1:]} - set(sealed.fresh) - set(sealed.pages)
+            if again is not None and draft.carried and (lacking or attempt):
+                again()
+                sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+            pages, chunks = set(sealed.pages), set(sealed.fresh)
+        if reply[0] == b"ok":
+            self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+        return reply
 
     def _draft(
         self,
@@ -361,23 +390,18 @@ class Operations:
         """Serializes what is new. A channel is taken over from the parent only if it is absent from `new_versions` and the
         parent's record holds the same version of it: `update_state(as_node="__copy__")` passes the grandparent as parent
         and no new versions, and must not get the grandparent's values."""
-        rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
-        rest["id"] = None  # the key says it; None holds its place among the keys
+        rest, flags = stored_rest(checkpoint)
         versions = dict(checkpoint.get("channel_versions") or {})
         values = checkpoint["channel_values"]
-        flags = 0
-        canonical = _canonical(rest)
-        if canonical is not None:
-            rest, flags = canonical, records.CANONICAL
         carried = _taken_over(known, versions, [name for name in versions if name not in new_versions])
         parents = metadata.get("parents")
         root = parents.get("") if isinstance(parents, Mapping) else None
         run = metadata.get("run_id")
         about = target.about("put")
         return Draft(
-            rest=_dumps(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
+            rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
             serialized={
-                name: _dumps(serde, value, f"{about}, channel {name!r}")
+                name: dumped(serde, value, f"{about}, channel {name!r}")
                 for name, value in values.items()
                 if name not in carried
             },
@@ -398,7 +422,7 @@ class Operations:
                     f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
                     "is gone from the server (expired, deleted or evicted); nothing was written"
                 )
-            draft.serialized[name] = _dumps(
+            draft.serialized[name] = dumped(
                 serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}"
             )
         draft.carried = {}
@@ -438,7 +462,7 @@ class Operations:
         about = f"{target.about('put_writes')}, task {task_id!r}"
         task = keys.encode(task_id, "task_id")
         serialized = [
-            (index, channel, _dumps(serde, value, f"{about}, channel {channel!r}"))
+            (index, channel, dumped(serde, value, f"{about}, channel {channel!r}"))
             for index, (channel, value) in enumerate(writes)
         ]
         if not serialized:
@@ -621,8 +645,8 @@ class Operations:
         _, metadata = opened_body(plain, place).load(serde, header, place)
         return all(value == metadata.get(key) for key, value in filter.items())
 
-    def threads(self) -> Operation[list[str]]:
-        """Every thread, the last active first. 1024 small reads, sent together."""
+    def threads(self) -> Operation[list[tuple[str, float]]]:
+        """Every thread with its last activity in ms, the last active first. 1024 small reads, sent together."""
         prefix = self.settings.prefix
         replies = yield Read(
             [("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, -1, "WITHSCORES") for bucket in range(keys.BUCKETS)],
@@ -634,7 +658,7 @@ class Operations:
                 active += [(float(score), name) for name, score in reply]
             else:
                 active += [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
-        return [name.decode() for _, name in sorted(active, reverse=True)]
+        return [(name.decode(), score) for score, name in sorted(active, reverse=True)]
 
     def delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
@@ -892,9 +916,10 @@ class Operations:
         )
 
     def _copy_once(self, origin: Target, copy: Target, about: str) -> Operation[bool]:
-        counts = yield from self._counts(origin, about)
-        if counts is None:
+        counts, there = yield Read([("HGET", origin.keys.hash, "S"), ("EXISTS", origin.keys.hash)], about)
+        if counts is None and not there:
             raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
+        line = records.opened_counts(counts, origin.keys.name, about)
         op = os.urandom(8).hex().encode()
         staged = copy.keys.staging(op)
         runs: dict[bytes, None] = {}
@@ -909,26 +934,14 @@ class Operations:
             yield from self._stage(copy, staged, fields, members, about)
             if int(cursor) == 0:
                 break
-        if counts != (yield from self._counts(origin, about)):
+        if [counts] != (yield Read([("HGET", origin.keys.hash, "S")], about)):
             return False
-        reply = yield Call(ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, counts, *runs], about)
+        reply = yield Call(ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, line, *runs], about)
         if reply[0] == b"exists":
             raise ThreadExistsError(
                 f"{about}: thread {copy.thread!r} exists and would be overwritten; delete_thread it first, or copy to a new id"
             )
         return bool(reply[0] == b"ok")
-
-    def _counts(self, target: Target, about: str) -> Operation[bytes | None]:
-        """The counts of a thread as its field S has them (`prelude.lua`), without format and check; None: no thread."""
-        raw, there = yield Read([("HGET", target.keys.hash, "S"), ("EXISTS", target.keys.hash)], about)
-        if raw is None:
-            if there:
-                raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {target.thread!r} are gone")
-            return None
-        line, _, check = raw.rpartition(b" ")
-        if place_check(line, target.keys.name).hex().encode() != check or not line.startswith(b"1 "):
-            raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {target.thread!r} are damaged")
-        return cast(bytes, line[2:])
 
     def _resealed(
         self, origin: Target, copy: Target, pairs: Sequence[tuple[bytes, bytes]], runs: dict[bytes, None]
@@ -1068,7 +1081,7 @@ class Listing:
 
     def next_page(self) -> Operation[list[CheckpointTuple] | None]:
         if self._targets is None:
-            self._targets = [Target(self._prefix, thread, "", None) for thread in (yield from self._operations.threads())]
+            self._targets = [Target(self._prefix, thread, "", None) for thread, _ in (yield from self._operations.threads())]
         while self._targets and (self._limit is None or self._limit > 0):
             if self._cursor is None:  # ids hold no NUL, so nothing lies between an id and that id followed by \x01
                 self._cursor = (self._only + b"\x01" if self._only else self._before, None)
@@ -1124,7 +1137,7 @@ def opened_body(plain: bytes, place: Place) -> Body:
     return Body((type_, blob), entries)
 
 
-def _dumps(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
+def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
     try:
         type_, blob = serde.dumps_typed(value)
     except Exception as error:
@@ -1165,7 +1178,7 @@ def _taken_over(known: Known | None, versions: Mapping[str, Any], names: Iterabl
     }
 
 
-def _guards(ns: bytes, parent: bytes, metadata: CheckpointMetadata) -> list[tuple[Argument, Argument]]:
+def _guards(ns: bytes, parent: bytes, metadata: Mapping[str, Any]) -> list[tuple[Argument, Argument]]:
     """The checkpoints this one builds on, as fields, with the moment their ids were made."""
     guards: list[tuple[Argument, Argument]] = []
     if parent:
@@ -1198,6 +1211,14 @@ def _depth(metadata: CheckpointMetadata) -> int:
     if not isinstance(counters, Mapping):
         return 0
     return max((int(counter[1]) for counter in counters.values()), default=0)
+
+
+def stored_rest(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """A checkpoint without its values as it is serialized, and the flags of its record."""
+    rest = {name: value for name, value in checkpoint.items() if name != "channel_values"}
+    rest["id"] = None  # the key says it; None holds its place among the keys
+    canonical = _canonical(rest)
+    return (rest, 0) if canonical is None else (canonical, records.CANONICAL)
 
 
 def _is_canonical(version: Any) -> bool:

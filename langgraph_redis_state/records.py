@@ -392,6 +392,22 @@ def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[
     return header, top + signed + integrity.sign(there.signed, signed, body) + body
 
 
+def joined_writes(raws: Sequence[bytes]) -> bytes:
+    """The field of these pending writes; empty if there are none."""
+    if not raws:
+        return b""
+    references = any(raw[STAMP + 3 : STAMP + 7] != b"\0\0\0\0" for raw in raws)
+    return b"%c%c" % (FORMAT, references) + b"".join(len(raw).to_bytes(4, "big") + raw for raw in raws)
+
+
+def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
+    """The numbers in the field S of a thread: revision, versions, checkpoints, writes, chunks, stored and logical bytes."""
+    line, _, check = (raw or b"").rpartition(b" ")
+    if not line.startswith(b"1 ") or place_check(line, thread).hex().encode() != check:
+        raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {thread.decode()!r} are damaged or gone")
+    return line[2:]
+
+
 # --- tags ---
 
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -28,8 +28,10 @@ from . import keys
 from .codec import CompressionType, Integrity
 from .connection import Connection
 from .drivers import arun, run
+from .effects import Operation
 from .embedded import EmbeddedServer
-from .operations import Listing, Operations, Settings
+from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
+from .operations import Listing, Operations, Settings, ttl_ms
 
 DEFAULT_URL = "redis://localhost:6379/0"
 
@@ -53,6 +55,12 @@ class RedisSaver(BaseCheckpointSaver[str]):
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
             checkpoints and all that only they used. Interrupts that wait and what DeltaChannels need stay. None: all.
+        max_age: seconds (or a timedelta) after which root checkpoints go likewise; the newest one always stays.
+        max_thread_bytes: a put that would make a thread larger raises `ThreadTooLargeError`. Logged from 64 MB on.
+        tombstone: seconds during which late writes of a run under way cannot bring a deleted thread back; 0 or None: none.
+        conflict: "raise": a put whose parent is not the newest of its namespace any more raises
+            `CheckpointConflictError` and writes nothing. "allow": LangGraph's behaviour, it forks.
+        index_metadata: metadata keys by whose values `find_threads` shall find threads, from their next put on.
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
         accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
@@ -79,6 +87,11 @@ class RedisSaver(BaseCheckpointSaver[str]):
         ttl: TTL | None = None,
         refresh_ttl_on_read: bool = True,
         max_versions: int | None = None,
+        max_age: float | timedelta | None = None,
+        max_thread_bytes: int | None = None,
+        tombstone: float | timedelta | None = 600,
+        conflict: Literal["allow", "raise"] = "allow",
+        index_metadata: Sequence[str] = (),
         compression: CompressionType | str = CompressionType.LZ4,
         integrity_key: Secret | Sequence[Secret] | None = None,
         accept_unkeyed: bool = False,
@@ -94,9 +107,15 @@ class RedisSaver(BaseCheckpointSaver[str]):
                 refresh=refresh,
                 compression=_compression(compression),
                 integrity=Integrity(_secrets(integrity_key), accept_unkeyed),
+                tombstone=ttl_ms(tombstone, "tombstone") if tombstone else 0,
                 max_versions=_positive(max_versions, "max_versions"),
+                max_age=None if max_age is None else ttl_ms(max_age, "max_age"),
+                max_bytes=_positive(max_thread_bytes, "max_thread_bytes") or 0,
+                conflict=_one_of(conflict, ("allow", "raise"), "conflict") == "raise",
+                index=_names(index_metadata),
             )
         )
+        self._history = History(self._operations)
         injected = client is not None or async_client is not None
         self._connection = Connection(
             None if injected and url == DEFAULT_URL else url,
@@ -328,6 +347,136 @@ class RedisSaver(BaseCheckpointSaver[str]):
         """`get_delta_channel_history`, awaited."""
         return await arun(self._operations.delta_history(self.serde, config, channels), self._connection)
 
+    # --- history: what LangGraph's contract does not have ---
+
+    def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
+        """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
+        listing = VersionListing(self._history, self.serde, thread_id, checkpoint_ns, limit)
+        while (page := run(listing.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
+        """`history`, awaited page by page."""
+        listing = VersionListing(self._history, self.serde, thread_id, checkpoint_ns, limit)
+        while (page := await arun(listing.next_page(), self._connection)) is not None:
+            for version in page:
+                yield version
+
+    def rollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
+        """Takes a thread back to a checkpoint: its id, a tag, or a negative number of steps up from the newest.
+
+        `fork` adds a new head with the state of the target; nothing is lost, and an interrupt of the target asks again.
+        `truncate` removes what came after the target, with what subgraphs and tags had there; an answered interrupt waits
+        again. A graph invoked afterwards continues from there. Returns the config of the checkpoint that is now the newest.
+
+        Raises:
+            CheckpointNotFoundError: there is no such checkpoint, tag or distance.
+            ThreadBusyError: others kept writing; nothing was changed.
+        """
+        return run(self._rollback(thread_id, to, mode), self._connection)
+
+    async def arollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
+        """`rollback`, awaited."""
+        return await arun(self._rollback(thread_id, to, mode), self._connection)
+
+    def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
+        if _one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
+            return self._history.fork(self.serde, thread_id, to)
+        return self._history.truncate(thread_id, to)
+
+    def tag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
+        """Names a checkpoint (by default the newest), so that retention and prune keep it and `rollback` finds it. An
+        existing tag moves.
+
+        Raises:
+            CheckpointNotFoundError, ThreadNotFoundError: there is nothing to name.
+        """
+        run(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+
+    async def atag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
+        """`tag`, awaited."""
+        await arun(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+
+    def untag(self, thread_id: str, name: str) -> bool:
+        """Removes a tag; whether there was one. The checkpoint stays until retention takes it."""
+        return run(self._history.untag(thread_id, name), self._connection)
+
+    async def auntag(self, thread_id: str, name: str) -> bool:
+        """`untag`, awaited."""
+        return await arun(self._history.untag(thread_id, name), self._connection)
+
+    def tags(self, thread_id: str) -> dict[str, str]:
+        """Tags of a thread with their checkpoint ids."""
+        return run(self._history.tags(thread_id), self._connection)
+
+    async def atags(self, thread_id: str) -> dict[str, str]:
+        """`tags`, awaited."""
+        return await arun(self._history.tags(thread_id), self._connection)
+
+    def diff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
+        """The channels that differ between two checkpoints (ids, tags or steps back), lists element by element."""
+        return run(self._history.diff(self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+
+    async def adiff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
+        """`diff`, awaited."""
+        return await arun(self._history.diff(self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+
+    # --- expiry and finding ---
+
+    def set_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
+        """Gives a thread its own TTL, from now on and at each later put, whatever the saver's; None: the saver's again."""
+        run(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
+        """`set_ttl`, awaited."""
+        await arun(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    def persist(self, thread_id: str) -> None:
+        """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""
+        run(self._history.expire(thread_id, "persist"), self._connection)
+
+    async def apersist(self, thread_id: str) -> None:
+        """`persist`, awaited."""
+        await arun(self._history.expire(thread_id, "persist"), self._connection)
+
+    def list_threads(
+        self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
+    ) -> Iterator[ThreadInfo]:
+        """Threads by their last activity, those whose id begins with `prefix`. 1024 small reads, without SCAN or KEYS."""
+        listing = ThreadListing(self._history, prefix, limit, newest_first, None)
+        while (page := run(listing.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def alist_threads(
+        self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
+    ) -> AsyncIterator[ThreadInfo]:
+        """`list_threads`, awaited page by page."""
+        listing = ThreadListing(self._history, prefix, limit, newest_first, None)
+        while (page := await arun(listing.next_page(), self._connection)) is not None:
+            for info in page:
+                yield info
+
+    def find_threads(self, **metadata: Any) -> Iterator[ThreadInfo]:
+        """Threads whose latest metadata have these values, for keys given as `index_metadata`, last active first."""
+        listing = ThreadListing(self._history, None, None, True, metadata)
+        while (page := run(listing.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
+        """`find_threads`, awaited page by page."""
+        listing = ThreadListing(self._history, None, None, True, metadata)
+        while (page := await arun(listing.next_page(), self._connection)) is not None:
+            for info in page:
+                yield info
+
+    def stats(self, thread_id: str | None = None) -> Stats:
+        """Counts and bytes of a thread, or of all together with the server's `INFO memory` where it may be asked."""
+        return run(self._history.stats(thread_id), self._connection)
+
+    async def astats(self, thread_id: str | None = None) -> Stats:
+        """`stats`, awaited."""
+        return await arun(self._history.stats(thread_id), self._connection)
+
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""
         if current is None:
@@ -355,10 +504,21 @@ def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
         ttl = None if minutes is None else timedelta(minutes=minutes)
     if ttl is None:
         return 0, refresh
-    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.001 <= seconds < 10**10:
-        raise ValueError(f"ttl must be a positive number of seconds, a timedelta or None, not {ttl!r}")
-    return round(seconds * 1000), refresh
+    return ttl_ms(ttl, "ttl"), refresh
+
+
+def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
+    if value not in allowed:
+        raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
+    return value
+
+
+def _names(index: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
+        raise ValueError(f"index_metadata must be a sequence of metadata keys, not {index!r}")
+    for name in index:
+        keys.encode(name, "a key of index_metadata")
+    return tuple(index)
 
 
 def _compression(compression: object) -> CompressionType:

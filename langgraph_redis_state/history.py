@@ -1,0 +1,559 @@
+"""What people do with a thread's history: look at it, name, compare, go back, expire, find. Operations, like those in
+operations.py and built on them; no I/O here either.
+
+Going back by *fork* adds a new head that holds the target's values, and loses nothing. Its parent is the target's parent,
+because the writes stored at a checkpoint produce its child: as a child of the target it would replay them in DeltaChannels.
+Going back by *truncate* removes what came after the target, and of the target's own writes what came after its interrupt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
+
+from . import keys, records, retention
+from .effects import Argument, Call, Operation, Read, Script, compute
+from .errors import (
+    CheckpointerError,
+    CheckpointLostError,
+    CheckpointNotFoundError,
+    InvalidConfigError,
+    ServerRefusedError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+)
+from .operations import (
+    ANCESTORS,
+    BUSY_TRIES,
+    PAGE_CHECKPOINTS,
+    Draft,
+    Found,
+    Operations,
+    Target,
+    dumped,
+    metadata_text,
+    opened_body,
+    stored_rest,
+    ttl_ms,
+)
+
+TAG, EXPIRE, TIDY = Script("tag"), Script("expire"), Script("tidy")
+
+THREADS_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One checkpoint in the history of a thread, without its values."""
+
+    number: int
+    """From the thread's own counter, never reused."""
+    checkpoint_id: str
+    parent_id: str | None
+    checkpoint_ns: str
+    created_at: datetime
+    """When the server stored it, UTC."""
+    source: str | None
+    step: int | None
+    next: tuple[str, ...]
+    """Nodes it hands over to, as far as its channels tell (`branch:to:<node>`)."""
+    tags: tuple[str, ...]
+    new_bytes: int
+    """What storing it added on the server, compressed, without what it shares."""
+    logical_bytes: int
+    """What its values take serialized."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDiff:
+    """How one channel differs between two checkpoints. For lists also which elements."""
+
+    kind: Literal["added", "removed", "changed"]
+    before: Any = None
+    after: Any = None
+    appended: list[Any] = field(default_factory=list)
+    """Elements only the second list has, between what both begin and end with."""
+    dropped: list[Any] = field(default_factory=list)
+    """Elements only the first list has, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread, from the indexes and its counts."""
+
+    thread_id: str
+    last_activity: datetime
+    checkpoints: int
+    stored_bytes: int
+    logical_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What is stored. Bytes are those of fields and their names, without the server's own overhead."""
+
+    threads: int
+    checkpoints: int
+    writes: int
+    chunks: int
+    stored_bytes: int
+    logical_bytes: int
+    server: Mapping[str, Any] | None = None
+    """`INFO memory` of the server, where it may be asked and no thread was named."""
+
+    @property
+    def ratio(self) -> float:
+        """Logical bytes for each stored byte."""
+        return self.logical_bytes / self.stored_bytes if self.stored_bytes else 1.0
+
+
+class History:
+    """Operations on the past of threads."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def _target(self, thread: Any, ns: str = "") -> Target:
+        return Target(self._operations.settings.prefix, thread, ns, None)
+
+    # --- looking ---
+
+    def page(
+        self, serde: SerializerProtocol, target: Target, cursor: tuple[bytes, bytes | None], most: int
+    ) -> Operation[tuple[list[Version], tuple[bytes, bytes | None] | None]]:
+        """Versions below a cursor, and where the next page begins."""
+        operations = self._operations
+        yield from operations.check_layout(write=False)
+        page = yield from operations.page(target, target.ns.decode(), cursor, most, whole=False)
+        tags = page.tags
+        if cursor[0]:
+            tags = (yield from operations.page(target, "", (b"", b""), 1, whole=False)).tags
+        named: dict[retention.Place, list[str]] = {}
+        for name, place in operations.opened_tags(target, tags).items():
+            named.setdefault(place, []).append(name)
+        return [self._version(serde, target, each, named) for each in page.found], page.following
+
+    def _version(
+        self, serde: SerializerProtocol, target: Target, found: Found, named: Mapping[retention.Place, Sequence[str]]
+    ) -> Version:
+        header, plain, place = self._operations.opened(target, found)
+        body = opened_body(plain, place)
+        _, metadata = body.load(serde, header, place)
+        at = (found.ns.decode(), found.checkpoint.decode())
+        handed = [name.removeprefix("branch:to:") for name in sorted(body.channels) if name.startswith("branch:to:")]
+        return Version(
+            number=header.version,
+            checkpoint_id=at[1],
+            parent_id=header.parent,
+            checkpoint_ns=at[0],
+            created_at=datetime.fromtimestamp(header.created_at / 1000, timezone.utc),
+            source=metadata.get("source"),
+            step=metadata.get("step"),
+            next=tuple(handed),
+            tags=tuple(sorted(named.get(at, ()))),
+            new_bytes=header.new_bytes,
+            logical_bytes=header.logical,
+        )
+
+    def resolve(self, target: Target, to: str | int) -> Operation[str]:
+        """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
+        about = target.about("finding a checkpoint")
+        operations = self._operations
+        if isinstance(to, int) and not isinstance(to, bool):
+            if to >= 0:
+                raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
+            cursor, left = b"", -to
+            while True:
+                most = min(left, PAGE_CHECKPOINTS)
+                reply = yield Call(ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40], about)
+                if reply[0] != b"none":
+                    operations.refuse(reply, about)
+                    if len(reply[1]) == left:
+                        found: bytes = reply[1][-1][1]
+                        return found.decode()
+                    if reply[1] and int(reply[5]):
+                        left -= len(reply[1])
+                        cursor = reply[1][-1][1]
+                        continue
+                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has no {-to} ancestors")
+        tags = yield from self._tags(target)
+        if to in tags:
+            return tags[to][1]
+        wanted = keys.encode(to, "checkpoint id or tag")
+        entries, _ = yield from operations.fetch(target, [(target.ns, wanted)])
+        if not entries or not wanted:
+            raise CheckpointNotFoundError(
+                f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
+            )
+        return wanted.decode()
+
+    def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
+        yield from self._operations.check_layout(write=False)
+        page = yield from self._operations.page(target, "", (b"", b""), 1, whole=False)
+        return self._operations.opened_tags(target, page.tags)
+
+    def diff(
+        self, serde: SerializerProtocol, thread: Any, a: str | int, b: str | int, ns: str
+    ) -> Operation[dict[str, ChannelDiff]]:
+        """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
+        set may serialize differently each time."""
+        target = self._target(thread, ns)
+        operations = self._operations
+        ids = []
+        for each in (a, b):
+            ids.append((yield from self.resolve(target, each)).encode())
+        found, parts = yield from operations.fetch(target, [(target.ns, each) for each in ids])
+        if len(found) != 2:
+            raise CheckpointNotFoundError(f"{target.about('diff')}: a checkpoint went away while it was read")
+
+        def compare() -> dict[str, ChannelDiff]:
+            (first, known_a), (second, known_b) = (operations.decode(serde, target, each, parts) for each in found)
+            old, new = first.checkpoint["channel_values"], second.checkpoint["channel_values"]
+            result: dict[str, ChannelDiff] = {}
+            for name in [*old, *(name for name in new if name not in old)]:
+                if name not in new:
+                    result[name] = ChannelDiff("removed", before=old[name])
+                elif name not in old:
+                    result[name] = ChannelDiff("added", after=new[name])
+                elif known_a.values[name] != known_b.values[name] and not _equal(old[name], new[name]):
+                    result[name] = _changed(old[name], new[name])
+            return result
+
+        return (yield from compute(compare, sum(len(chunk) for chunk in parts.chunks.values())))
+
+    # --- tags ---
+
+    def tag(self, thread: Any, name: str, checkpoint: str | int | None, ns: str) -> Operation[None]:
+        target = self._target(thread, ns)
+        about = target.about(f"tag {name!r}")
+        tag = b"G" + keys.encode(name, "tag")
+        if not name:
+            raise InvalidConfigError(f"{about}: a tag needs a name")
+        yield from self._operations.check_layout(write=True)
+        if checkpoint is None:
+            page = yield from self._operations.page(target, ns, (b"", b""), 1, whole=False)
+            if not page.found:
+                raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
+            at = page.found[0].checkpoint
+        else:
+            at = (yield from self.resolve(target, checkpoint)).encode()
+        content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self._operations.settings.integrity)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content], about)
+        if reply[0] == b"none":
+            raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
+        self._operations.refuse(reply, about)
+
+    def untag(self, thread: Any, name: str) -> Operation[bool]:
+        target = self._target(thread)
+        about = target.about(f"untag {name!r}")
+        yield from self._operations.check_layout(write=True)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b""], about)
+        self._operations.refuse(reply, about, also=b"none")
+        return reply[0] == b"ok" and bool(reply[1])
+
+    def tags(self, thread: Any) -> Operation[dict[str, str]]:
+        tags = yield from self._tags(self._target(thread))
+        return {name: checkpoint for name, (_, checkpoint) in sorted(tags.items())}
+
+    # --- going back ---
+
+    def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+        target = self._target(thread)
+        operations = self._operations
+        about = target.about("rollback")
+        yield from operations.check_layout(write=True)
+        goal = (yield from self.resolve(target, to)).encode()
+        for _ in range(BUSY_TRIES):
+            found, parts = yield from operations.fetch(target, [(b"", goal), (b"", b"")])
+            if len(found) < 2:
+                raise CheckpointNotFoundError(f"{about}: the checkpoint {goal.decode()!r} is not there any more")
+            tup, known = operations.decode(serde, target, found[0], parts)
+            head = found[1].checkpoint
+            target.checkpoint = _above(head.decode(), about).encode()
+            header, _, _ = operations.opened(target, found[0])
+            metadata: dict[str, Any] = {name: value for name, value in tup.metadata.items() if name != "run_id"}
+            metadata |= {
+                "source": "fork",
+                "step": (tup.metadata.get("step") or 0) + 1,
+                "forked_from": goal.decode(),
+            }
+            now = datetime.now(timezone.utc).isoformat()
+            rest, flags = stored_rest({**tup.checkpoint, "ts": now})
+            draft = Draft(
+                rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
+                serialized={},
+                carried=dict(known.values),
+                versions=dict(tup.checkpoint["channel_versions"]),
+                flags=flags,
+                depth=header.depth,
+                parent=(header.parent or "").encode(),
+                root=b"",
+                run=b"",
+            )
+            reply = yield from operations.send(target, about, draft, operations.settings.ttl, expected=head)
+            if reply[0] != b"conflict":
+                if reply[0] == b"missing":
+                    raise CheckpointLostError(f"{about}: parts of {goal.decode()!r} are gone from the server")
+                operations.refuse(reply, about)
+                return target.config(b"", target.checkpoint.decode())
+        raise ThreadBusyError(f"{about}: other writers were first {BUSY_TRIES} times; nothing was written, try again")
+
+    def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+        target = self._target(thread)
+        operations = self._operations
+        about = target.about("rollback")
+        yield from operations.check_layout(write=True)
+        goal = yield from self.resolve(target, to)
+        for _ in range(BUSY_TRIES):
+            survey = yield from operations.survey(target)
+            if survey is None:
+                continue
+            if ("", goal) not in survey.headers:
+                raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
+            entries: list[tuple[records.Header, bytes]] = []
+            if ("", goal) in survey.writes:
+                place = target.place(b"W", b"", goal.encode())
+                entries = [
+                    (records.open_record(raw, place, operations.settings.integrity)[0], raw)
+                    for raw in records.split_writes(survey.writes[("", goal)], place)
+                ]
+            continued = any(ns == "" and entry.header.parent == goal for (ns, _), entry in survey.headers.items())
+            waits = not continued and any(header.index == retention.INTERRUPTED for header, _ in entries)
+            waits = waits and not any(header.index == _RESUMED for header, _ in entries)
+            kept = _writes_kept(goal, [header for header, _ in entries], continued)
+            dropped = [
+                (ns, checkpoint)
+                for (ns, checkpoint), entry in survey.headers.items()
+                if (ns == "" and checkpoint > goal)
+                or (ns != "" and entry.header.root is not None and entry.header.root > goal)
+                or (ns != "" and entry.header.root == goal and not waits)
+            ]
+            replaced = {}
+            if len(kept) < len(entries):
+                replaced[("", goal)] = records.joined_writes([entries[at][1] for at in kept])
+            if (not dropped and not replaced) or (yield from operations.remove(target, survey.revision, dropped, replaced)):
+                return target.config(b"", goal)
+        raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was removed, try again")
+
+    # --- expiry ---
+
+    def expire(self, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
+        target = self._target(thread)
+        about = target.about("set_ttl" if how != "persist" else "persist")
+        ttl = ttl_ms(seconds, "seconds") if how == "own" else self._operations.settings.ttl if how == "default" else 0
+        yield from self._operations.check_layout(write=True)
+        reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
+        if reply[0] == b"none":
+            raise ThreadNotFoundError(f"{about}: there is no such thread")
+        self._operations.refuse(reply, about)
+
+    # --- finding ---
+
+    def infos(self, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
+        """Threads that live, with their counts; what the indexes still say of expired ones is dropped."""
+        targets = [self._target(thread) for thread, _ in threads]
+        about = "listing threads"
+        replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], about)
+        result: list[ThreadInfo] = []
+        for target, raw, (_, active) in zip(targets, replies, threads, strict=True):
+            if raw is None:
+                yield Call(TIDY, target.keys.all, [target.keys.name], about)
+                continue
+            counts = parsed_counts(raw, target, about)
+            when = datetime.fromtimestamp(active / 1000, timezone.utc)
+            result.append(ThreadInfo(target.thread, when, counts[2], counts[5], counts[6]))
+        return result
+
+    def find(self, wanted: Mapping[str, Any]) -> Operation[list[tuple[str, float]]]:
+        """Threads whose indexed metadata have all these values, with their last activity."""
+        settings = self._operations.settings
+        unknown = set(wanted) - set(settings.index)
+        if unknown or not wanted:
+            raise ValueError(
+                f"find_threads: {sorted(unknown) or 'nothing'} is not indexed; this saver was told index_metadata="
+                f"{settings.index!r}"
+            )
+        matching: set[bytes] | None = None
+        for name, value in wanted.items():
+            lower = b"[V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
+            replies = yield Read(
+                [
+                    ("ZRANGEBYLEX", keys.bucket_key(settings.prefix, bucket, "m"), lower, lower + b"\xff")
+                    for bucket in range(keys.BUCKETS)
+                ],
+                f"find_threads: {name}={value!r}",
+            )
+            found = {member[len(lower) - 1 :] for reply in replies for member in reply}
+            matching = found if matching is None else matching & found
+        names = sorted(matching or ())
+        commands: list[tuple[Argument, ...]] = []
+        for name_bytes in names:
+            key = keys.bucket_key(settings.prefix, keys.bucket_of(name_bytes), "threads")
+            commands.append(("ZSCORE", key, name_bytes))
+        scores = (yield Read(commands, "find_threads")) if commands else []
+        return [(name.decode(), float(score or 0)) for name, score in zip(names, scores, strict=True)]
+
+    def stats(self, thread: Any) -> Operation[Stats]:
+        if thread is not None:
+            target = self._target(thread)
+            about = target.about("stats")
+            (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
+            if raw is None:
+                raise ThreadNotFoundError(f"{about}: there is no such thread")
+            return _stats(1, parsed_counts(raw, target, about)[2:], None)
+        names = yield from self._operations.threads()
+        totals = [0] * 5
+        living = 0
+        for at in range(0, len(names), THREADS_PAGE):
+            targets = [self._target(name) for name, _ in names[at : at + THREADS_PAGE]]
+            replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], "stats")
+            for target, raw in zip(targets, replies, strict=True):
+                if raw is not None:
+                    living += 1
+                    counts = parsed_counts(raw, target, "stats")[2:]
+                    totals = [total + count for total, count in zip(totals, counts, strict=True)]
+        try:
+            (info,) = yield Read([("INFO", "memory")], "stats")
+        except ServerRefusedError:
+            info = None  # many managed servers do not allow it: the totals are still right
+        return _stats(living, totals, info)
+
+
+class ThreadListing:
+    """One `list_threads` or `find_threads` call, page by page; None at the end."""
+
+    def __init__(
+        self, history: History, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
+    ) -> None:
+        self._history, self._prefix, self._limit, self._newest_first = history, prefix, limit, newest_first
+        self._wanted = wanted
+        self._left: list[tuple[str, float]] | None = None
+
+    def next_page(self) -> Operation[list[ThreadInfo] | None]:
+        operations = self._history._operations
+        if self._left is None:
+            yield from operations.check_layout(write=False)
+            if self._wanted is not None:
+                left = yield from self._history.find(self._wanted)
+            else:
+                left = yield from operations.threads()
+            if self._prefix:
+                left = [each for each in left if each[0].startswith(self._prefix)]
+            self._left = sorted(left, key=lambda each: (each[1], each[0]), reverse=self._newest_first)
+        while self._left and (self._limit is None or self._limit > 0):
+            size = THREADS_PAGE if self._limit is None else min(THREADS_PAGE, self._limit)
+            batch, self._left = self._left[:size], self._left[size:]
+            infos = yield from self._history.infos(batch)
+            if self._limit is not None:
+                self._limit -= len(infos)
+            if infos:
+                return infos
+        return None
+
+
+class VersionListing:
+    """One `history` call, page by page; None at the end."""
+
+    def __init__(self, history: History, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
+        self._history, self._serde, self._limit = history, serde, limit
+        self._target = history._target(thread, ns)
+        self._cursor: tuple[bytes, bytes | None] | None = (b"", b"")
+
+    def next_page(self) -> Operation[list[Version] | None]:
+        if self._cursor is None or (self._limit is not None and self._limit <= 0):
+            return None
+        most = PAGE_CHECKPOINTS if self._limit is None else min(PAGE_CHECKPOINTS, self._limit)
+        versions, self._cursor = yield from self._history.page(self._serde, self._target, self._cursor, most)
+        if self._limit is not None:
+            self._limit -= len(versions)
+        return versions or None
+
+
+_RESUMED = WRITES_IDX_MAP[RESUME]
+
+
+def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) -> list[int]:
+    """Which pending writes of a truncation's target stay, as positions.
+
+    They stay as they were when its interrupt was first asked: the interrupt, and the results that were saved beside it by
+    tasks that had finished. What came with or after the answer goes; so do a RESUME, what the interrupted tasks wrote once
+    answered, and what LangGraph keeps here for the next checkpoint: graph input and `update_state`, under ids made of the
+    checkpoint's (langgraph/pregel/_loop.py, main.py). Without an interrupt, all that a step left for its child goes.
+    """
+    if not continued and not any(header.index == _RESUMED for header in headers):
+        return list(range(len(headers)))
+    interrupted = {header.task for header in headers if header.index == retention.INTERRUPTED}
+    if not interrupted:
+        return []
+    answered = min((header.version for header in headers if header.index == _RESUMED), default=1 << 40)
+    foreign: set[str] = set()
+    with suppress(ValueError):  # not a UUID: not LangGraph's id, and no ids are made of it
+        foreign = {str(uuid5(UUID(goal), name)) for name in ("__input__", INTERRUPT)}
+    return [
+        at
+        for at, header in enumerate(headers)
+        if header.index == retention.INTERRUPTED
+        or (
+            header.index != _RESUMED
+            and header.task not in interrupted
+            and header.task not in foreign
+            and header.version < answered
+        )
+    ]
+
+
+def _above(head: str, about: str) -> str:
+    """A new UUIDv6 greater than `head`."""
+    fresh = str(uuid6())
+    if fresh > head:
+        return fresh
+    try:
+        newest = UUID(head)
+    except ValueError:
+        newest = None
+    if newest is None or newest.version != 6:
+        raise CheckpointerError(f"{about}: the newest id {head!r} sorts above every UUIDv6, so no newer one can be made")
+    ticks = ((newest.int >> 80 << 12) | (newest.int >> 64 & 0x0FFF)) + 1  # a clock runs behind: one tick later
+    low = newest.int & ((1 << 64) - 1)
+    return str(UUID(int=(ticks >> 12 << 80) | (6 << 76) | ((ticks & 0x0FFF) << 64) | low))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:
+        return False  # arrays compare element-wise; their bytes differ, so they do
+
+
+def _changed(old: Any, new: Any) -> ChannelDiff:
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return ChannelDiff("changed", before=old, after=new)
+    start = 0
+    while start < min(len(old), len(new)) and _equal(old[start], new[start]):
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and _equal(old[-1 - end], new[-1 - end]):
+        end += 1
+    return ChannelDiff(
+        "changed", before=old, after=new, appended=new[start : len(new) - end], dropped=old[start : len(old) - end]
+    )
+
+
+def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None) -> Stats:
+    checkpoints, writes, chunks, stored, logical = counts
+    return Stats(threads, checkpoints, writes, chunks, stored, logical, server)
+
+
+def parsed_counts(raw: bytes, target: Target, about: str) -> list[int]:
+    """[revision, versions, checkpoints, writes, chunks, stored bytes, logical bytes] from the field S, verified."""
+    return [int(part) for part in records.opened_counts(raw, target.keys.name, about).split()]
