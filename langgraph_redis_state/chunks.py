@@ -26,6 +26,8 @@ RUN_MAX: Final = 8192
 RUN_MASK: Final = 1
 ELEMENTS_MAX: Final = 200_000
 """Containers of more elements are sliced: finding the elements would cost more than it saves."""
+DEPTH_MAX: Final = 32
+"""Containers nested more deeply are not looked into."""
 LITERALS_MAX: Final = 64
 """Headers kept outside chunks, for one value: beyond, records would grow by what they repeat."""
 
@@ -86,7 +88,7 @@ def _runs(value: bytes, atoms: Sequence[tuple[int, int, bool]]) -> tuple[list[Se
     return segments, chunks
 
 
-def _atoms(value: bytes, low: int, high: int, atoms: list[tuple[int, int, bool]]) -> None:
+def _atoms(value: bytes, low: int, high: int, atoms: list[tuple[int, int, bool]], depth: int = 0) -> None:
     """Appends the elements between `low` and `high` as (start, end, is a header), descending into large containers."""
     inner = _inside_ext(value, low, high)
     body = low if inner is None else inner
@@ -97,10 +99,10 @@ def _atoms(value: bytes, low: int, high: int, atoms: list[tuple[int, int, bool]]
     header, elements = found
     atoms.append((low, header, True))
     for start, content, end in elements:
-        if end - content > RUN_MAX and _is_container(value[content]):
+        if end - content > RUN_MAX and depth < DEPTH_MAX and _is_container(value[content]):
             if content > start:
                 atoms.append((start, content, False))
-            _atoms(value, content, end, atoms)
+            _atoms(value, content, end, atoms, depth + 1)
         else:
             atoms.append((start, end, False))
 
@@ -152,8 +154,8 @@ def _elements(value: bytes, low: int, high: int) -> tuple[int, list[tuple[int, i
                 end = content + len(raw)
                 elements.append((position, content, end))
                 position = end
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return None  # not msgpack after all, or keys that are not text: sliced
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None  # not msgpack after all, keys that are not text, or nested too deeply: sliced
     if position != high or len(elements) != count:
         return None  # keys in a longer form than needed, or repeated: positions are not known
     return header, elements

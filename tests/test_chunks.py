@@ -1,0 +1,119 @@
+"""Cutting: whatever the bytes, they come back; small changes leave most chunks as they were."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from langgraph_redis_state import chunks
+from langgraph_redis_state.codec import CHUNK_MAX
+
+SERDE = JsonPlusSerializer()
+
+leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=40), inner), max_leaves=60
+)
+
+
+def message(n: int, size: int = 300) -> AIMessage:
+    return AIMessage(content=f"{n} " + "".join(random.Random(n).choices("abcdefgh ", k=size)), id=str(n))
+
+
+def cut(value: object) -> tuple[list[chunks.Segment], list[bytes]]:
+    _, blob = SERDE.dumps_typed(value)
+    segments, pieces = chunks.cut(blob, True)
+    assert chunks.join(segments, pieces) == blob
+    assert chunks.count(segments) == len(pieces)
+    assert all(0 < len(piece) <= CHUNK_MAX for piece in pieces)
+    return segments, pieces
+
+
+@given(values)
+@settings(max_examples=150, deadline=None)
+def test_any_value_comes_back(value: object) -> None:
+    cut([value] * 40)
+    cut({"a": value, "b": [value] * 50, "c": {"d": value}})
+
+
+@given(st.binary(max_size=5000), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_come_back_even_if_called_msgpack(blob: bytes, structured: bool) -> None:
+    segments, pieces = chunks.cut(blob, structured)
+    assert chunks.join(segments, pieces) == blob
+
+
+@given(st.integers(0x80, 0xFF), st.binary(min_size=1100, max_size=3000))
+@settings(max_examples=200, deadline=None)
+def test_lying_container_headers_come_back(first: int, rest: bytes) -> None:
+    blob = bytes([first]) + rest
+    segments, pieces = chunks.cut(blob, True)
+    assert chunks.join(segments, pieces) == blob
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.zeros(200_000),
+        "x" * 600_000,
+        list(range(210_000)),
+        {n: "int keys" for n in range(2000)},
+        {("tuple", n): n for n in range(500)},
+        {"a" * size: "v" * 400 for size in (1, 31, 32, 255, 256, 70_000)},
+        [[[["deep " * 5000]]]],
+        {"files": {f"f{n}": "z" * n * 60 for n in range(200)}},
+    ],
+    ids=["array", "long text", "too many elements", "int keys", "tuple keys", "key lengths", "deep", "files"],
+)
+def test_hard_shapes_come_back(value: object) -> None:
+    cut(value)
+
+
+def test_appending_to_a_list_adds_at_most_two_chunks() -> None:
+    _, before = cut([message(n) for n in range(500)])
+    _, after = cut([message(n) for n in range(501)])
+    assert len(set(after) - set(before)) <= 2
+
+
+def test_trimming_a_list_changes_few_chunks() -> None:
+    _, before = cut([message(n) for n in range(500)])
+    _, after = cut([message(n) for n in range(1, 501)])
+    assert len(set(after) - set(before)) <= 6  # of about 70: boundaries meet again soon
+
+
+def test_editing_one_of_many_files_changes_few_chunks() -> None:
+    files = {f"file-{n}.py": "".join(random.Random(n).choices("abc\n", k=1500)) for n in range(200)}
+    _, before = cut({"files": files})
+    _, after = cut({"files": {**files, "file-77.py": "changed"}})
+    assert len(set(after) - set(before)) <= 2
+
+
+def test_a_list_within_a_pydantic_state_is_cut_too() -> None:
+    _, before = cut({"state": {"messages": [message(n) for n in range(300)], "other": 1}})
+    _, after = cut({"state": {"messages": [message(n) for n in range(301)], "other": 2}})
+    assert len(set(after) - set(before)) <= 3
+
+
+def test_headers_of_containers_stay_out_of_chunks() -> None:
+    segments, _ = cut([message(n) for n in range(500)])
+    assert segments[0] == b"\xdc\x01\xf4"
+
+
+def test_appending_references_leaves_pages_as_they_were() -> None:
+    digests = [random.Random(n).randbytes(16) for n in range(2000)]
+    before, _ = chunks.paginate(digests[:-1])
+    after, rest = chunks.paginate(digests)
+    assert len(set(after) - set(before)) <= 1
+    assert b"".join(b"".join(page) for page in after) + b"".join(rest) == b"".join(digests)
+    assert all(chunks.PAGE_MIN <= len(page) <= chunks.PAGE_MAX for page in after)
+
+
+def test_short_reference_lists_have_no_pages() -> None:
+    digests = [random.Random(n).randbytes(16) for n in range(chunks.PAGE_FROM)]
+    assert chunks.paginate(digests) == ([], tuple(digests))

@@ -1,0 +1,80 @@
+"""Packing, checksums, limits."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+
+import lz4.block
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langgraph_redis_state import CheckpointCorruptError, CompressionType
+from langgraph_redis_state._dictionary import DICTIONARY
+from langgraph_redis_state.codec import CHUNK_MAX, Integrity, digest, pack, place_check, unpack
+
+PLACE = (b"1", b"prefix", b"thread", b"C", b"ns", b"id")
+
+
+@given(st.binary(max_size=3000) | st.binary(max_size=20).map(lambda part: part * 200), st.sampled_from(CompressionType))
+@settings(deadline=None)
+def test_what_was_packed_unpacks(plain: bytes, compression: CompressionType) -> None:
+    packed = pack(plain, compression)
+    assert unpack(packed, CHUNK_MAX, "here") == plain
+    assert len(packed) <= len(plain) + 1
+
+
+def test_the_dictionary_never_changes() -> None:
+    """Part of layout 1: data compressed with it is read with it."""
+    assert digest(DICTIONARY).hex() == "df0f5d53f0610c0c913b467ecc3a4784"
+
+
+@pytest.mark.parametrize("how", [1, 2])
+def test_a_bomb_is_refused_before_it_inflates(how: int) -> None:
+    plain = bytes(64 * 1024 * 1024)
+    data = lz4.block.compress(plain, store_size=False) if how == 1 else zlib.compress(plain)
+    for claim in (len(plain), CHUNK_MAX, 2**32 - 1):
+        tracemalloc.start()
+        with pytest.raises(CheckpointCorruptError, match="here"):
+            unpack(bytes([how]) + claim.to_bytes(4, "big") + data, CHUNK_MAX, "here")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 * 1024 * 1024
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_a_typed_error_or_plain_bytes(garbage: bytes) -> None:
+    try:
+        unpack(garbage, CHUNK_MAX, "here")
+    except CheckpointCorruptError as error:
+        assert "here" in str(error)
+
+
+def test_an_empty_string_is_no_packed_string() -> None:
+    with pytest.raises(CheckpointCorruptError):
+        unpack(b"", CHUNK_MAX, "here")
+
+
+def test_checksums_cover_every_part_and_their_borders() -> None:
+    plain = Integrity([], False)
+    signed = plain.sign(PLACE, b"header", b"body")
+    assert plain.verifies(0, signed, PLACE, b"header", b"body")
+    assert not plain.verifies(0, signed, PLACE, b"heade", b"rbody")
+    for at in range(len(PLACE)):
+        other = (*PLACE[:at], PLACE[at] + b"x", *PLACE[at + 1 :])
+        assert not plain.verifies(0, signed, other, b"header", b"body")
+
+
+def test_keys_sign_with_the_first_and_verify_with_all() -> None:
+    old, both, other = Integrity([b"old"], False), Integrity([b"new", b"old"], False), Integrity([b"other"], False)
+    signed = old.sign(PLACE, b"h", b"b")
+    assert both.verifies(old.signing_id, signed, PLACE, b"h", b"b")
+    assert not other.verifies(old.signing_id, signed, PLACE, b"h", b"b")
+    assert not old.verifies(both.signing_id, both.sign(PLACE, b"h", b"b"), PLACE, b"h", b"b")
+    assert old.signing_id != 0
+
+
+def test_the_check_of_the_server_is_bound_to_its_place() -> None:
+    assert place_check(b"1 2 3", b"thread") != place_check(b"1 2 3", b"threae")
+    assert place_check(b"1 2 3", b"thread").hex() == "31e5f16d"
