@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,10 +108,9 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+        _memories.add(self)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._lock = threading.Lock()  # its holder may not exist in the child
 
     def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
@@ -126,6 +126,18 @@ class Memory:
             self._known.move_to_end((thread, ns, checkpoint))
             while len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
+
+
+_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for memory in list(_memories):
+        memory.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Target:
@@ -954,6 +966,9 @@ class Operations:
             kind = name[:1]
             if kind in (b"D", b"P"):
                 fields.append((name, content))
+            elif name == b"T":
+                line = records.opened_line(content, origin.keys.name, "copy_thread", "TTL settings (field T)")
+                fields.append((name, records.sealed_line(line, copy.keys.name)))
             elif kind == b"G":
                 place = records.open_tag(content, origin.place(name, b"", b""), integrity)
                 fields.append((name, records.seal_tag(*place, copy.place(name, b"", b""), integrity)))
@@ -986,7 +1001,7 @@ class Operations:
 
     @property
     def _refresh(self) -> int:
-        return self.settings.ttl if self.settings.refresh else 0
+        return self.settings.ttl if self.settings.refresh else -1
 
     def ping(self) -> Operation[bool]:
         (reply,) = yield Read([("PING",)], "ping")

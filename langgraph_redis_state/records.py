@@ -400,12 +400,22 @@ def joined_writes(raws: Sequence[bytes]) -> bytes:
     return b"%c%c" % (FORMAT, references) + b"".join(len(raw).to_bytes(4, "big") + raw for raw in raws)
 
 
-def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
-    """The numbers in the field S of a thread: revision, versions, checkpoints, writes, chunks, stored and logical bytes."""
+def opened_line(raw: bytes | None, thread: bytes, about: str, what: str) -> bytes:
+    """A line of text that scripts keep under their own check (fields S and T of a thread), verified."""
     line, _, check = (raw or b"").rpartition(b" ")
     if not line.startswith(b"1 ") or place_check(line, thread).hex().encode() != check:
-        raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {thread.decode()!r} are damaged or gone")
-    return line[2:]
+        raise CheckpointCorruptError(f"{about}: the {what} of thread {thread.decode()!r} are damaged or gone")
+    return line
+
+
+def sealed_line(line: bytes, thread: bytes) -> bytes:
+    """Such a line, with its check."""
+    return line + b" " + place_check(line, thread).hex().encode()
+
+
+def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
+    """The numbers in the field S of a thread: revision, versions, checkpoints, writes, chunks, stored and logical bytes."""
+    return opened_line(raw, thread, about, "counts (field S)")[2:]
 
 
 # --- tags ---

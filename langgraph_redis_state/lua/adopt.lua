@@ -16,7 +16,8 @@ call('PERSIST', T)
 if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST', I) end
 forget(thread, 1000)
 call('ZREM', EXPIRY, thread)
-keep_for(tonumber(ARGV[2]), 0, false)
+local own, persist = settings_of(call('HGET', T, 'T'))
+keep_for(tonumber(ARGV[2]), own or 0, persist)
 for k = 5, #ARGV do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
 bookkeeping()
 return { 'ok' }

@@ -1,5 +1,5 @@
 -- Reads checkpoints by id, with their writes and all they refer to. Writes nothing, unless the TTL is due for a refresh.
--- ARGV: 1 thread, 2 TTL in ms to refresh (0 = do not), then pairs: namespace, id ('' = the newest of the namespace)
+-- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none), then pairs: namespace, id ('' = the newest of the namespace)
 -- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost
 --   A record that is nil although the index has it was lost; the client says so.
 local state = look()

@@ -1,5 +1,5 @@
 -- One page of checkpoints, newest first by id; over all namespaces it merges the root's range with the other namespaces'.
--- ARGV: 1 thread, 2 TTL in ms to refresh (0 = do not), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
+-- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
 --       5 cursor: an id, only checkpoints below it ('' = from the newest), 6 cursor namespace, or '-' to leave out the
 --       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks
 -- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more,

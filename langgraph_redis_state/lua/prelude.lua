@@ -110,12 +110,12 @@ local function keep_for(ttl, own, persist) -- after a write: both keys expire at
   end
 end
 local function touch(ttl) -- after a read: only when less than 90 % remain, so that most reads write nothing
-  if ttl <= 0 then return end
+  if ttl < 0 then return end
   local left = call('PTTL', T)
   if left < 0 then return end
   local own, persist = settings_of(call('HGET', T, 'T'))
   if own and own > 0 then ttl = own end
-  if own and not persist and left < 0.9 * ttl then expire_at(now + ttl) end
+  if own and not persist and ttl > 0 and left < 0.9 * ttl then expire_at(now + ttl) end
 end
 
 -- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.
