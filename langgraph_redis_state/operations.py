@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -209,7 +209,6 @@ class Draft:
     parent: bytes
     root: bytes
     run: bytes
-    fresh: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -320,12 +319,10 @@ class Operations:
             )
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-        limit = self.settings.max_versions
-        age = self.settings.max_age
-        every = max(1, limit // 4) if limit is not None else 8
-        if (limit is not None or age is not None) and not target.ns and int(reply[2]) % every == 0:
+        if not target.ns and retention.is_due(int(reply[5]), self.settings.max_versions, self.settings.max_age):
             # a thread that changes meanwhile is left for the next time
-            yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
+            choice = partial(retention.newest_roots, limit=self.settings.max_versions, age=self.settings.max_age)
+            yield from self.remove_all_but(target, choice)
         return target.config(target.ns, checkpoint["id"])
 
     def send(

@@ -32,6 +32,14 @@ Choice = Callable[[Headers, set[Place]], set[Place]]
 """From all headers and the tagged places of a thread: the places to keep."""
 
 
+def is_due(roots: int, limit: int | None, age: int | None) -> bool:
+    """Whether a put that left so many root checkpoints should also tidy: every few puts, so that none pays for it alone."""
+    if limit is not None:
+        every = max(1, limit // 4)
+        return roots > limit and (roots - limit) % every == 0
+    return age is not None and roots % 8 == 0
+
+
 def latest_of_each(thread: Headers, tagged: set[Place]) -> set[Place]:
     """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what rebuilding these needs."""
     newest: dict[str, str] = {}

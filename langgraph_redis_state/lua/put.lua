@@ -5,7 +5,8 @@
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in ms
 --       ('' = unknown); then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
--- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes
+-- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
+--        root checkpoints it has
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 -- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
 -- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
@@ -95,4 +96,4 @@ for k = 10, 8 + 2 * n_meta, 2 do -- one value of each key: a new one moves the t
 end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-return { 'ok', newest(ns), version, purged, number(s.stored) }
+return { 'ok', newest(ns), version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255') }
