@@ -4,6 +4,7 @@ from langgraph_redis_state import RedisSaver
 graph = builder.compile(checkpointer=RedisSaver("redis://localhost:6379/0"))
 """
 
+from .agents import AgentCheckpointer, AgentStateSnapshot, TodoItem, TodoStatus
 from .codec import CompressionType
 from .embedded import EmbeddedServer
 from .errors import (
@@ -13,6 +14,7 @@ from .errors import (
     CheckpointLostError,
     CheckpointNotFoundError,
     EmbeddedServerError,
+    FormatError,
     IntegrityKeyError,
     InvalidConfigError,
     LayoutError,
@@ -27,11 +29,14 @@ from .errors import (
     ThreadTooLargeError,
 )
 from .history import ChannelDiff, Stats, ThreadInfo, Version
+from .persistence import RedisStatePersistence, StateMetadata
 from .saver import AsyncRedisSaver, RedisSaver
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentCheckpointer",
+    "AgentStateSnapshot",
     "AsyncRedisSaver",
     "ChannelDiff",
     "CheckpointConflictError",
@@ -42,14 +47,17 @@ __all__ = [
     "CompressionType",
     "EmbeddedServer",
     "EmbeddedServerError",
+    "FormatError",
     "IntegrityKeyError",
     "InvalidConfigError",
     "LayoutError",
     "RedisSaver",
+    "RedisStatePersistence",
     "SaverClosedError",
     "SerializationError",
     "ServerRefusedError",
     "ServerUnavailableError",
+    "StateMetadata",
     "Stats",
     "ThreadBusyError",
     "ThreadDeletedError",
@@ -57,5 +65,7 @@ __all__ = [
     "ThreadInfo",
     "ThreadNotFoundError",
     "ThreadTooLargeError",
+    "TodoItem",
+    "TodoStatus",
     "Version",
 ]

@@ -20,7 +20,8 @@ nothing.
     │   ├── CheckpointCorruptError              a checksum, a size or a format does not hold
     │   │   └── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
     │   ├── CheckpointLostError                 a part that the index or a record names is gone
-    │   └── LayoutError                         written by a version whose layout this one does not know
+    │   ├── LayoutError                         written by a version whose layout this one does not know
+    │   └── FormatError (both Corrupt and Layout)   a format byte this version does not know: damage, or a newer version
     ├── the server
     │   ├── ServerUnavailableError (ConnectionError)   unreachable, timed out, loading, or the cluster is down
     │   └── ServerRefusedError                  it answered and said no: password, rights, read-only, memory
@@ -36,6 +37,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointerError",
     "EmbeddedServerError",
+    "FormatError",
     "IntegrityKeyError",
     "InvalidConfigError",
     "LayoutError",
@@ -109,6 +111,10 @@ class CheckpointLostError(CheckpointerError):
 
 class LayoutError(CheckpointerError):
     """The data under this prefix needs another version of this package."""
+
+
+class FormatError(CheckpointCorruptError, LayoutError):
+    """A format byte this version does not know: the bytes were damaged, or a newer version wrote them."""
 
 
 class ServerUnavailableError(CheckpointerError, ConnectionError):

@@ -8,10 +8,11 @@ Going back by *truncate* removes what came after the target, and of the target's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -19,7 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
+from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import keys, records, retention
 from .effects import Argument, Call, Operation, Read, Script, compute
@@ -39,6 +40,7 @@ from .operations import (
     Draft,
     Found,
     Operations,
+    Survey,
     Target,
     dumped,
     metadata_text,
@@ -221,12 +223,18 @@ class History:
             old, new = first.checkpoint["channel_values"], second.checkpoint["channel_values"]
             result: dict[str, ChannelDiff] = {}
             for name in [*old, *(name for name in new if name not in old)]:
+                if _DeltaSnapshot in (type(old.get(name)), type(new.get(name))):
+                    if name not in old or name not in new:
+                        continue  # between two snapshots of a DeltaChannel nothing is stored here, which says nothing of it
+                    old[name], new[name] = (
+                        value.value if isinstance(value, _DeltaSnapshot) else value for value in (old[name], new[name])
+                    )
                 if name not in new:
                     result[name] = ChannelDiff("removed", before=old[name])
                 elif name not in old:
                     result[name] = ChannelDiff("added", after=new[name])
-                elif known_a.values[name] != known_b.values[name] and not _equal(old[name], new[name]):
-                    result[name] = _changed(old[name], new[name])
+                elif known_a.values[name] != known_b.values[name] and not _equal(serde, old[name], new[name]):
+                    result[name] = _changed(serde, old[name], new[name])
             return result
 
         return (yield from compute(compare, sum(len(chunk) for chunk in parts.chunks.values())))
@@ -320,30 +328,25 @@ class History:
                 continue
             if ("", goal) not in survey.headers:
                 raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
-            entries: list[tuple[records.Header, bytes]] = []
-            if ("", goal) in survey.writes:
-                place = target.place(b"W", b"", goal.encode())
-                entries = [
-                    (records.open_record(raw, place, operations.settings.integrity)[0], raw)
-                    for raw in records.split_writes(survey.writes[("", goal)], place)
-                ]
-            continued = any(ns == "" and entry.header.parent == goal for (ns, _), entry in survey.headers.items())
-            waits = not continued and any(header.index == retention.INTERRUPTED for header, _ in entries)
-            waits = waits and not any(header.index == _RESUMED for header, _ in entries)
-            kept = _writes_kept(goal, [header for header, _ in entries], continued)
-            dropped = [
-                (ns, checkpoint)
-                for (ns, checkpoint), entry in survey.headers.items()
-                if (ns == "" and checkpoint > goal)
-                or (ns != "" and entry.header.root is not None and entry.header.root > goal)
-                or (ns != "" and entry.header.root == goal and not waits)
-            ]
+            dropped, trimmed = _taken_back(survey, goal, partial(self._writes_at, target, survey))
             replaced = {}
-            if len(kept) < len(entries):
-                replaced[("", goal)] = records.joined_writes([entries[at][1] for at in kept])
+            for place, kept in trimmed.items():
+                entries = self._writes_at(target, survey, place)
+                if len(kept) < len(entries):
+                    replaced[place] = records.joined_writes([entries[at][1] for at in kept])
             if (not dropped and not replaced) or (yield from operations.remove(target, survey.revision, dropped, replaced)):
                 return target.config(b"", goal)
         raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was removed, try again")
+
+    def _writes_at(self, target: Target, survey: Survey, place: retention.Place) -> list[tuple[records.Header, bytes]]:
+        """The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
+        if place not in survey.writes:
+            return []
+        where = target.place(b"W", place[0].encode(), place[1].encode())
+        integrity = self._operations.settings.integrity
+        return [
+            (records.open_record(raw, where, integrity)[0], raw) for raw in records.split_writes(survey.writes[place], where)
+        ]
 
     # --- expiry ---
 
@@ -370,14 +373,16 @@ class History:
                 yield Call(TIDY, target.keys.all, [target.keys.name], about)
                 continue
             counts = parsed_counts(raw, target, about)
-            when = datetime.fromtimestamp(active / 1000, timezone.utc)
-            result.append(ThreadInfo(target.thread, when, counts[2], counts[5], counts[6]))
+            if counts[2]:  # writes alone are no thread yet, or what a run that was deleted left until the tombstone goes
+                when = datetime.fromtimestamp(active / 1000, timezone.utc)
+                result.append(ThreadInfo(target.thread, when, counts[2], counts[5], counts[6]))
         return result
 
-    def find(self, wanted: Mapping[str, Any]) -> Operation[list[tuple[str, float]]]:
-        """Threads whose indexed metadata have all these values, with their last activity."""
+    def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:
+        """Threads whose indexed metadata have all these values, with their last activity. `indexed`: the keys there are, if
+        not those the saver was told."""
         settings = self._operations.settings
-        unknown = set(wanted) - set(settings.index)
+        unknown = set(wanted) - set(settings.index if indexed is None else indexed)
         if unknown or not wanted:
             raise ValueError(
                 f"find_threads: {sorted(unknown) or 'nothing'} is not indexed; this saver was told index_metadata="
@@ -482,8 +487,52 @@ class VersionListing:
 _RESUMED = WRITES_IDX_MAP[RESUME]
 
 
+def _taken_back(
+    survey: Survey, goal: str, writes_at: Callable[[retention.Place], list[tuple[records.Header, bytes]]]
+) -> tuple[list[retention.Place], dict[retention.Place, list[int]]]:
+    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, which writes stay.
+
+    Checkpoints that subgraphs made while the target's own step ran are taken back to where its interrupt was first asked: in
+    the namespace that asked, those up to the asking one stay; in others, those from before the answer. If the step ended
+    without asking they all go, and if nothing came after the target they all stay. So a subgraph asks where it asked before,
+    also one that remembers earlier calls, which LangGraph would take for finished without that checkpoint.
+    """
+    thread = survey.headers
+    parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
+    own = [header for header, _ in writes_at(("", goal))]
+    resumed = [header.created_at for header in own if header.index == _RESUMED]
+    asked = any(header.index == retention.INTERRUPTED for header in own)
+    untouched = ("", goal) not in parents and not resumed
+    asking: dict[str, str] = {}
+    for (ns, checkpoint), entry in thread.items():
+        if entry.header.root == goal and entry.interrupted:
+            asking[ns] = min(asking.get(ns, checkpoint), checkpoint)
+
+    def stays(ns: str, checkpoint: str, header: records.Header) -> bool:
+        if ns == "":
+            return checkpoint <= goal
+        if header.root is None or header.root < goal or (header.root == goal and untouched):
+            return True
+        if header.root > goal or not asked:
+            return False
+        return checkpoint <= asking[ns] if ns in asking else not resumed or header.created_at < min(resumed)
+
+    dropped = [place for place, entry in thread.items() if not stays(*place, entry.header)]
+    gone = set(dropped)
+    ends: dict[str, str] = {"": goal}
+    for place in thread:
+        if place not in gone:
+            ends[place[0]] = max(ends.get(place[0], ""), place[1])
+    touched = {"", *(ns for ns, _ in dropped), *asking}
+    return dropped, {
+        (ns, end): _writes_kept(end, [header for header, _ in writes_at((ns, end))], (ns, end) in parents)
+        for ns, end in ends.items()
+        if ns in touched
+    }
+
+
 def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) -> list[int]:
-    """Which pending writes of a truncation's target stay, as positions.
+    """Which pending writes of a truncation's target stay, as positions; `continued`: it had a child.
 
     They stay as they were when its interrupt was first asked: the interrupt, and the results that were saved beside it by
     tasks that had finished. What came with or after the answer goes; so do a RESUME, what the interrupted tasks wrote once
@@ -528,21 +577,33 @@ def _above(head: str, about: str) -> str:
     return str(UUID(int=(ticks >> 12 << 80) | (6 << 76) | ((ticks & 0x0FFF) << 64) | low))
 
 
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:
-        return False  # arrays compare element-wise; their bytes differ, so they do
+def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:
+    """Whether two values are the same to their user: 1, 1.0 and True are three, NaN is itself, mappings and sets have no order.
+
+    What does not say by itself whether it is equal (arrays, objects without `__eq__`) is compared as it serializes.
+    """
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(serde, value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(serde, one, other) for one, other in zip(a, b, strict=True))
+    with suppress(ValueError, TypeError):  # an array has no single truth
+        if a == b:
+            return True
+    if isinstance(a, set | frozenset | str | bytes | int):
+        return False
+    return serde.dumps_typed(a) == serde.dumps_typed(b)
 
 
-def _changed(old: Any, new: Any) -> ChannelDiff:
+def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:
     if not (isinstance(old, list) and isinstance(new, list)):
         return ChannelDiff("changed", before=old, after=new)
     start = 0
-    while start < min(len(old), len(new)) and _equal(old[start], new[start]):
+    while start < min(len(old), len(new)) and _equal(serde, old[start], new[start]):
         start += 1
     end = 0
-    while end < min(len(old), len(new)) - start and _equal(old[-1 - end], new[-1 - end]):
+    while end < min(len(old), len(new)) - start and _equal(serde, old[-1 - end], new[-1 - end]):
         end += 1
     return ChannelDiff(
         "changed", before=old, after=new, appended=new[start : len(new) - end], dropped=old[start : len(old) - end]

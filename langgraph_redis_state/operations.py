@@ -40,6 +40,7 @@ from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
     CheckpointConflictError,
     CheckpointCorruptError,
+    CheckpointerError,
     CheckpointLostError,
     InvalidConfigError,
     LayoutError,
@@ -184,8 +185,8 @@ def _configurable(config: Any) -> Mapping[str, Any]:
     return found
 
 
-def made_ms(checkpoint_id: str) -> Argument:
-    """When a UUIDv6 id was made, Unix ms (RFC 9562, 5.6); '' for any other id."""
+def made_us(checkpoint_id: str) -> Argument:
+    """When a UUIDv6 id was made, Unix time in microseconds (RFC 9562, 5.6); '' for any other id."""
     try:
         made = UUID(checkpoint_id)
     except ValueError:
@@ -193,7 +194,7 @@ def made_ms(checkpoint_id: str) -> Argument:
     if made.version != 6:
         return ""
     ticks = (made.int >> 80 << 12) | (made.int >> 64 & 0x0FFF)
-    return (ticks - 0x01B21DD213814000) // 10_000
+    return (ticks - 0x01B21DD213814000) // 10
 
 
 @dataclass(slots=True)
@@ -274,9 +275,10 @@ class Operations:
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
         expected: bytes | None = None,
+        index: Mapping[str, Any] | None = None,
     ) -> Operation[RunnableConfig]:
         """`expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: as the saver's
-        `conflict` option says."""
+        `conflict` option says. `index`: metadata to index besides what the saver was told to; None as a value removes it."""
         target = Target.of(self.settings.prefix, config)
         parent, target.checkpoint = target.checkpoint, keys.encode(checkpoint["id"], "the checkpoint's id")
         if not target.checkpoint:
@@ -300,7 +302,7 @@ class Operations:
         if expected is None and self.settings.conflict:
             expected = parent
         reply = yield from self.send(
-            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
+            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, index=index, again=again
         )
         if reply[0] == b"missing":
             raise CheckpointLostError(
@@ -308,7 +310,7 @@ class Operations:
                 "nothing was written. Is maxmemory-policy evicting keys?"
             )
         self.refuse(reply, about)
-        newest, stored = reply[1].decode(), int(reply[4])
+        newest, stored = reply[1].decode(errors="replace"), int(reply[4])
         if int(reply[3]):
             logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
         if newest.encode() == parent and parent > target.checkpoint:
@@ -322,7 +324,10 @@ class Operations:
         if not target.ns and retention.is_due(int(reply[5]), self.settings.max_versions, self.settings.max_age):
             # a thread that changes meanwhile is left for the next time
             choice = partial(retention.newest_roots, limit=self.settings.max_versions, age=self.settings.max_age)
-            yield from self.remove_all_but(target, choice)
+            try:
+                yield from self.remove_all_but(target, choice)
+            except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
+                logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
         return target.config(target.ns, checkpoint["id"])
 
     def send(
@@ -335,6 +340,7 @@ class Operations:
         expected: bytes | None,
         known: Known | None = None,
         metadata: Mapping[str, Any] | None = None,
+        index: Mapping[str, Any] | None = None,
         again: Callable[[], None] | None = None,
     ) -> Operation[list[Any]]:
         """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
@@ -349,6 +355,7 @@ class Operations:
             for name in self.settings.index
             if isinstance(metadata.get(name), str | int | float)
         ]
+        indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
         sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
         chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
         pages = set(sealed.pages) - (known.pages if known else frozenset())
@@ -431,9 +438,14 @@ class Operations:
                     f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
                     "is gone from the server (expired, deleted or evicted); nothing was written"
                 )
-            draft.serialized[name] = dumped(
-                serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}"
-            )
+            type_, blob = dumped(serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}")
+            # the state may have changed since this call began: only what is still the same may stand for it
+            if records.chunked(type_, blob, type_ == "msgpack", {}).digests != draft.carried[name].digests:
+                raise CheckpointLostError(
+                    f"{target.about('put')}, channel {name!r}: parts of its value are gone from the server (expired, deleted "
+                    "or evicted) and the value has changed meanwhile; nothing was written"
+                )
+            draft.serialized[name] = type_, blob
         draft.carried = {}
 
     def _seal(self, target: Target, draft: Draft) -> Sealed:
@@ -509,7 +521,7 @@ class Operations:
                 target.ns,
                 target.checkpoint,
                 self._ttl(config),
-                made_ms(target.checkpoint.decode()),
+                made_us(target.checkpoint.decode()),
                 self.settings.max_bytes,
                 len(serialized),
                 *arguments,
@@ -595,7 +607,12 @@ class Operations:
 
     def _known(self, serde: SerializerProtocol, target: Target, checkpoint: bytes) -> Operation[Known | None]:
         found, parts = yield from self.fetch(target, [(target.ns, checkpoint)])
-        return self.decode(serde, target, found[0], parts)[1] if found else None
+        if not found:
+            return None
+        header, plain, place = self.opened(target, found[0])
+        body = opened_body(plain, place)
+        rest, _ = body.load(serde, header, place)
+        return body.known(header, parts, place, rest.get("channel_versions") or {})
 
     def list_page(
         self,
@@ -667,7 +684,7 @@ class Operations:
                 active += [(float(score), name) for name, score in reply]
             else:
                 active += [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
-        return [(name.decode(), score) for score, name in sorted(active, reverse=True)]
+        return [(_stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
     def delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
@@ -680,7 +697,8 @@ class Operations:
         writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
         seeds: dict[str, Any] = {}
         remaining = dict.fromkeys(channels)
-        cursor, walked, needed = target.checkpoint, 0, None
+        cursor, needed = target.checkpoint, 0
+        walked: set[bytes] = set()
         while remaining:
             reply = yield Call(
                 ANCESTORS,
@@ -688,12 +706,20 @@ class Operations:
                 [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES],
                 about,
             )
-            if reply[0] == b"none" and not walked:
-                break
+            if reply[0] == b"none":
+                if not walked:
+                    break
+                raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
             self.refuse(reply, about)
             found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
-            needed = int(reply[6]) if needed is None else needed
+            if not walked:
+                needed = self.opened(target, Found(*reply[6]))[0].depth
             for each in found:
+                if each.checkpoint in walked:
+                    raise CheckpointCorruptError(
+                        f"{about}: the checkpoint {each.checkpoint.decode()!r} is its own ancestor; its parent was set wrongly"
+                    )
+                walked.add(each.checkpoint)
                 _, plain, place = self.opened(target, each)
                 stored = opened_body(plain, place).channels
                 held = [channel for channel in remaining if channel in stored]
@@ -709,14 +735,13 @@ class Operations:
                         del remaining[channel]
                 if not remaining:
                     break
-            walked += len(found)
             if not remaining or not reply[4]:
                 break
             if not int(reply[5]):
-                if walked < needed:
+                if len(walked) < needed:
                     raise CheckpointLostError(
-                        f"{about}: channels {sorted(remaining)} are rebuilt from {needed} ancestors, but after {walked} the "
-                        f"chain ends at {reply[4].decode()!r}, which was deleted; go back to a checkpoint that is whole"
+                        f"{about}: channels {sorted(remaining)} are rebuilt from {needed} ancestors, but after {len(walked)} "
+                        f"the chain ends at {reply[4].decode()!r}, which was deleted; go back to a checkpoint that is whole"
                     )
                 break
             cursor = found[-1].checkpoint
@@ -775,8 +800,12 @@ class Operations:
             return []
         place = target.place(b"W", found.ns, found.checkpoint)
         writes: list[tuple[tuple[str, str, int], PendingWrite]] = []
+        seen: set[tuple[int, str]] = set()
         for raw in records.split_writes(found.writes, place):
             header, plain = records.open_record(raw, place, self.settings.integrity)
+            if (header.index, header.task) in seen:
+                raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
+            seen.add((header.index, header.task))
             path, channel, type_, content, size = records.open_body(plain, place)
             if channels is not None and channel not in channels:
                 continue
@@ -814,10 +843,9 @@ class Operations:
                 for member in reply:
                     threads.setdefault(member[len(run) + 2 :], []).append(run)
         for thread, found in threads.items():
-            target = Target(prefix, thread.decode(), "", None)
-            about = target.about("delete_for_runs")
-            reply = yield Call(REMOVE, target.keys.all, [thread, "", "runs", 0, *found], about)
-            self.refuse(reply, about, also=b"none")
+            target = Target(prefix, _stored_text(thread, "the index of runs"), "", None)
+            keep = partial(retention.other_runs, {run.decode() for run in found})
+            yield from self._remove_surely(target, keep, "delete_for_runs")
 
     def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         if strategy not in ("keep_latest", "delete"):
@@ -833,14 +861,16 @@ class Operations:
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
                 keep = partial(retention.newest_roots, limit=keep_last, age=None)
-            for _ in range(BUSY_TRIES):
-                if (yield from self.remove_all_but(target, keep)):
-                    break
-            else:
-                raise ThreadBusyError(
-                    f"{target.about('prune')}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
-                    "nothing was removed, try again when it is quieter"
-                )
+            yield from self._remove_surely(target, keep, "prune")
+
+    def _remove_surely(self, target: Target, keep: retention.Choice, what: str) -> Operation[None]:
+        for _ in range(BUSY_TRIES):
+            if (yield from self.remove_all_but(target, keep)):
+                return
+        raise ThreadBusyError(
+            f"{target.about(what)}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
+            "nothing was removed, try again when it is quieter"
+        )
 
     def survey(self, target: Target) -> Operation[Survey | None]:
         """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
@@ -858,10 +888,11 @@ class Operations:
             for each in page.found:
                 header, _, _ = self.opened(target, each)
                 place = target.place(b"W", each.ns, each.checkpoint)
-                interrupted = any(
-                    records.open_record(raw, place, self.settings.integrity)[0].index == retention.INTERRUPTED
+                indexes = [
+                    records.verified(raw, place, self.settings.integrity)[0].index
                     for raw in (records.split_writes(each.writes, place) if each.writes else ())
-                )
+                ]
+                interrupted = retention.INTERRUPTED in indexes
                 at = (each.ns.decode(), each.checkpoint.decode())
                 headers[at] = retention.Entry(header, interrupted)
                 if each.writes:
@@ -895,13 +926,16 @@ class Operations:
     ) -> Operation[bool]:
         """Removes checkpoints, and replaces pending writes (b"" removes them). False if the revision has passed."""
         about = target.about("removing checkpoints")
-        arguments: list[Argument] = [target.keys.name, revision, "these", len(replaced)]
+        arguments: list[Argument] = [target.keys.name, revision, len(replaced)]
         for (ns, checkpoint), content in replaced.items():
             arguments += [keys.writes_field(ns.encode(), checkpoint.encode()), content]
         arguments += [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in dropped]
         reply = yield Call(REMOVE, target.keys.all, arguments, about)
         if reply[0] == b"stale":
             return False
+        if reply[0] == b"damaged":
+            place = target.place(reply[1][:1], *keys.split_field(reply[1]))
+            raise CheckpointCorruptError(f"{about}: {place} refers to parts that are not there; nothing was removed")
         self.refuse(reply, about, also=b"none")
         return True
 
@@ -927,24 +961,32 @@ class Operations:
     def _copy_once(self, origin: Target, copy: Target, about: str) -> Operation[bool]:
         counts, there = yield Read([("HGET", origin.keys.hash, "S"), ("EXISTS", origin.keys.hash)], about)
         if counts is None and not there:
+            found, _ = yield from self.fetch(origin, [(b"", b"")])  # raises if it was there and got lost
+            if found:
+                return False  # it came into being just now
             raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
         line = records.opened_counts(counts, origin.keys.name, about)
         op = os.urandom(8).hex().encode()
         staged = copy.keys.staging(op)
         runs: dict[bytes, None] = {}
+        needed: set[bytes] = set()
+        copied: set[bytes] = set()
         cursor: Any = 0
         while True:
-            (reply,) = yield Read([("HSCAN", origin.keys.hash, cursor, "COUNT", 500)], about)
+            (reply,) = yield Read([("HSCAN", origin.keys.hash, cursor, "COUNT", 100)], about)
             cursor, content = reply
             pairs = list(content.items()) if isinstance(content, dict) else list(zip(content[::2], content[1::2], strict=True))
             fields, members = yield from compute(
-                partial(self._resealed, origin, copy, pairs, runs), sum(len(value) for _, value in pairs)
+                partial(self._resealed, origin, copy, pairs, runs, needed), sum(len(value) for _, value in pairs)
             )
+            copied.update(name for name, _ in fields)
             yield from self._stage(copy, staged, fields, members, about)
             if int(cursor) == 0:
                 break
         if [counts] != (yield Read([("HGET", origin.keys.hash, "S")], about)):
             return False
+        if not needed <= copied:
+            raise CheckpointLostError(f"{about}: {len(needed - copied)} parts of the source are gone; nothing was copied")
         reply = yield Call(ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, line, *runs], about)
         if reply[0] == b"exists":
             raise ThreadExistsError(
@@ -953,15 +995,32 @@ class Operations:
         return bool(reply[0] == b"ok")
 
     def _resealed(
-        self, origin: Target, copy: Target, pairs: Sequence[tuple[bytes, bytes]], runs: dict[bytes, None]
+        self,
+        origin: Target,
+        copy: Target,
+        pairs: Sequence[tuple[bytes, bytes]],
+        runs: dict[bytes, None],
+        needed: set[bytes],
     ) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """Fields of one thread as fields of another, and the members of its index. Each checksum is verified first."""
+        """Fields of one thread as fields of another, and the members of its index. Everything is verified first; what records
+        and pages refer to is added to `needed`."""
         fields: list[tuple[bytes, bytes]] = []
         members: list[bytes] = []
         integrity = self.settings.integrity
+        about = f"copy_thread: thread {origin.thread!r}"
+
+        def refer(header: Header) -> None:
+            needed.update(b"P" + page for page in header.pages)
+            needed.update(b"D" + chunk for chunk in header.loose)
+
         for name, content in pairs:
             kind = name[:1]
-            if kind in (b"D", b"P"):
+            if kind == b"P":
+                page = Parts({name[1:]: content}).page(name[1:], about)
+                needed.update(b"D" + chunk for chunk in page)
+                fields.append((name, content))
+            elif kind == b"D":
+                Parts({}, {name[1:]: content}).chunk(name[1:], about)
                 fields.append((name, content))
             elif name == b"T":
                 line = records.opened_line(content, origin.keys.name, "copy_thread", "TTL settings (field T)")
@@ -975,6 +1034,7 @@ class Operations:
                 here, there = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
                 if kind == b"C":
                     header, record = records.moved(content, here, there, integrity)
+                    refer(header)
                     fields.append((name, record))
                     members.append(name)
                     if ns:
@@ -982,11 +1042,12 @@ class Operations:
                     if header.run:
                         runs[header.run.encode()] = None
                 else:
-                    parts = [content[:2]]
+                    moved = []
                     for raw in records.split_writes(content, here):
-                        _, record = records.moved(raw, here, there, integrity)
-                        parts += [len(record).to_bytes(4, "big"), record]
-                    fields.append((name, b"".join(parts)))
+                        header, record = records.moved(raw, here, there, integrity)
+                        refer(header)
+                        moved.append(record)
+                    fields.append((name, records.joined_writes(moved)))
         return fields, members
 
     # --- shared ---
@@ -1019,12 +1080,12 @@ class Operations:
                 layout, writers = (int(part) for part in stored.split())
             except ValueError:
                 raise LayoutError(f"{about}: {stored!r} is no layout; is the prefix used by something else?") from None
-            if layout != keys.LAYOUT and writers > keys.LAYOUT:
+            if writers > keys.LAYOUT and (write or layout != keys.LAYOUT):
                 raise LayoutError(
-                    f"{about}: the data has layout {layout}, which needs at least {writers}, and this version knows "
-                    f"{keys.LAYOUT}; update langgraph-redis-state"
+                    f"{about}: the data has layout {layout}, which only versions that know layout {writers} may write, and "
+                    f"this one knows {keys.LAYOUT}; update langgraph-redis-state"
                 )
-            self._layout_written = True
+            self._layout_written = writers <= keys.LAYOUT
         self._layout_seen = True
 
     def refuse(self, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
@@ -1034,8 +1095,8 @@ class Operations:
             return
         if word == b"deleted":
             raise ThreadDeletedError(
-                f"{about}: the thread was deleted at {int(reply[1])} (Unix ms), after this run began; nothing was written. "
-                "Start a new run on the thread id, without a checkpoint_id"
+                f"{about}: the thread was deleted at {int(reply[1]) / 1e6:.6f} (Unix time), after this run began; "
+                "nothing was written. Start a new run on the thread id, without a checkpoint_id"
             )
         if word == b"lost":
             raise CheckpointLostError(
@@ -1052,6 +1113,8 @@ class Operations:
                 f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {self.settings.max_bytes}; "
                 "nothing was written. prune it, or begin a new thread"
             )
+        if word == b"writes":
+            raise CheckpointCorruptError(f"{about}: the list of pending writes there is damaged; nothing was written")
         if word == b"settings":
             raise CheckpointCorruptError(
                 f"{about}: the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew"
@@ -1169,6 +1232,13 @@ def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any
         ) from error
 
 
+def _stored_text(name: bytes, where: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise CheckpointCorruptError(f"{where} holds {name!r}, which is no id; something else wrote there") from None
+
+
 def _parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
     return Parts(
         {name: content for name, content in zip(pages[::2], pages[1::2], strict=True) if content is not None},
@@ -1194,13 +1264,13 @@ def _guards(ns: bytes, parent: bytes, metadata: Mapping[str, Any]) -> list[tuple
     """The checkpoints this one builds on, as fields, with the moment their ids were made."""
     guards: list[tuple[Argument, Argument]] = []
     if parent:
-        guards.append((keys.checkpoint_field(ns, parent), made_ms(parent.decode())))
+        guards.append((keys.checkpoint_field(ns, parent), made_us(parent.decode())))
     parents = metadata.get("parents")
     if isinstance(parents, Mapping):
         for space, checkpoint in parents.items():
             if isinstance(space, str) and isinstance(checkpoint, str) and checkpoint:
                 place = keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id"))
-                guards.append((place, made_ms(checkpoint)))
+                guards.append((place, made_us(checkpoint)))
     return guards
 
 
@@ -1209,11 +1279,11 @@ def metadata_text(value: str | int | float) -> bytes:
     return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
 
 
-def ttl_ms(seconds: Any, what: str) -> int:
+def ttl_ms(seconds: Any, what: str, unit: str = "seconds") -> int:
     """A TTL in ms, from seconds or a timedelta."""
     number = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0.001 <= number < 10**10:
-        raise ValueError(f"{what} must be a positive number of seconds or a timedelta, not {seconds!r}")
+        raise ValueError(f"{what} must be a positive number of {unit} or a timedelta, not {seconds!r}")
     return round(number * 1000)
 
 
@@ -1222,7 +1292,8 @@ def _depth(metadata: CheckpointMetadata) -> int:
     counters = metadata.get("counters_since_delta_snapshot")
     if not isinstance(counters, Mapping):
         return 0
-    return max((int(counter[1]) for counter in counters.values()), default=0)
+    pairs = [pair for pair in counters.values() if isinstance(pair, tuple | list) and len(pair) == 2]
+    return max((pair[1] for pair in pairs if isinstance(pair[1], int) and pair[1] > 0), default=0)
 
 
 def stored_rest(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -1234,7 +1305,14 @@ def stored_rest(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _is_canonical(version: Any) -> bool:
-    return isinstance(version, str) and len(version) == 32 and version.isascii() and version.isdigit()
+    # below 10**18, so that the serializer takes it as an integer
+    return (
+        isinstance(version, str)
+        and len(version) == 32
+        and version.startswith("0" * 14)
+        and version.isascii()
+        and version.isdigit()
+    )
 
 
 def _canonical(rest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
     body           packed; scripts never open it
 
 An id in a header is ``\\x80`` and 16 bytes for a canonical UUID, else its length (1 byte, or ``\\x7f`` and 4) and its UTF-8
-text. All pending writes of one checkpoint stand in one field: format, "has references" flag, then for each write its length
-(4) and the record: one field costs less than the names of many, and no index entry is needed to find them.
+text. All pending writes of one checkpoint stand in one field: format (1), their number (3), then for each its length (4) and
+the record: one field costs less than the names of many, and no index entry is needed to find them.
 
 The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
 metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of
@@ -39,7 +39,7 @@ import ormsgpack
 from . import chunks as cutting
 from .chunks import Segment
 from .codec import BODY_MAX, CHUNK_MAX, DIGEST, CompressionType, Integrity, digest, pack, place_check, unpack
-from .errors import CheckpointCorruptError, CheckpointLostError, IntegrityKeyError, LayoutError
+from .errors import CheckpointCorruptError, CheckpointLostError, FormatError, IntegrityKeyError, SerializationError
 from .keys import LAYOUT
 
 FORMAT: Final = 1
@@ -51,6 +51,10 @@ INLINE_MAX: Final = 96
 WRITE, CANONICAL = 1, 2
 
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")  # in messages only, where it may be damaged
 
 
 class Place(NamedTuple):
@@ -65,8 +69,8 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         what = "pending writes of checkpoint" if self.kind == b"W" else "checkpoint"
         return (
-            f"thread {self.thread.decode()!r}, namespace {self.ns.decode()!r}, {what} {self.checkpoint.decode()!r} "
-            f"(prefix {self.prefix.decode()!r})"
+            f"thread {_text(self.thread)!r}, namespace {_text(self.ns)!r}, {what} {_text(self.checkpoint)!r} "
+            f"(prefix {_text(self.prefix)!r})"
         )
 
     @property
@@ -182,6 +186,8 @@ def seal(
     logical: int,
 ) -> bytes:
     """Header, checksum and body of one record. `tail` is what follows the references in the header."""
+    if len(references.order) > 0xFFFF or logical >= 1 << 40:
+        raise SerializationError(f"{place}: {logical} bytes in {len(references.order)} pages are too large for one record")
     header = b"".join(
         (
             b"%c%c%c" % (FORMAT, flags, integrity.signing_id),
@@ -216,21 +222,33 @@ def checkpoint_body(rest: tuple[str, bytes], channels: Mapping[str, Value], comp
         [name, value.type, value.content] if isinstance(value.content, bytes) else [name, value.type, value.content, value.size]
         for name, value in channels.items()
     ]
-    return pack(ormsgpack.packb([rest[0], rest[1], entries]), compression)
+    return _packed_body([rest[0], rest[1], entries], compression)
 
 
 def write_body(path: str, channel: str, value: Value, compression: CompressionType) -> bytes:
-    return pack(ormsgpack.packb([path, channel, value.type, value.content, value.size]), compression)
+    return _packed_body([path, channel, value.type, value.content, value.size], compression)
+
+
+def _packed_body(body: list[Any], compression: CompressionType) -> bytes:
+    plain = ormsgpack.packb(body)
+    if len(plain) > BODY_MAX:
+        raise SerializationError(f"metadata and small values take {len(plain)} bytes, a record holds {BODY_MAX}")
+    return pack(plain, compression)
 
 
 # --- reading ---
 
 
 def open_record(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, bytes]:
-    """Header and plain body of a stored record, after its checksum was verified.
+    """Header and plain body of a stored record, after its checksum was verified."""
+    header, body = verified(raw, place, integrity)
+    return header, unpack(body, BODY_MAX, f"{place}: body")
 
-    Raises CheckpointCorruptError, IntegrityKeyError or LayoutError, naming the place; nothing of the body is looked at
-    before.
+
+def verified(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, bytes]:
+    """Header and packed body of a stored record, after its checksum was verified.
+
+    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, naming the place; nothing of the body is looked at.
     """
     header, checksum, body, key_id, signed = _parse(raw, place)
     if not integrity.knows(key_id):
@@ -247,7 +265,7 @@ def open_record(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header,
     )  # checked after the checksum: from here on the bytes are ours
     if place_check(raw[:16], place.thread, place.field, *marker) != raw[16:STAMP]:
         raise CheckpointCorruptError(f"{place}: the server's stamp (time, version, size) is damaged")
-    return header, unpack(body, BODY_MAX, f"{place}: body")
+    return header, body
 
 
 def stamp(created_at: int, version: int, new_bytes: int, place: Place, *marker: bytes) -> bytes:
@@ -262,7 +280,7 @@ def _parse(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
         raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
     at = STAMP
     if raw[at] != FORMAT:
-        raise LayoutError(
+        raise FormatError(
             f"{place}: record format {raw[at]}, this version reads {FORMAT}; it is damaged, or a newer version of "
             "langgraph-redis-state wrote it"
         )
@@ -319,20 +337,19 @@ def _cut_short() -> str:
 
 def split_writes(blob: bytes, place: Place) -> Iterator[bytes]:
     """The stored records of the pending writes of one checkpoint."""
-    if len(blob) < 2 or blob[0] != FORMAT or blob[1] > 1:
-        raise CheckpointCorruptError(f"{place}: unknown format of pending writes")
-    at, references = 2, False
+    if len(blob) < 4 or blob[0] != FORMAT:
+        raise FormatError(f"{place}: unknown format of pending writes; damaged, or written by a newer version")
+    at, count = 4, 0
     while at < len(blob):
         size = int.from_bytes(blob[at : at + 4], "big")
         at += 4
         if size < STAMP + FIXED + DIGEST or at + size > len(blob):
             raise CheckpointCorruptError(f"{place}: the list of pending writes is damaged")
-        raw = blob[at : at + size]
-        references = references or raw[STAMP + 3 : STAMP + 7] != b"\0\0\0\0"
-        yield raw
+        yield blob[at : at + size]
         at += size
-    if references and not blob[1]:
-        raise CheckpointCorruptError(f"{place}: the list of pending writes is damaged (reference flag)")
+        count += 1
+    if count != int.from_bytes(blob[1:4], "big"):
+        raise CheckpointCorruptError(f"{place}: {count} pending writes where another number was stored")
 
 
 def all_digests(header: Header, parts: Parts, place: object) -> list[bytes]:
@@ -384,8 +401,8 @@ def joined(value: Value, parts: Parts, place: object) -> bytes:
 
 def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[Header, bytes]:
     """A stored record as it must be at another place, signed with the current key, after verifying it where it is."""
-    header, _ = open_record(raw, here, integrity)
-    _, _, body, _, signed = _parse(raw, here)
+    header, body = verified(raw, here, integrity)
+    _, _, _, _, signed = _parse(raw, here)
     signed = signed[:2] + bytes([integrity.signing_id]) + signed[3:]
     marker = (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
     top = stamp(header.created_at, header.version, header.new_bytes, there, *marker)
@@ -396,15 +413,14 @@ def joined_writes(raws: Sequence[bytes]) -> bytes:
     """The field of these pending writes; empty if there are none."""
     if not raws:
         return b""
-    references = any(raw[STAMP + 3 : STAMP + 7] != b"\0\0\0\0" for raw in raws)
-    return b"%c%c" % (FORMAT, references) + b"".join(len(raw).to_bytes(4, "big") + raw for raw in raws)
+    return bytes([FORMAT]) + len(raws).to_bytes(3, "big") + b"".join(len(raw).to_bytes(4, "big") + raw for raw in raws)
 
 
 def opened_line(raw: bytes | None, thread: bytes, about: str, what: str) -> bytes:
     """A line of text that scripts keep under their own check (fields S and T of a thread), verified."""
     line, _, check = (raw or b"").rpartition(b" ")
     if not line.startswith(b"1 ") or place_check(line, thread).hex().encode() != check:
-        raise CheckpointCorruptError(f"{about}: the {what} of thread {thread.decode()!r} are damaged or gone")
+        raise CheckpointCorruptError(f"{about}: the {what} of thread {_text(thread)!r} are damaged or gone")
     return line
 
 
@@ -429,7 +445,7 @@ def seal_tag(ns: bytes, checkpoint: bytes, place: Place, integrity: Integrity) -
 
 def open_tag(content: bytes, place: Place, integrity: Integrity) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a tag, after its checksum was verified."""
-    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {place.thread.decode()!r}"
+    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {_text(place.thread)!r}"
     header, checksum, body = content[:2], content[2:18], content[18:]
     if len(content) < 20 or header[0] != FORMAT or not integrity.knows(header[1]):
         raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version or with an unknown key")

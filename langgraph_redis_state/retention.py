@@ -48,6 +48,11 @@ def latest_of_each(thread: Headers, tagged: set[Place]) -> set[Place]:
     return _with_ancestors(thread, [*newest.items(), *tagged])
 
 
+def other_runs(runs: set[str], thread: Headers, tagged: set[Place]) -> set[Place]:
+    """All but the checkpoints of these runs, tagged or not: they are to be deleted, whatever else needs them."""
+    return {place for place, entry in thread.items() if entry.header.run not in runs}
+
+
 def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age: int | None) -> set[Place]:
     """The newest `limit` root checkpoints, those younger than `age` ms, and what belongs to them; always the newest one.
 

@@ -501,7 +501,10 @@ def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
             raise ValueError(f"ttl has unknown keys {sorted(unknown)}; allowed are 'default_ttl' (minutes), 'refresh_on_read'")
         refresh = bool(ttl.get("refresh_on_read", False))
         minutes = ttl.get("default_ttl")
-        ttl = None if minutes is None else timedelta(minutes=minutes)
+        if minutes is not None and not isinstance(minutes, timedelta):
+            ttl_ms(minutes, "ttl", "minutes")
+            minutes *= 60
+        ttl = minutes
     if ttl is None:
         return 0, refresh
     return ttl_ms(ttl, "ttl"), refresh
@@ -538,7 +541,7 @@ def _positive(count: int | None, what: str) -> int | None:
 def _secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:
     if key is None:
         return []
-    secrets = [key] if isinstance(key, str | bytes) else list(key)
+    secrets = [key] if isinstance(key, str | bytes) else list(key) if isinstance(key, list | tuple) else []
     if not secrets or not all(isinstance(secret, str | bytes) and secret for secret in secrets):
         raise ValueError("integrity_key must be a non-empty str or bytes, or a sequence of them")
     return [secret.encode() if isinstance(secret, str) else secret for secret in secrets]

@@ -129,9 +129,7 @@ async def test_list_with_an_id_gives_that_checkpoint_alone(either: Any) -> None:
     assert await ids(either, at("t", checkpoint_id=new_id())) == []
 
 
-async def test_list_without_a_config_walks_every_thread_and_the_latest_active_first(
-    either: Any, server_client: Any
-) -> None:
+async def test_list_without_a_config_walks_every_thread_and_the_latest_active_first(either: Any, server_client: Any) -> None:
     def next_millisecond() -> None:
         began = server_client.time()
         while (now := server_client.time()) and now[0] * 1000 + now[1] // 1000 == began[0] * 1000 + began[1] // 1000:
@@ -233,9 +231,7 @@ async def test_who_wins_is_decided_for_each_write_of_a_batch(either: Any, memory
     assert ("task", INTERRUPT, "the very last") in expected
 
 
-async def test_writes_come_in_the_order_of_path_then_task_then_index_as_a_number(
-    either: Any, memory: InMemorySaver
-) -> None:
+async def test_writes_come_in_the_order_of_path_then_task_then_index_as_a_number(either: Any, memory: InMemorySaver) -> None:
     config = await put(either, at("t"))
     await put(memory, at("t"), id=id_of(config))
     twelve = [("x", n) for n in range(12)]
@@ -638,9 +634,7 @@ async def test_deleting_runs_reaches_every_thread_and_namespace_and_leaves_other
             await either.aput_writes(await put(either, place, {"x": run}, run_id=run), [("w", run)], "task")
     await either.adelete_for_runs(["gone", "unknown"])
     found = await listed(either, None)
-    assert [(t.checkpoint["channel_values"], t.pending_writes) for t in found] == [
-        ({"x": "kept"}, [("task", "w", "kept")])
-    ] * 3
+    assert [(t.checkpoint["channel_values"], t.pending_writes) for t in found] == [({"x": "kept"}, [("task", "w", "kept")])] * 3
 
 
 async def test_deleting_what_is_not_there_is_not_an_error(either: Any) -> None:
@@ -742,6 +736,13 @@ async def test_copying_refuses_a_missing_source_and_a_taken_target(either: Any) 
     assert (await either.aget_tuple(at("b"))).checkpoint["channel_values"] == {"x": "a"}
 
 
+async def test_copying_a_thread_onto_itself_is_refused_and_harms_nothing(either: Any) -> None:
+    config = await put(either, at("t"), {"x": BIG})
+    with pytest.raises((ThreadExistsError, ValueError)):
+        await either.acopy_thread("t", "t")
+    assert (await either.aget_tuple(config)).checkpoint["channel_values"] == {"x": BIG}
+
+
 @pytest.mark.parametrize("how", ["delete_thread", "prune"])
 async def test_late_writes_of_a_run_that_began_before_the_deletion_are_refused(
     either: Any, how: str, server_client: Any
@@ -767,6 +768,21 @@ def _pass_a_millisecond(client: Any) -> None:
     began = time.time_ns()
     while time.time_ns() - began < 3_000_000:
         client.ping()
+
+
+@pytest.mark.parametrize("how", ["parent", "parents", "writes"])
+async def test_a_run_that_began_less_than_a_millisecond_before_the_deletion_is_refused_too(either: Any, how: str) -> None:
+    late = {
+        "parent": lambda old: put(either, old, {"x": 2}),
+        "parents": lambda old: put(either, at("t", "child:1"), parents={"": id_of(old)}),
+        "writes": lambda old: either.aput_writes(old, [("x", 1)], "task"),
+    }
+    for _ in range(30):
+        old = await put(either, at("t"), {"x": 1})
+        await either.adelete_thread("t")
+        with pytest.raises(ThreadDeletedError):
+            await late[how](old)
+        assert await either.aget_tuple(at("t")) is None
 
 
 async def test_a_new_run_may_write_right_after_the_deletion(either: Any) -> None:
@@ -967,9 +983,7 @@ async def scenario(saver: Any) -> None:
     """A little of everything, whatever the client's settings."""
     config = at("t")
     for n in range(3):
-        config = await put(
-            saver, config, {"x": [*BIG, n], "bytes": b"\xff\x00\xfe", "text": "é😀"}, step=n, run_id=f"r{n}"
-        )
+        config = await put(saver, config, {"x": [*BIG, n], "bytes": b"\xff\x00\xfe", "text": "é😀"}, step=n, run_id=f"r{n}")
         await saver.aput_writes(config, [("x", b"\x80"), (INTERRUPT, "?")], "task", "~path")
     await put(saver, at("t", "child:1"), {"x": 1})
     found = await saver.aget_tuple(at("t"))
@@ -1046,22 +1060,27 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.mark.parametrize("surface", ["sync", "async"])
 async def test_a_server_that_does_not_answer_is_an_error_and_never_an_empty_thread(surface: str) -> None:
-    async with RedisSaver(NOWHERE) as opened:
-        saver: Any = opened if surface == "async" else SyncSurface(opened)
-        for call in (
-            lambda: saver.aget_tuple(at("t")),
-            lambda: listed(saver, at("t")),
-            lambda: listed(saver, None),
-            lambda: put(saver, at("t")),
-            lambda: saver.aput_writes(at("t", "", new_id()), [("x", 1)], "task"),
-            lambda: saver.adelete_thread("t"),
-            lambda: saver.adelete_for_runs(["r"]),
-            lambda: saver.acopy_thread("a", "b"),
-            lambda: saver.aprune(["t"]),
-            lambda: saver.aget_delta_channel_history(config=at("t"), channels=["x"]),
-        ):
-            with pytest.raises(ServerUnavailableError):
-                await call()
+    def calls(saver: Any) -> list[Any]:
+        return [
+            saver.aget_tuple(at("t")),
+            listed(saver, at("t")),
+            listed(saver, None),
+            put(saver, at("t")),
+            saver.aput_writes(at("t", "", new_id()), [("x", 1)], "task"),
+            saver.adelete_thread("t"),
+            saver.adelete_for_runs(["r"]),
+            saver.acopy_thread("a", "b"),
+            saver.aprune(["t"]),
+            saver.aget_delta_channel_history(config=at("t"), channels=["x"]),
+        ]
+
+    async with RedisSaver(NOWHERE) as saver:
+        if surface == "async":
+            running = calls(saver)
+        else:
+            running = [asyncio.to_thread(asyncio.run, call) for call in calls(SyncSurface(saver))]
+        answers = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ServerUnavailableError] * 10
 
 
 def test_a_graph_does_not_start_over_when_the_server_does_not_answer() -> None:
@@ -1157,9 +1176,7 @@ async def test_without_a_ttl_nothing_expires(either: Any, prefix: str, server_cl
     config = await put(either, at("t"), {"x": BIG})
     await either.aput_writes(config, [("x", 1)], "task")
     await either.aget_tuple(config)
-    assert [server_client.pttl(key) for key in keys_of(server_client, prefix)] == [-1] * len(
-        keys_of(server_client, prefix)
-    )
+    assert [server_client.pttl(key) for key in keys_of(server_client, prefix)] == [-1] * len(keys_of(server_client, prefix))
 
 
 # --- large numbers ----------------------------------------------------------------------------------------------------
@@ -1206,9 +1223,7 @@ async def test_more_threads_and_runs_than_a_page(either: Any) -> None:
         await put(either, at(f"t{n}"), run_id="one run" if n % 2 else f"run {n}")
     assert len(await ids(either, None)) == 1_100
     await either.adelete_for_runs(["one run"])
-    assert {t.config["configurable"]["thread_id"] for t in await listed(either, None)} == {
-        f"t{n}" for n in range(0, 1_100, 2)
-    }
+    assert {t.config["configurable"]["thread_id"] for t in await listed(either, None)} == {f"t{n}" for n in range(0, 1_100, 2)}
     await either.aprune([f"t{n}" for n in range(1_100)], strategy="delete")
     assert await ids(either, None) == []
 

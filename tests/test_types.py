@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import pickle
 import random
@@ -215,6 +216,7 @@ ARRAYS = {
 }
 
 
+@functools.cache
 def large() -> dict[str, Any]:
     """Values that are cut: of each kind, near the limits, and with repeats."""
     chance = random.Random(4711)
@@ -242,8 +244,7 @@ def large() -> dict[str, Any]:
         "dict of tuple keys": {(n, str(n)): n for n in range(2_000)},
         "set of many": {f"member {n}" for n in range(5_000)},
         "2,000 messages": [
-            (HumanMessage if n % 2 else AIMessage)(f"message {n} " + text(1000)[: n % 700], id=f"m{n}")
-            for n in range(2_000)
+            (HumanMessage if n % 2 else AIMessage)(f"message {n} " + text(1000)[: n % 700], id=f"m{n}") for n in range(2_000)
         ],
         "delta snapshot of many": _DeltaSnapshot([HumanMessage(f"m {n}" * 9, id=f"{n}") for n in range(1_000)]),
         "pydantic of many": Person(
@@ -330,12 +331,8 @@ async def test_large_values_come_back_as_from_the_in_memory_saver(url: str, pref
 
 
 @pytest.mark.parametrize("place", ["writes", "metadata"])
-@pytest.mark.parametrize(
-    "name", ["text 2 MB", "bytes 256 KB and one", "list 2 MB", "dict of 1,000 mixed", "2,000 messages"]
-)
-async def test_large_writes_and_metadata_come_back_too(
-    either: Any, memory: InMemorySaver, name: str, place: str
-) -> None:
+@pytest.mark.parametrize("name", ["text 2 MB", "bytes 256 KB and one", "list 2 MB", "dict of 1,000 mixed", "2,000 messages"])
+async def test_large_writes_and_metadata_come_back_too(either: Any, memory: InMemorySaver, name: str, place: str) -> None:
     value = large()[name]
     made = checkpoint()
     told = metadata(large=value) if place == "metadata" else metadata()

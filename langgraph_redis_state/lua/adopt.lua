@@ -4,17 +4,19 @@
 --       and check: 'revision versions checkpoints writes chunks stored logical', then run ids
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
+probe()
 if call('EXISTS', T) + call('EXISTS', I) > 0 then
   return { call('HGET', T, 'O') == ARGV[3] and 'ok' or 'exists' }
 end
 if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
-local line = '1 ' .. ARGV[4]
+local rev, rest = ARGV[4]:match('^(%d+)( .*)$')
+local line = '1 ' .. number(math.max(tonumber(rev), counts_of(false).rev) + 1) .. rest
 call('HSET', KEYS[8], 'O', ARGV[3], 'S', line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8))
 call('UNLINK', TOMB)
 call('RENAME', KEYS[8], T)
 call('PERSIST', T)
 if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST', I) end
-forget(thread, 1000)
+repeat until forget(thread, 1000)
 call('ZREM', EXPIRY, thread)
 local own, persist = settings_of(call('HGET', T, 'T'))
 keep_for(tonumber(ARGV[2]), own or 0, persist)

@@ -1,7 +1,7 @@
 -- Walks the parent chain of a checkpoint: its ancestors, nearest first, with their writes and what the writes refer to.
 -- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes
 -- Reply: ok, { ns, id, record, writes or nil }, pages, chunks, next ('' = the root was reached), next is there (1 or 0),
---        ancestors that the DeltaChannels of the first one need | none | lost
+--        the checkpoint it began at: { ns, id, record } | none | lost
 local ns, id, most, budget = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local state = look()
 if state == 'lost' then return { state } end
@@ -12,7 +12,7 @@ if not record then
   if id and call('ZSCORE', I, 'C' .. ns .. '\0' .. id) then return { 'lost' } end
   return { 'none' }
 end
-local depth = u(record, STAMP + 8, 3)
+local start = { ns, id, record, false }
 local found, refs, bytes = {}, collector(), 0
 local parent = lineage(record)
 record = nil
@@ -20,11 +20,10 @@ while parent ~= '' do
   record = call('HGET', T, 'C' .. ns .. '\0' .. parent)
   if not record or #found >= most or bytes > budget then break end
   local writes = call('HGET', T, 'W' .. ns .. '\0' .. parent)
-  refs.add_writes(writes)
-  bytes = bytes + #record + #(writes or '')
+  bytes = bytes + refs.add_writes(writes) + #record + #(writes or '')
   found[#found + 1] = { ns, parent, record, writes }
   parent = lineage(record)
   record = nil
 end
 local pages, chunks = refs.result()
-return { 'ok', found, pages, chunks, parent, record and 1 or 0, depth }
+return { 'ok', found, pages, chunks, parent, record and 1 or 0, start }

@@ -3,10 +3,11 @@
 -- ARGV: 1 thread, 2 tombstone in ms (0 = none)
 -- Reply: ok, 1 if there was a thread
 -- Frees memory first: it works on a full server. Repeated, it finds nothing to do and leaves the tombstone.
+probe()
 local there = call('EXISTS', T) + call('EXISTS', I)
 call('UNLINK', T, I)
 call('ZREM', THREADS, thread)
 call('ZREM', EXPIRY, thread)
 repeat until forget(thread, 1000)
-if there > 0 and tonumber(ARGV[2]) > 0 then call('SET', TOMB, number(now), 'PX', ARGV[2]) end
+if there > 0 and tonumber(ARGV[2]) > 0 then call('SET', TOMB, number(now_us), 'PX', ARGV[2]) end
 return { 'ok', there > 0 and 1 or 0 }

@@ -63,7 +63,7 @@ for k, place in ipairs(places) do
   if bytes > budget and #found > 0 then more = 1; break end
   if whole then
     if record then refs.add(record) end
-    refs.add_writes(writes)
+    bytes = bytes + refs.add_writes(writes)
   end
   found[#found + 1] = { place[1], place[2], record, writes }
 end

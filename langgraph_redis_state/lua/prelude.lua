@@ -13,6 +13,7 @@ local STAMP, FIXED = 20, 15 -- records.py
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
+local now_us = clock[1] * 1000000 + clock[2]
 
 local function number(n) return string.format('%.0f', n) end
 local function u(s, at, n) -- big-endian unsigned of n bytes
@@ -70,9 +71,25 @@ local function lineage(record) -- parent id, run id of a stored checkpoint
   return parent, run
 end
 
+-- W: '\1', number of writes (3), then for each its length (4), stamp and record. Calls visit(position, length) for each;
+-- false if it is not what was written, which must be known before anything is cut out of it.
+local function walk(blob, visit)
+  if #blob < 4 or byte(blob, 1) ~= 1 then return false end
+  local at, n = 5, 0
+  while at <= #blob do
+    if at + 3 + STAMP + FIXED > #blob then return false end
+    local size = u(blob, at, 4)
+    if at + 3 + size > #blob or size ~= STAMP + u(blob, at + 15, 5) then return false end -- the stamp knows the size too
+    visit(at, size)
+    at, n = at + 4 + size, n + 1
+  end
+  return n == u(blob, 2, 3)
+end
+
 -- S: '1 revision versions checkpoints writes chunks stored logical check'
 local function counts_of(raw)
-  if not raw then return { rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0 } end
+  -- a revision is never used twice, not even by a thread that was deleted and made anew: it begins with the clock
+  if not raw then return { rev = now - 1600000000000, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0 } end
   local line, sum = raw:match('^(1 .*) (%x+)$')
   if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
   local s, names, k = {}, { 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical' }, 0
@@ -179,14 +196,17 @@ local function collector()
       if not seen[chunk] then seen[chunk] = true; chunks[#chunks + 1] = chunk end
     end
   end
-  function self.add_writes(blob)
-    if not blob or byte(blob, 2) ~= 1 then return end
-    local at = 3
-    while at < #blob do
-      local size = u(blob, at, 4)
-      self.add(sub(blob, at + 4, at + 3 + size))
-      at = at + 4 + size
+  function self.add_writes(blob) -- the bytes that the values of these writes take, serialized
+    local bytes = 0
+    if blob then
+      walk(blob, function(at, size)
+        if references(blob, at + 4 + STAMP) + u(blob, at + 4 + STAMP + 5, 2) > 0 then
+          self.add(sub(blob, at + 4, at + 3 + size))
+          bytes = bytes + u(blob, at + 4 + STAMP + 10, 5)
+        end
+      end)
     end
+    return bytes
   end
   function self.result()
     local page_names, chunk_names = {}, {}
@@ -222,9 +242,18 @@ local function received(incoming, at)
   local function need(kind, name, sent)
     if checked[kind .. name] then return end
     checked[kind .. name] = true
-    if call('HEXISTS', T, kind .. name) == 1 then return end
     local content = sent[name] or (KEYS[8] and call('HGET', KEYS[8], kind .. name))
-    if not content then missing[#missing + 1] = kind .. name; return end
+    if call('HEXISTS', T, kind .. name) == 1 then
+      -- what was sent again replaces what is there, which may be damaged
+      if not content then return end
+      local there = call('HGET', T, kind .. name)
+      if there == content then return end
+      bytes = bytes - 17 - #there
+      if kind == 'D' then count = count - 1 end
+    elseif not content then
+      missing[#missing + 1] = kind .. name
+      return
+    end
     fields[#fields + 1] = kind .. name
     fields[#fields + 1] = content
     bytes = bytes + 17 + #content
@@ -246,6 +275,15 @@ local function received(incoming, at)
     end
   end
   return missing, fields, bytes, count
+end
+
+-- Before anything is written: a key of the wrong type fails here.
+local function probe()
+  call('ZCARD', THREADS); call('ZCARD', EXPIRY); call('ZCARD', RUNS); call('ZCARD', META)
+end
+local function refused(reply) -- nothing was written, and what was staged for it is not needed
+  if KEYS[8] then call('UNLINK', KEYS[8]) end
+  return reply
 end
 
 -- Bucket indexes after a write, and a little tidying: up to two threads that expired are forgotten.

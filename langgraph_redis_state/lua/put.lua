@@ -1,8 +1,8 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL in ms (0 = none), 6 run id ('' = none),
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), 8 most bytes of the thread (0 = any),
---       9 number of metadata to index, then key and value each;
---       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in ms
+--       9 number of metadata to index, then key and value each ('' = no value: it is removed);
+--       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in µs
 --       ('' = unknown); then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
 -- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
@@ -19,20 +19,20 @@ local guards = 10 + 2 * n_meta
 local n_guards = tonumber(ARGV[guards])
 
 local state, s, own, persist = open()
-if not s then return { state } end
+if not s then return refused({ state }) end
 local deleted, orphan = call('GET', TOMB), false
 if deleted then
   for k = guards + 1, guards + 2 * n_guards, 2 do
     if call('HEXISTS', T, ARGV[k]) == 0 then
-      if (tonumber(ARGV[k + 1]) or 0) < tonumber(deleted) then return { 'deleted', deleted } end
+      if (tonumber(ARGV[k + 1]) or 0) < tonumber(deleted) then return refused({ 'deleted', deleted }) end
       orphan = true
     end
   end
 end
-if state == 'lost' and n_guards > 0 then return { 'lost' } end
+if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
 local first = newest('') == nil and not orphan -- no root checkpoint yet
 local overdue = call('ZSCORE', EXPIRY, thread)
-call('ZCARD', RUNS); call('ZCARD', META); call('ZCARD', THREADS) -- a key of the wrong type fails before anything is written
+probe()
 
 local missing, fields, bytes, chunks = received({ record }, guards + 1 + 2 * n_guards)
 if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
@@ -40,12 +40,12 @@ if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
 local head = newest(ns) or ''
-if expected ~= '-' and head ~= expected and not same then return { 'conflict', head } end
+if expected ~= '-' and head ~= expected and not same then return refused({ 'conflict', head }) end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
 if not same then
   bytes = bytes + #field + #record + STAMP
-  if most > 0 and s.stored + bytes > most then return { 'large', number(s.stored + bytes) } end
+  if most > 0 and s.stored + bytes > most then return refused({ 'large', number(s.stored + bytes) }) end
   local content = b(created, 6) .. b(version, 5) .. b(bytes, 5)
   fields[#fields + 1] = field
   fields[#fields + 1] = content .. check4(content .. thread .. '\0' .. field) .. record
@@ -92,7 +92,7 @@ for k = 10, 8 + 2 * n_meta, 2 do -- one value of each key: a new one moves the t
       call('ZREM', META, was, 'V' .. sub(was, #thread + 3) .. '\0' .. thread)
     end
   end
-  if not there then call('ZADD', META, 0, entry, 0, 'V' .. ARGV[k] .. '\0' .. ARGV[k + 1] .. '\0' .. thread) end
+  if not there and ARGV[k + 1] ~= '' then call('ZADD', META, 0, entry, 0, 'V' .. ARGV[k] .. '\0' .. ARGV[k + 1] .. '\0' .. thread) end
 end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end

@@ -1,37 +1,43 @@
 -- Removes checkpoints with their writes, then every chunk and page that nothing refers to any more (mark and sweep).
--- ARGV: 1 thread, 2 revision the choice was made on ('' = any), 3 'these' | 'runs',
---       4 number of pending-write fields to replace, then field and content each ('' = remove it);
---       then these: fields C<ns>\0<id>   runs: run ids
+-- ARGV: 1 thread, 2 revision the choice was made on, 3 number of pending-write fields to replace, then field and content
+--       each ('' = remove it); then fields C<ns>\0<id> to remove
 -- Tags of removed checkpoints go with them.
 -- Reply: ok, checkpoints removed | stale (the thread changed since: choose again) | none | counts | settings
--- Frees memory first and writes after: it works on a full server.
+--        damaged, where (what stays refers to something that is not there, so nothing is removed)
+-- Reads everything before it writes anything. Frees memory first and writes after: it works on a full server.
 local state, s = open()
 if not s then return { state } end
 if state ~= 'ok' then return { 'none' } end
-if ARGV[2] ~= '' and ARGV[2] ~= number(s.rev) then return { 'stale' } end
+if ARGV[2] ~= number(s.rev) then return { 'stale' } end
+probe()
 
-local by_run, drop = ARGV[3] == 'runs', {}
-local n_replaced, replaced = tonumber(ARGV[4]), {}
-for k = 5, 3 + 2 * n_replaced, 2 do replaced[ARGV[k]] = ARGV[k + 1] end
-for k = 5 + 2 * n_replaced, #ARGV do drop[ARGV[k]] = true end
-local records, writes, parts, tags = {}, {}, {}, {}
+local n_replaced, replaced, drop = tonumber(ARGV[3]), {}, {}
+for k = 4, 2 + 2 * n_replaced, 2 do replaced[ARGV[k]] = ARGV[k + 1] end
+for k = 4 + 2 * n_replaced, #ARGV do drop[ARGV[k]] = true end
+local records, writes, parts, tags, there = {}, {}, {}, {}, {}
 for _, field in ipairs(call('HKEYS', T)) do
   local kind = byte(field)
   if kind == 67 then records[#records + 1] = field
   elseif kind == 87 then writes[#writes + 1] = field
   elseif kind == 71 then tags[#tags + 1] = field
-  elseif kind == 68 or kind == 80 then parts[#parts + 1] = field end
+  elseif kind == 68 or kind == 80 then parts[#parts + 1] = field; there[field] = true end
 end
 
 local gone, gone_places, index, runs_gone, runs_kept, removed = {}, {}, {}, {}, {}, 0
-local marked = {}
-local function mark(record)
-  local pages, chunks, at = references(record, STAMP + 1)
+local marked, damaged = {}, nil
+local function mark(record, from, field)
+  local pages, chunks, at = references(record, from + STAMP)
   for k = 0, pages + chunks - 1 do
     local name = (k < pages and 'P' or 'D') .. sub(record, at + 16 * k, at + 16 * k + 15)
+    if not there[name] then damaged = field end
     if k < pages and not marked[name] then
       local page = call('HGET', T, name) or ''
-      for p = 1, #page - 15, 16 do marked['D' .. sub(page, p, p + 15)] = true end
+      if #page % 16 ~= 0 then damaged = field end
+      for p = 1, #page - 15, 16 do
+        local chunk = 'D' .. sub(page, p, p + 15)
+        if not there[chunk] then damaged = field end
+        marked[chunk] = true
+      end
     end
     marked[name] = true
   end
@@ -39,7 +45,7 @@ end
 local contents = hmget(T, records)
 for k, field in ipairs(records) do
   local _, run = lineage(contents[k])
-  if drop[by_run and run or field] then
+  if drop[field] then
     local ns, id = split(field)
     gone[#gone + 1] = field
     gone_places[sub(field, 2)] = true
@@ -51,44 +57,36 @@ for k, field in ipairs(records) do
     removed = removed + 1
   else
     if run ~= '' then runs_kept[run] = true end
-    mark(contents[k])
+    mark(contents[k], 1, field)
   end
 end
 if removed == 0 and n_replaced == 0 then return { 'ok', 0 } end
-local function each_write(blob, visit)
-  local at = 3
-  while at < #blob do
-    local size = u(blob, at, 4)
-    visit(sub(blob, at + 4, at + 3 + size))
-    at = at + 4 + size
-  end
-end
-local function uncount(record)
-  s.writes = s.writes - 1
-  s.logical = s.logical - u(record, STAMP + 11, 5)
-end
-local function count(record)
-  s.writes = s.writes + 1
-  s.logical = s.logical + u(record, STAMP + 11, 5)
-  mark(record)
-end
 local rewritten = {}
 contents = hmget(T, writes)
 for k, field in ipairs(writes) do
   local blob, new = contents[k], replaced[field]
+  local function uncount(at)
+    s.writes = s.writes - 1
+    s.logical = s.logical - u(blob, at + 4 + STAMP + 10, 5)
+  end
+  local sound
   if gone_places[sub(field, 2)] or new == '' then
     gone[#gone + 1] = field
     s.stored = s.stored - #field - #blob
-    each_write(blob, uncount)
+    sound = walk(blob, uncount)
   elseif new then
     rewritten[#rewritten + 1] = field
     rewritten[#rewritten + 1] = new
     s.stored = s.stored - #blob + #new
-    each_write(blob, uncount)
-    each_write(new, count)
-  elseif byte(blob, 2) == 1 then
-    each_write(blob, mark)
+    sound = walk(blob, uncount) and walk(new, function(at)
+      s.writes = s.writes + 1
+      s.logical = s.logical + u(new, at + 4 + STAMP + 10, 5)
+      mark(new, at + 4, field)
+    end)
+  else
+    sound = walk(blob, function(at) mark(blob, at + 4, field) end)
   end
+  if not sound then damaged = field end
 end
 contents = hmget(T, tags)
 for k, field in ipairs(tags) do
@@ -98,6 +96,7 @@ for k, field in ipairs(tags) do
     s.stored = s.stored - #field - #contents[k]
   end
 end
+if damaged then return { 'damaged', damaged } end
 for _, field in ipairs(parts) do
   if not marked[field] then
     gone[#gone + 1] = field
@@ -119,6 +118,6 @@ if s.checkpoints == 0 and s.writes == 0 then
   call('UNLINK', T, I)
   call('ZREM', THREADS, thread)
   call('ZREM', EXPIRY, thread)
-  forget(thread, 1000)
+  repeat until forget(thread, 1000)
 end
 return { 'ok', removed }

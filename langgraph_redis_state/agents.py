@@ -1,0 +1,313 @@
+"""`AgentCheckpointer`: the last state of each agent thread, as JSON. A front on `RedisStatePersistence`, nothing of its own.
+
+The state is what deep agents share between planner, tools and runtime: a list of todos, files, a scratchpad, messages. It is
+kept as plain JSON values and nothing else, so that programs in other languages can exchange it (`to_json`, `from_json`); the
+names and forms are those of the Rust crates agents-core and agents-persistence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from .drivers import arun, run
+from .effects import Operation
+from .errors import InvalidConfigError, SerializationError
+from .history import ThreadListing
+from .persistence import RedisStatePersistence, prefix_of
+
+
+class TodoStatus(str, Enum):
+    """How far a todo is."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+
+
+@dataclass(slots=True)
+class TodoItem:
+    """One thing to do. `extra` holds fields that others added."""
+
+    content: str
+    status: TodoStatus = TodoStatus.PENDING
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def pending(cls, content: str) -> TodoItem:
+        return cls(content, TodoStatus.PENDING)
+
+    @classmethod
+    def in_progress(cls, content: str) -> TodoItem:
+        return cls(content, TodoStatus.IN_PROGRESS)
+
+    @classmethod
+    def completed(cls, content: str) -> TodoItem:
+        return cls(content, TodoStatus.COMPLETED)
+
+    @classmethod
+    def of(cls, value: Any) -> TodoItem:
+        """From a mapping with `content` and `status`."""
+        if isinstance(value, cls):
+            return value
+        try:
+            extra = {name: each for name, each in value.items() if name not in ("content", "status")}
+            return cls(value["content"], TodoStatus(value.get("status", "pending")), extra)
+        except (AttributeError, KeyError, ValueError) as error:
+            raise SerializationError(f"a todo has a content and a status, {value!r:.100} has not ({error})") from None
+
+
+@dataclass(slots=True)
+class AgentStateSnapshot:
+    """The state of an agent. `extra` holds all other fields, as they came."""
+
+    todos: list[TodoItem] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    scratchpad: dict[str, Any] = field(default_factory=dict)
+    messages: list[Any] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, a new copy; `messages` only if there are any, and the fields of `extra` beside the others.
+
+        Raises:
+            SerializationError: JSON cannot hold a value; names the field.
+        """
+        found: dict[str, Any] = {
+            "todos": [
+                {"content": todo.content, "status": TodoStatus(todo.status).value, **todo.extra}
+                for todo in map(TodoItem.of, self.todos)
+            ],
+            "files": self.files,
+            "scratchpad": self.scratchpad,
+            **({"messages": self.messages} if self.messages else {}),
+        }
+        if twice := found.keys() & self.extra.keys() | {"messages"} & self.extra.keys():
+            raise SerializationError(f"extra: the field {min(twice)!r} is one of the snapshot's own")
+        try:
+            return {name: _plain(value, name) for name, value in (found | self.extra).items()}
+        except RecursionError:
+            raise SerializationError("a field is nested too deeply, or contains itself") from None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AgentStateSnapshot:
+        """From plain JSON values. Fields it does not know are kept in `extra`."""
+        if not isinstance(values, Mapping):
+            raise SerializationError(f"the state of an agent is an object with fields, not {type(values).__name__}")
+        own = {"todos": list, "files": dict, "scratchpad": dict, "messages": list}
+        for name, kind in own.items():
+            if not isinstance(values.get(name, kind()), kind):
+                raise SerializationError(
+                    f"{name}: a JSON {'array' if kind is list else 'object'} is needed, not {values[name]!r:.100}"
+                )
+        return cls(
+            todos=[TodoItem.of(todo) for todo in values.get("todos", [])],
+            files=dict(values.get("files", {})),
+            scratchpad=dict(values.get("scratchpad", {})),
+            messages=list(values.get("messages", [])),
+            extra={name: value for name, value in values.items() if name not in own},
+        )
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """JSON text. Raises SerializationError like `to_dict`."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> AgentStateSnapshot:
+        """From JSON text, of this class or of another language."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except ValueError as error:
+            raise SerializationError(f"the state of an agent is JSON, this is not ({error})") from None
+
+
+class AgentCheckpointer:
+    """Keeps the last state of each agent thread.
+
+    Args:
+        url: where the server is, as `RedisSaver` takes it.
+        namespace: threads of two namespaces never see each other.
+        ttl: seconds or a timedelta after its last save that a thread expires; None: never.
+        max_versions: how many states of a thread are kept; `load_state` gives the newest.
+        options: whatever else `RedisStatePersistence` takes: `redis_options`, `compression_type`, `integrity_key`, ...
+
+    Each method has a twin with `a` before its name, to be awaited. They raise what the saver's methods raise; None and an
+    empty list always mean that there is nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "agents",
+        ttl: float | timedelta | None = None,
+        *,
+        max_versions: int | None = 1,
+        **options: Any,
+    ) -> None:
+        self._states = RedisStatePersistence(
+            url,
+            max_versions=max_versions,
+            default_ttl=ttl,
+            prefix=prefix_of("agents", namespace),
+            **options,
+        )
+        self._connection = self._states._connection
+
+    @classmethod
+    def builder(cls) -> AgentCheckpointerBuilder:
+        """`AgentCheckpointer.builder().url(...).namespace(...).ttl(...).build()`"""
+        return AgentCheckpointerBuilder()
+
+    def __repr__(self) -> str:
+        return repr(self._states).replace(type(self._states).__name__, type(self).__name__, 1)
+
+    def save_state(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> None:
+        """Saves the state of a thread in place of the one before.
+
+        Raises:
+            SerializationError: JSON cannot hold a value; names thread and field, nothing was written.
+        """
+        run(self._save(thread_id, state), self._connection)
+
+    async def asave_state(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> None:
+        """`save_state`, awaited. The state is serialized before this waits for the first time."""
+        await arun(self._save(thread_id, state), self._connection)
+
+    def load_state(self, thread_id: str) -> AgentStateSnapshot | None:
+        """The last state of a thread; None if there is none."""
+        return run(self._load(thread_id), self._connection)
+
+    async def aload_state(self, thread_id: str) -> AgentStateSnapshot | None:
+        """`load_state`, awaited."""
+        return await arun(self._load(thread_id), self._connection)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Deletes a thread; nothing happens if there is none."""
+        self._states.delete_state(thread_id)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """`delete_thread`, awaited."""
+        await self._states.adelete_state(thread_id)
+
+    def list_threads(self) -> list[str]:
+        """The ids of all threads that have not expired, the last saved first."""
+        return run(self._threads(), self._connection)
+
+    async def alist_threads(self) -> list[str]:
+        """`list_threads`, awaited."""
+        return await arun(self._threads(), self._connection)
+
+    def _save(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> Operation[None]:
+        try:
+            snapshot = state if isinstance(state, AgentStateSnapshot) else AgentStateSnapshot.from_dict(state)
+            values = snapshot.to_dict()
+        except SerializationError as error:
+            raise SerializationError(f"saving agent thread {thread_id!r}: {error}; nothing was written") from None
+        yield from self._states._save(values, thread_id, None, None, None)
+
+    def _load(self, thread_id: str) -> Operation[AgentStateSnapshot | None]:
+        found = yield from self._states._load(thread_id, None)
+        return None if found is None else AgentStateSnapshot.from_dict(found[0])
+
+    def _threads(self) -> Operation[list[str]]:
+        names: list[str] = []
+        listing = ThreadListing(self._states._history, None, None, True, None)
+        while (page := (yield from listing.next_page())) is not None:
+            names += [info.thread_id for info in page]
+        return names
+
+    def ping(self) -> bool:
+        """True, or the error that says why not."""
+        return self._states.ping()
+
+    async def aping(self) -> bool:
+        """`ping`, awaited."""
+        return await self._states.aping()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._states.close()
+
+    async def aclose(self) -> None:
+        """`close`, from the event loop whose connections it shall close properly."""
+        await self._states.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AgentCheckpointerBuilder:
+    """Collects the arguments of `AgentCheckpointer`, by their names."""
+
+    def __init__(self) -> None:
+        self._arguments: dict[str, Any] = {}
+
+    def url(self, url: str) -> Self:
+        self._arguments["url"] = url
+        return self
+
+    def namespace(self, namespace: str) -> Self:
+        self._arguments["namespace"] = namespace
+        return self
+
+    def ttl(self, ttl: float | timedelta | None) -> Self:
+        self._arguments["ttl"] = ttl
+        return self
+
+    def options(self, **options: Any) -> Self:
+        """Whatever else `AgentCheckpointer` takes."""
+        self._arguments |= options
+        return self
+
+    def build(self) -> AgentCheckpointer:
+        """Raises InvalidConfigError if there is no url."""
+        if not self._arguments.get("url"):
+            raise InvalidConfigError("AgentCheckpointer.builder(): no url; say where the server is with .url('redis://...')")
+        return AgentCheckpointer(**self._arguments)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A copy in JSON's own types, or the error that names what JSON cannot hold."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise SerializationError(f"{where}: a lone surrogate is no text, JSON cannot hold it") from None
+        return value.value if isinstance(value, Enum) else str(value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise SerializationError(f"{where}: {value:.3e} has more than 64 bits; save it as text")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SerializationError(f"{where}: JSON has no {value!r}; save None or text")
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{where}[{at}]") for at, each in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise SerializationError(f"{where}: the keys of a JSON object are text, {key!r:.100} is {type(key).__name__}")
+        return {_plain(key, where): _plain(each, f"{where}[{key!r}]") for key, each in value.items()}
+    raise SerializationError(f"{where}: JSON cannot hold a {type(value).__name__}; save its text or its fields")

@@ -1,0 +1,346 @@
+"""A thread expires whole, at one moment, or not at all. Waited for on the server's own clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from langgraph.graph import START, MessagesState, StateGraph
+from shapes import at, checkpoint, id_of, metadata
+
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.errors import (
+    CheckpointConflictError,
+    SerializationError,
+    ThreadDeletedError,
+    ThreadNotFoundError,
+    ThreadTooLargeError,
+)
+from langgraph_redis_state.keys import BUCKETS, ThreadKeys, bucket_key
+
+T = {"configurable": {"thread_id": "t"}}
+
+
+class Clock:
+    """What the server says of the time threads have left, without touching them."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self.client, self.prefix = client, prefix
+
+    def left(self, thread: str = "t") -> int:
+        """Milliseconds until both keys of a thread expire, at the same moment; -1: never, -2: it is not there."""
+        keys = ThreadKeys(self.prefix, thread.encode())
+        moments = self.client.eval(
+            "local now = redis.call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000);"
+            "local out = {}; for k = 1, 2 do out[k] = redis.call('PTTL', KEYS[k]) end;"
+            "out[3] = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0'); out[4] = now; return out",
+            3,
+            keys.all[0],
+            keys.all[1],
+            keys.all[3],
+            thread,
+        )
+        if moments[1] == -2 != moments[0]:  # writes whose checkpoint has not come yet: there is no index
+            moments[1] = moments[0]
+        assert moments[0] == moments[1]
+        if moments[0] >= 0:  # and the index of the bucket knows that moment
+            assert abs(moments[2] - moments[3] - moments[0]) <= 2
+        elif moments[0] == -1:
+            assert moments[2] == 0
+        return int(moments[0])
+
+    def everything(self) -> list[bytes]:
+        return list(self.client.scan_iter(match=f"{self.prefix}:*", count=10_000))
+
+
+@pytest.fixture
+def clock(url: str, prefix: str) -> Iterator[Clock]:
+    with redis.Redis.from_url(url) as client:
+        yield Clock(client, prefix)
+
+
+def put(saver: RedisSaver, thread: str = "t", parent: str | None = None, values: Any = None, **configurable: Any) -> str:
+    made = checkpoint(values)
+    config = at(thread, "", parent, **configurable)
+    return id_of(saver.put(config, made, metadata(), made["channel_versions"]))
+
+
+def wait(until: Callable[[], Any], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def names(infos: Any) -> list[str]:
+    return [info.thread_id for info in infos]
+
+
+async def test_a_thread_expires_whole_and_leaves_nothing_but_what_the_next_write_tidies(
+    url: str, prefix: str, clock: Clock
+) -> None:
+    async with RedisSaver(url, prefix=prefix, ttl=0.25, index_metadata=("user",), refresh_ttl_on_read=False) as saver:
+        made = checkpoint({"x": [f"{n}" * 50 for n in range(500)]})
+        saver.put({**at("t"), "metadata": {"run_id": "r"}}, made, metadata(user="u"), made["channel_versions"])
+        saver.put(at("t", "sub:1"), checkpoint(), metadata(parents={"": made["id"]}), {})
+        saver.put_writes(at("t", "", made["id"]), [("x", "y" * 2_000)], "task")
+        saver.tag("t", "name")
+        assert 100 < clock.left() <= 250
+        assert names(saver.find_threads(user="u")) == ["t"]
+        wait(lambda: clock.left() == -2)
+        assert saver.get_tuple(at("t")) is None
+        assert await saver.aget_tuple(at("t", "", made["id"])) is None
+        assert list(saver.list(at("t", None))) == []
+        assert list(saver.history("t")) == []
+        assert saver.tags("t") == {}
+        assert names(saver.list_threads()) == []
+        assert names(saver.find_threads(user="u")) == []
+        assert saver.stats().threads == 0
+        assert [key for key in clock.everything() if key != f"{prefix}:layout".encode()] == []
+        put(saver)  # and a new run begins at the beginning
+        assert [each.number for each in saver.history("t")] == [1]
+
+
+def test_writes_tidy_up_after_threads_that_expired_in_their_bucket(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, index_metadata=("user",)) as saver:
+        living = "living"
+        bucket = ThreadKeys(prefix, living.encode()).base
+        others = [name for name in map(str, range(20_000)) if ThreadKeys(prefix, name.encode()).base == bucket][:12]
+        for name in others:
+            made = checkpoint({})
+            saver.put({**at(name, "", None, ttl=0.1), "metadata": {"run_id": "r"}}, made, metadata(user="u"), {})
+        wait(lambda: all(clock.left(name) == -2 for name in others))
+        last = put(saver, living)
+        for _ in range(8):
+            last = put(saver, living, last)
+        number = int(bucket.split(b"{")[1][:4], 16)
+        members = {
+            name: clock.client.zrange(bucket_key(prefix, number, name), 0, -1) for name in ("threads", "expiry", "runs", "m")
+        }
+        assert members == {"threads": [b"living"], "expiry": [], "runs": [], "m": []}
+        assert number < BUCKETS
+
+
+def test_a_living_thread_in_the_indexes_of_expired_ones_is_left_alone(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, index_metadata=("user",)) as saver:
+        made = checkpoint({})
+        saver.put(at("t", "", None, ttl=0.15), made, metadata(user="u"), {})
+        saver.put(at("u"), checkpoint({}), metadata(user="u"), {})
+        wait(lambda: clock.left("t") == -2)
+        saver.put(at("t"), checkpoint({}), metadata(user="v"), {})
+        assert sorted(names(saver.list_threads())) == ["t", "u"]
+        assert names(saver.find_threads(user="u")) == ["u"]
+        assert names(saver.find_threads(user="v")) == ["t"]
+        assert clock.left("t") == -1
+
+
+def test_a_channel_that_never_changes_outlives_the_ttl_of_a_thread_in_use(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=0.3, refresh_ttl_on_read=False) as saver:
+        system = {"system": "you are helpful " * 2_000}
+        made = checkpoint({**system, "n": 0}, {"system": 1, "n": 1})
+        saver.put(at("t"), made, metadata(), made["channel_versions"])
+        started = time.monotonic()
+        while time.monotonic() - started < 0.7:  # more than twice its time
+            parent, step = made["id"], made["channel_versions"]["n"] + 1
+            made = checkpoint({**system, "n": step}, {"system": 1, "n": step})
+            saver.put(at("t", "", parent), made, metadata(), {"n": step})
+            assert clock.left() > 150
+            time.sleep(0.05)
+    with RedisSaver(url, prefix=prefix) as other:
+        found = list(other.list(at("t")))
+        assert len(found) == made["channel_versions"]["n"]
+        assert all(each.checkpoint["channel_values"]["system"] == system["system"] for each in found)
+
+
+def test_a_graph_in_use_keeps_what_it_was_told_first(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=timedelta(milliseconds=300)) as saver:
+        built = StateGraph(MessagesState).add_node("a", lambda state: {"messages": [("ai", "yes")]}).add_edge(START, "a")
+        graph = built.compile(checkpointer=saver)
+        for n in range(6):
+            graph.invoke({"messages": [("user", f"{n}")]}, T)
+            time.sleep(0.09)
+        assert [message.text for message in graph.get_state(T).values["messages"]][::2] == list("012345")
+        wait(lambda: clock.left() == -2)
+        assert graph.get_state(T).values == {}
+
+
+@pytest.mark.parametrize("refresh", [True, False])
+async def test_reading_counts_as_use_or_not(url: str, prefix: str, clock: Clock, refresh: bool) -> None:
+    async with RedisSaver(url, prefix=prefix, ttl=0.4, refresh_ttl_on_read=refresh) as saver:
+        made = put(saver)
+        reads: list[Callable[[], Any]] = [
+            lambda: saver.get_tuple(at("t")),
+            lambda: saver.get_tuple(at("t", "", made)),
+            lambda: list(saver.list(at("t"))),
+            lambda: list(saver.history("t")),
+        ]
+        for read in reads:
+            put(saver, "t", made)
+            wait(lambda: clock.left() < 340)  # 90 % of its time is 360 ms
+            assert read()
+            assert (clock.left() > 380) is refresh
+        wait(lambda: clock.left() < 340)
+        assert await saver.aget_tuple(at("t"))
+        assert (clock.left() > 380) is refresh
+
+
+def test_a_read_right_after_a_write_writes_nothing(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=60) as saver:
+        put(saver)
+        before = clock.client.info("commandstats")["cmdstat_pexpireat"]["calls"]
+        for _ in range(5):
+            saver.get_tuple(at("t"))
+        assert clock.client.info("commandstats")["cmdstat_pexpireat"]["calls"] == before
+
+
+async def test_a_thread_has_its_own_time_whatever_the_saver_says(url: str, prefix: str, clock: Clock) -> None:
+    async with RedisSaver(url, prefix=prefix, ttl=60) as saver, RedisSaver(url, prefix=prefix) as endless:
+        made = put(saver)
+        saver.set_ttl("t", 1_000)
+        assert 990_000 < clock.left() <= 1_000_000
+        for each in (saver, endless):
+            made = put(each, "t", made)
+            each.put_writes(at("t", "", made), [("x", 1)], "task")
+            each.get_tuple(at("t"))
+            assert 990_000 < clock.left() <= 1_000_000
+        await saver.aset_ttl("t", timedelta(hours=1))
+        assert 3_500_000 < clock.left() <= 3_600_000
+        saver.set_ttl("t", None)  # the saver's again, from now on
+        assert 50_000 < clock.left() <= 60_000
+        made = put(saver, "t", made)
+        assert 50_000 < clock.left() <= 60_000
+        await endless.aset_ttl("t", None)
+        assert clock.left() == -1
+
+
+async def test_a_thread_that_persists_is_not_undone_by_a_write(url: str, prefix: str, clock: Clock) -> None:
+    async with RedisSaver(url, prefix=prefix, ttl=0.2) as saver:
+        made = put(saver)
+        await saver.apersist("t")
+        assert clock.left() == -1
+        made = put(saver, "t", made)
+        made = put(saver, "t", made, None, ttl=0.1)
+        saver.put_writes(at("t", "", made), [("x", 1)], "task")
+        saver.get_tuple(at("t"))
+        list(saver.list(at("t")))
+        saver.tag("t", "name")
+        saver.prune(["t"], keep_last=1)
+        saver.rollback("t", "name")
+        assert clock.left() == -1
+        saver.copy_thread("t", "copy")
+        assert clock.left("copy") == -1
+        saver.set_ttl("t", 0.15)
+        assert 0 < clock.left() <= 150
+        wait(lambda: clock.left() == -2)
+        assert saver.get_tuple(at("copy"))
+
+
+def test_what_lives_and_dies_by_its_own_rule_is_told_from_what_is_not_there(saver: RedisSaver) -> None:
+    for call in (lambda: saver.set_ttl("t", 1), lambda: saver.persist("t"), lambda: saver.set_ttl("t", None)):
+        with pytest.raises(ThreadNotFoundError):
+            call()
+    put(saver)
+    for bad in (0, -1, "1", float("nan"), float("inf"), True):
+        with pytest.raises(ValueError, match="seconds"):
+            saver.set_ttl("t", bad)
+
+
+@pytest.mark.parametrize("ttl", [0.3, timedelta(milliseconds=300)])
+def test_one_run_may_have_a_time_of_its_own(url: str, prefix: str, clock: Clock, ttl: Any) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=1_000) as saver:
+        built = StateGraph(MessagesState).add_node("a", lambda state: {"messages": [("ai", "yes")]}).add_edge(START, "a")
+        graph = built.compile(checkpointer=saver)
+        config = {"configurable": {"thread_id": "t", "ttl": ttl}}
+        graph.invoke({"messages": [("user", "short")]}, config)
+        assert 0 < clock.left() <= 300
+        graph.invoke({"messages": [("user", "long")]}, T)
+        assert clock.left() > 990_000
+        assert len(graph.get_state(T).values["messages"]) == 4
+        graph.invoke({"messages": [("user", "short")]}, config)
+        wait(lambda: clock.left() == -2)
+        assert saver.get_tuple(at("t")) is None
+
+
+def test_the_time_of_a_run_is_refused_if_it_is_none(saver: RedisSaver) -> None:
+    for bad in (-1, 0, "x", True):
+        with pytest.raises(ValueError, match="ttl"):
+            put(saver, "t", None, None, ttl=bad)
+    assert names(saver.list_threads()) == []
+
+
+def test_nothing_is_left_without_a_time_after_a_call_that_failed(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(
+        url, prefix=prefix, ttl=0.4, conflict="raise", max_thread_bytes=50_000, compression="none", tombstone=0.4
+    ) as saver:
+
+        def fails(error: type[Exception], call: Callable[[], Any]) -> None:
+            with pytest.raises(error):
+                call()
+
+        first = put(saver)
+        fails(SerializationError, lambda: put(saver, "t", first, {"x": lambda: None}))
+        fails(SerializationError, lambda: saver.put_writes(at("t", "", first), [("x", lambda: None)], "task"))
+        fails(CheckpointConflictError, lambda: put(saver, "t", None, {"x": 1}))
+        fails(ThreadTooLargeError, lambda: put(saver, "t", first, {"x": "x" * 60_000}))
+        fails(ThreadTooLargeError, lambda: saver.put_writes(at("new", "", first), [("x", "x" * 60_000)], "task"))
+        saver.delete_thread("t")
+        fails(ThreadDeletedError, lambda: put(saver, "t", first))
+        fails(ThreadDeletedError, lambda: saver.put_writes(at("t", "", first), [("x", 1)], "task"))
+        saver.put_writes(at("alone", "", first), [("x", 1)], "task")  # its checkpoint never comes
+        saver.put_writes(at("t", "", checkpoint()["id"]), [("x", 1)], "task")
+        assert clock.left("alone") > 0
+        assert clock.left("t") > 0
+        source = put(saver, "source")
+        saver.copy_thread("source", "copy")
+        assert clock.left("copy") > 0
+        assert source
+        wait(lambda: not any(kind in key for key in clock.everything() for kind in (b":t:", b":i:", b":x:", b":u:")))
+
+
+async def test_nothing_is_left_without_a_time_after_a_call_that_was_cancelled(url: str, prefix: str, clock: Clock) -> None:
+    async with RedisSaver(url, prefix=prefix, ttl=0.5) as saver:
+        big = checkpoint({"x": [f"{n}" * 60 for n in range(60_000)]})
+        done = 0
+        for n in range(12):
+            task = asyncio.create_task(saver.aput(at(f"t{n}"), big, metadata(), big["channel_versions"]))
+            await asyncio.sleep(0.002 * n)
+            task.cancel()
+            done += not isinstance((await asyncio.gather(task, return_exceptions=True))[0], BaseException)
+        for n in range(12):
+            assert clock.left(f"t{n}") != -1
+        data = [key for key in clock.everything() if any(kind in key for kind in (b":t:", b":i:", b":u:"))]
+        assert all(clock.client.pttl(key) != -1 for key in data)
+        wait(lambda: all(clock.left(f"t{n}") == -2 for n in range(12)))
+
+
+def test_writes_alone_after_a_deletion_go_with_the_tombstone(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, tombstone=0.3) as saver:
+        put(saver)
+        saver.delete_thread("t")
+        saver.put_writes(at("t", "", checkpoint()["id"]), [("x", 1)], "task")
+        assert 0 < clock.left() <= 300
+        wait(lambda: clock.left() == -2)
+        saver.put_writes(at("u", "", checkpoint()["id"]), [("x", 1)], "task")
+        assert clock.left("u") == -1
+
+
+def test_a_new_run_after_a_deletion_does_not_inherit_the_tombstones_time(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix) as saver:
+        put(saver)
+        saver.delete_thread("t")
+        made = checkpoint({"x": 1})
+        saver.put_writes(at("t", "", made["id"]), [("x", 1)], "task")
+        assert clock.left() > 0
+        saver.put(at("t"), made, metadata(), made["channel_versions"])
+        assert clock.left() == -1
+
+
+def test_minutes_as_another_package_writes_them(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl={"default_ttl": 2, "refresh_on_read": False}) as saver:
+        put(saver)
+        assert 119_000 < clock.left() <= 120_000
