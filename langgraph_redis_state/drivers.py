@@ -122,7 +122,7 @@ def translated(error: Exception, effect: Call | Read | Compute, connection: Conn
     if "AuthenticationError" in names or "NoPermissionError" in names or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
         ours = ServerRefusedError(f"{where}: the server refused the user, password or rights ({text}); check the URL and ACL")
     elif any(sign in text for sign in ("can't run this command", "can't access", "NOPERM", "unauthenticated")):
-        ours = ServerRefusedError(f"{where}: the user, its password or its rights do not suffice ({text}); check the URL and ACL")
+        ours = ServerRefusedError(f"{where}: user, password or rights do not suffice ({text}); check the URL and ACL")
     elif any(sign in text for sign in ("NOREPLICAS", "MISCONF", "MASTERDOWN")):
         ours = ServerRefusedError(f"{where}: the server does not accept writes now ({text})")
     elif "ReadOnlyError" in names or "READONLY" in text:
