@@ -16,7 +16,7 @@ demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the byte
 	@$(BIN)/python -m demo
 
 test: $(VENV)/.dev ## run the tests, on an embedded server
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -n auto
 
 integration: $(VENV)/.dev ## run the tests that need Docker: every supported server, Cluster, Sentinel
 	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
@@ -28,11 +28,8 @@ lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict langgraph_redis_state demo
 
-bench: benchmarks $(VENV)/.dev ## run the benchmarks
-	@$(BIN)/python -m benchmarks
-
-benchmarks:
-	@echo "make bench comes with the folder benchmarks/, which is not here yet." >&2; exit 1
+bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: two minutes, ARGS=--help)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv, the demo's data and everything that was built
 	@rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -54,3 +51,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo "Installing what the tests need, once ..."
 	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.made
+	@echo "Installing what the benchmarks need, once ..."
+	@$(PIP) install -e '.[bench]'
+	@touch $@

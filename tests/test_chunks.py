@@ -63,7 +63,7 @@ def test_lying_container_headers_come_back(first: int, rest: bytes) -> None:
         np.zeros(200_000),
         "x" * 600_000,
         list(range(210_000)),
-        {n: "int keys" for n in range(2000)},
+        dict.fromkeys(range(2000), "int keys"),
         {("tuple", n): n for n in range(500)},
         {"a" * size: "v" * 400 for size in (1, 31, 32, 255, 256, 70_000)},
         [[[["deep " * 5000]]]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import lz4.block
 import pytest
@@ -45,10 +46,8 @@ def test_a_bomb_is_refused_before_it_inflates(how: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_typed_error_or_plain_bytes(garbage: bytes) -> None:
-    try:
-        unpack(garbage, CHUNK_MAX, "here")
-    except CheckpointCorruptError as error:
-        assert "here" in str(error)
+    with suppress(CheckpointCorruptError):
+        assert len(unpack(garbage, CHUNK_MAX, "here")) <= CHUNK_MAX
 
 
 def test_an_empty_string_is_no_packed_string() -> None:

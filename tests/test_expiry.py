@@ -35,16 +35,20 @@ class Clock:
     def left(self, thread: str = "t") -> int:
         """Milliseconds until both keys of a thread expire, at the same moment; -1: never, -2: it is not there."""
         keys = ThreadKeys(self.prefix, thread.encode())
-        moments = self.client.eval(
-            "local now = redis.call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000);"
-            "local out = {}; for k = 1, 2 do out[k] = redis.call('PTTL', KEYS[k]) end;"
-            "out[3] = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0'); out[4] = now; return out",
-            3,
-            keys.all[0],
-            keys.all[1],
-            keys.all[3],
-            thread,
-        )
+        while True:  # a millisecond may pass between the two readings, so they are taken until none did
+            moments = self.client.eval(
+                "local now = redis.call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000);"
+                "local out = {}; for k = 1, 2 do out[k] = redis.call('PTTL', KEYS[k]) end;"
+                "out[3] = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0'); out[4] = now;"
+                "now = redis.call('TIME'); out[5] = now[1] * 1000 + math.floor(now[2] / 1000); return out",
+                3,
+                keys.all[0],
+                keys.all[1],
+                keys.all[3],
+                thread,
+            )
+            if moments[4] == moments[3]:
+                break
         if moments[1] == -2 != moments[0]:  # writes whose checkpoint has not come yet: there is no index
             moments[1] = moments[0]
         assert moments[0] == moments[1]

@@ -237,6 +237,7 @@ async def test_twelve_thousand_checkpoints_are_all_there_whatever_the_page(asave
     while page := await ids(limit=1_700, before=at("t", checkpoint_id=paged[-1]) if paged else None):
         paged += page
     assert paged == newest_first
+    assert await ids(filter={"step": 0}, limit=10_500) == newest_first[:10_500]
     audit(raw, prefix, "t", clean=True)
     await asaver.adelete_thread("t")
     assert keys_of(raw, prefix) == {"x:t", f"{prefix}:layout"}
@@ -300,7 +301,7 @@ def test_a_thread_in_use_outlives_its_ttl_with_every_channel(url: str, raw: Any,
             config = put(saver, config, {"old": old, "n": n}, ["n"])
             if n % 3 == 0:
                 assert saver.get_tuple(at("t")).checkpoint["channel_values"] == {"old": old, "n": n}
-        assert len(list(saver.list(at("t")))) == n + 1
+        assert len(list(saver.list(at("t"), limit=20))) == min(20, n + 1)
         audit(raw, prefix, "t", clean=True)
 
 

@@ -433,7 +433,6 @@ def test_a_child_below_its_parent_is_told(saver: RedisSaver, caplog: Any) -> Non
     assert "clock" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="put.lua compares the head with the parent only")
 def test_a_child_below_its_parent_is_refused_under_conflict_raise(url: str, prefix: str) -> None:
     older = new_id()
     with RedisSaver(url, prefix=prefix, conflict="raise") as strict:

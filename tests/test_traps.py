@@ -1182,24 +1182,6 @@ async def test_without_a_ttl_nothing_expires(either: Any, prefix: str, server_cl
 # --- large numbers ----------------------------------------------------------------------------------------------------
 
 
-async def test_twelve_thousand_checkpoints_are_listed_paged_and_deleted(
-    asaver: RedisSaver, prefix: str, server_client: Any
-) -> None:
-    made = [f"{n:05}" for n in range(12_000)]
-    for start in range(0, len(made), 50):
-        await asyncio.gather(*(put(asaver, at("t"), {"n": name}, id=name) for name in made[start : start + 50]))
-    newest_first = made[::-1]
-    assert await ids(asaver, at("t")) == newest_first
-    paged: list[str] = []
-    while page := await ids(asaver, at("t"), limit=1_999, before=at("t", checkpoint_id=paged[-1]) if paged else None):
-        paged += page
-    assert paged == newest_first
-    assert await ids(asaver, at("t"), filter={"step": 0}, limit=10_500) == newest_first[:10_500]
-    await asaver.adelete_thread("t")
-    left = [key for key in keys_of(server_client, prefix) if key != f"{prefix}:layout".encode()]
-    assert [key.split(b"}:", 1)[1] for key in left] == [b"x:t"]
-
-
 async def test_more_channels_and_writes_than_lua_can_unpack(either: Any) -> None:
     names = [f"channel {n}" for n in range(9_000)]
     values = {name: [n, "x" * 100] for n, name in enumerate(names)}

@@ -37,7 +37,7 @@ else
       local at = others[o]:find('%z')
       other_id, other_ns = sub(others[o], 2, at - 1), sub(others[o], at + 1)
     end
-    if root_id and (not other_id or root_id > other_id) then
+    if root_id and (not other_id or above(root_id, other_id)) then
       places[#places + 1] = { '', root_id }; r = r + 1
     else
       places[#places + 1] = { other_ns, other_id }; o = o + 1

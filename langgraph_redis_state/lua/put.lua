@@ -40,7 +40,7 @@ if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
 local head = newest(ns) or ''
-if expected ~= '-' and head ~= expected and not same then return refused({ 'conflict', head }) end
+if expected ~= '-' and (head ~= expected or (above(head, id) and not old)) and not same then return refused({ 'conflict', head }) end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
 if not same then
