@@ -110,6 +110,10 @@ class Stats:
     chunks: int
     stored_bytes: int
     logical_bytes: int
+    unique_chunk_bytes: int
+    """Plain bytes of all chunks, each once."""
+    referred_chunk_bytes: int
+    """Plain bytes of all chunks, as often as checkpoints and writes refer to them."""
     server: Mapping[str, Any] | None = None
     """`INFO memory` of the server, where it may be asked and no thread was named."""
 
@@ -117,6 +121,11 @@ class Stats:
     def ratio(self) -> float:
         """Logical bytes for each stored byte."""
         return self.logical_bytes / self.stored_bytes if self.stored_bytes else 1.0
+
+    @property
+    def dedup_share(self) -> float:
+        """The share of what chunks hold that did not have to be stored, because it was there already: 0 to 1."""
+        return 1 - self.unique_chunk_bytes / self.referred_chunk_bytes if self.referred_chunk_bytes else 0.0
 
 
 class History:
@@ -417,7 +426,7 @@ class History:
                 raise ThreadNotFoundError(f"{about}: there is no such thread")
             return _stats(1, parsed_counts(raw, target, about)[2:], None)
         names = yield from self._operations.threads()
-        totals = [0] * 5
+        totals = [0] * 7
         living = 0
         for at in range(0, len(names), THREADS_PAGE):
             targets = [self._target(name) for name, _ in names[at : at + THREADS_PAGE]]
@@ -611,10 +620,10 @@ def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:
 
 
 def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None) -> Stats:
-    checkpoints, writes, chunks, stored, logical = counts
-    return Stats(threads, checkpoints, writes, chunks, stored, logical, server)
+    checkpoints, writes, chunks, stored, logical, unique, referred = counts
+    return Stats(threads, checkpoints, writes, chunks, stored, logical, unique, referred, server)
 
 
 def parsed_counts(raw: bytes, target: Target, about: str) -> list[int]:
-    """[revision, versions, checkpoints, writes, chunks, stored bytes, logical bytes] from the field S, verified."""
+    """The numbers from the field S, verified: revision, versions, then those of `Stats`."""
     return [int(part) for part in records.opened_counts(raw, target.keys.name, about).split()]

@@ -465,6 +465,7 @@ class Operations:
             flags=draft.flags,
             depth=draft.depth,
             logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
+            chunked=sum(value.chunked for value in values.values()),
         )
         known = Known(draft.versions, values, frozenset(references.order), frozenset(digests))
         return Sealed(record, references.pages, fresh, known)
@@ -507,7 +508,15 @@ class Operations:
                 marker = records.write_marker(index, task)
                 body = records.write_body(task_path, channel, value, compression)
                 record = records.seal(
-                    integrity, place, references, marker, body, flags=records.WRITE, depth=0, logical=len(blob)
+                    integrity,
+                    place,
+                    references,
+                    marker,
+                    body,
+                    flags=records.WRITE,
+                    depth=0,
+                    logical=len(blob),
+                    chunked=value.chunked,
                 )
                 arguments += ["first" if index >= 0 else "last", marker, record]
             return arguments, pages, fresh

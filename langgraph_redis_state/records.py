@@ -9,6 +9,7 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
                 1  key id of the checksum, 0 = unkeyed
                 2  number of page references            3  ancestors that rebuilding a DeltaChannel needs
                 2  number of chunk references           5  logical bytes: what the values take serialized
+                                                        5  of these, the bytes that stand in chunks
                16  each: references to pages, then to chunks
                    checkpoint: parent id, root parent id, run id, operation id
                    pending write: index + 2**31 (4), task id
@@ -44,7 +45,7 @@ from .keys import LAYOUT
 
 FORMAT: Final = 1
 STAMP: Final = 20
-FIXED: Final = 15
+FIXED: Final = 20
 INLINE_MAX: Final = 96
 """Values up to this many serialized bytes stand in the record."""
 
@@ -91,6 +92,13 @@ class Value:
     digests: tuple[bytes, ...]
     size: int
 
+    @property
+    def chunked(self) -> int:
+        """How many of its bytes stand in chunks."""
+        if isinstance(self.content, bytes):
+            return 0
+        return self.size - sum(len(segment) for segment in self.content if isinstance(segment, bytes))
+
 
 @dataclass(slots=True)
 class Parts:
@@ -133,6 +141,7 @@ class Header:
     loose: tuple[bytes, ...] = ()
     depth: int = 0
     logical: int = 0
+    chunked: int = 0
     parent: str | None = None
     root: str | None = None
     run: str | None = None
@@ -184,6 +193,7 @@ def seal(
     flags: int,
     depth: int,
     logical: int,
+    chunked: int,
 ) -> bytes:
     """Header, checksum and body of one record. `tail` is what follows the references in the header."""
     if len(references.order) > 0xFFFF or logical >= 1 << 40:
@@ -195,6 +205,7 @@ def seal(
             len(references.loose).to_bytes(2, "big"),
             min(depth, 0xFFFFFF).to_bytes(3, "big"),
             logical.to_bytes(5, "big"),
+            chunked.to_bytes(5, "big"),
             *references.order,
             *references.loose,
             tail,
@@ -291,6 +302,7 @@ def _parse(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
         flags=raw[at + 1],
         depth=int.from_bytes(raw[at + 7 : at + 10], "big"),
         logical=int.from_bytes(raw[at + 10 : at + 15], "big"),
+        chunked=int.from_bytes(raw[at + 15 : at + 20], "big"),
     )
     key_id = raw[at + 2]
     n_pages = int.from_bytes(raw[at + 3 : at + 5], "big")
@@ -430,7 +442,7 @@ def sealed_line(line: bytes, thread: bytes) -> bytes:
 
 
 def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
-    """The numbers in the field S of a thread: revision, versions, checkpoints, writes, chunks, stored and logical bytes."""
+    """The numbers in the field S of a thread, in the order of `prelude.lua`."""
     return opened_line(raw, thread, about, "counts (field S)")[2:]
 
 

@@ -526,7 +526,6 @@ def test_stats_shrink_with_what_is_removed(saver: RedisSaver) -> None:
     assert [each.checkpoint_id for each in saver.history("t")] == [b]
 
 
-@pytest.mark.xfail(strict=True, reason="Stats does not count what was shared yet")
 def test_stats_say_what_share_was_deduplicated(saver: RedisSaver) -> None:
     words = [os.urandom(20).hex() for _ in range(1_000)]
     a = put(saver, {"x": words})

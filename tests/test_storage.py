@@ -23,7 +23,7 @@ from shapes import at, checkpoint, id_of, metadata, new_id, plain
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state import operations as verbs
 from langgraph_redis_state.chunks import RUN_MAX
-from langgraph_redis_state.codec import DIGEST, place_check
+from langgraph_redis_state.codec import CHUNK_MAX, DIGEST, place_check, unpack
 from langgraph_redis_state.errors import CheckpointLostError
 from langgraph_redis_state.keys import ThreadKeys, bucket_of, split_field
 from langgraph_redis_state.records import STAMP, Place, _parse, split_writes
@@ -73,12 +73,13 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
     if not fields:
         assert client.exists(*keys.all[:2]) == 0
         return {}
-    counted = dict.fromkeys(("checkpoints", "writes", "chunks", "stored", "logical"), 0)
+    counted = dict.fromkeys(("checkpoints", "writes", "chunks", "stored", "logical", "unique", "referred"), 0)
     needed: set[bytes] = set()
     members: set[bytes] = set()
 
     def refers(header: Any) -> None:
         counted["logical"] += header.logical
+        counted["referred"] += header.chunked
         needed.update(b"D" + name for name in header.loose)
         for page in header.pages:
             needed.add(b"P" + page)
@@ -103,6 +104,7 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
                 counted["writes"] += 1
         elif kind == b"D":
             counted["chunks"] += 1
+            counted["unique"] += len(unpack(content, CHUNK_MAX, "a chunk"))
         elif kind == b"G":
             members.add(name)
     parts = {name for name in fields if name[:1] in (b"D", b"P")}

@@ -1,7 +1,7 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all.
 -- KEYS[8] staged hash, KEYS[9] staged index.
 -- ARGV: 1 thread, 2 TTL in ms (0 = none), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
---       and check: 'revision versions checkpoints writes chunks stored logical', then run ids
+--       and check: all numbers from the revision on; then run ids
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()

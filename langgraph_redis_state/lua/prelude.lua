@@ -9,7 +9,7 @@ local T, I, THREADS, EXPIRY, RUNS, META, TOMB = KEYS[1], KEYS[2], KEYS[3], KEYS[
 local thread = ARGV[1]
 local call, byte, sub, char, floor = redis.call, string.byte, string.sub, string.char, math.floor
 local BATCH = 4000
-local STAMP, FIXED = 20, 15 -- records.py
+local STAMP, FIXED = 20, 20 -- records.py
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
@@ -86,19 +86,25 @@ local function walk(blob, visit)
   return n == u(blob, 2, 3)
 end
 
--- S: '1 revision versions checkpoints writes chunks stored logical check'
+-- S: '1 revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
+-- chunks, each chunk once and as often as records refer to it: what sharing saves
+local COUNTS = { 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
 local function counts_of(raw)
   -- a revision is never used twice, not even by a thread that was deleted and made anew: it begins with the clock
-  if not raw then return { rev = now - 1600000000000, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0 } end
+  if not raw then
+    local s = { rev = now - 1600000000000 }
+    for k = 2, #COUNTS do s[COUNTS[k]] = 0 end
+    return s
+  end
   local line, sum = raw:match('^(1 .*) (%x+)$')
   if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
-  local s, names, k = {}, { 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical' }, 0
-  for value in sub(line, 3):gmatch('%d+') do k = k + 1; s[names[k]] = tonumber(value) end
+  local s, k = {}, 0
+  for value in sub(line, 3):gmatch('%d+') do k = k + 1; s[COUNTS[k]] = tonumber(value) end
   return s
 end
 local function counts_text(s)
-  local line = '1 ' .. number(s.rev) .. ' ' .. number(s.versions) .. ' ' .. number(s.checkpoints) .. ' ' .. number(s.writes)
-    .. ' ' .. number(s.chunks) .. ' ' .. number(s.stored) .. ' ' .. number(s.logical)
+  local line = '1'
+  for _, name in ipairs(COUNTS) do line = line .. ' ' .. number(s[name]) end
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
 
@@ -238,8 +244,15 @@ end
 -- The writing side, shared by put and put_writes. References of the records in `incoming` that are neither there nor sent
 -- (ARGV from `at`: count, then page digest and content; count, then chunk digest and content; staging in KEYS[8]) are
 -- returned, and then nothing may be written; else the contents to write, and their bytes.
+local function plain_size(content) -- of a packed chunk, codec.py
+  return byte(content) == 0 and #content - 1 or u(content, 2, 4)
+end
+local function tally(s, record, at, sign) -- the values of a record, whose header begins at `at`, come or go
+  s.logical = s.logical + sign * u(record, at + 10, 5)
+  s.referred = s.referred + sign * u(record, at + 15, 5)
+end
 local function received(incoming, at)
-  local pages, chunks, missing, fields, bytes, checked = {}, {}, {}, {}, 0, {}
+  local pages, chunks, missing, fields, bytes, checked, unique = {}, {}, {}, {}, 0, {}, 0
   local n = tonumber(ARGV[at])
   for k = 1, n do pages[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
   at = at + 1 + 2 * n
@@ -256,7 +269,7 @@ local function received(incoming, at)
       local there = call('HGET', T, kind .. name)
       if there == content then return end
       bytes = bytes - 17 - #there
-      if kind == 'D' then count = count - 1 end
+      if kind == 'D' then count, unique = count - 1, unique - plain_size(content) end
     elseif not content then
       missing[#missing + 1] = kind .. name
       return
@@ -264,7 +277,7 @@ local function received(incoming, at)
     fields[#fields + 1] = kind .. name
     fields[#fields + 1] = content
     bytes = bytes + 17 + #content
-    if kind == 'D' then count = count + 1 end
+    if kind == 'D' then count, unique = count + 1, unique + plain_size(content) end
     return content
   end
   for _, record in ipairs(incoming) do -- without stamp
@@ -281,7 +294,7 @@ local function received(incoming, at)
       end
     end
   end
-  return missing, fields, bytes, count
+  return missing, fields, bytes, count, unique
 end
 
 -- Before anything is written: a key of the wrong type fails here.

@@ -34,7 +34,7 @@ local first = newest('') == nil and not orphan -- no root checkpoint yet
 local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
-local missing, fields, bytes, chunks = received({ record }, guards + 1 + 2 * n_guards)
+local missing, fields, bytes, chunks, unique = received({ record }, guards + 1 + 2 * n_guards)
 if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 
 local old = call('HGET', T, field)
@@ -52,10 +52,11 @@ if not same then
   s.rev = s.rev + 1
   s.stored = s.stored + bytes
   s.chunks = s.chunks + chunks
-  s.logical = s.logical + u(record, 11, 5)
+  s.unique = s.unique + unique
+  tally(s, record, 1, 1)
   if old then
     s.stored = s.stored - #field - #old
-    s.logical = s.logical - u(old, STAMP + 11, 5)
+    tally(s, old, STAMP + 1, -1)
   else
     s.versions = version
     s.checkpoints = s.checkpoints + 1

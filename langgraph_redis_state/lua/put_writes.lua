@@ -51,7 +51,7 @@ for k = 1, n do
     take[#take + 1] = { marker, record, there }
   end
 end
-local missing, fields, bytes, chunks = received(records, at)
+local missing, fields, bytes, chunks, unique = received(records, at)
 if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 
 if #take > 0 then
@@ -61,11 +61,11 @@ if #take > 0 then
   for _, write in ipairs(take) do
     local marker, record, there = write[1], write[2], write[3]
     if fresh[marker] then -- twice in one call: the later one replaces the earlier
-      s.logical = s.logical - u(tail[fresh[marker]], 4 + STAMP + 11, 5)
+      tally(s, tail[fresh[marker]], 4 + STAMP + 1, -1)
       tail[fresh[marker]] = ''
     elseif there then
       replaced[#replaced + 1] = there
-      s.logical = s.logical - u(blob, there[1] + 4 + STAMP + 10, 5)
+      tally(s, blob, there[1] + 4 + STAMP, -1)
     else
       count = count + 1
       s.writes = s.writes + 1
@@ -73,7 +73,7 @@ if #take > 0 then
     local content = b(now, 6) .. b(s.rev, 5) .. b(#record, 5)
     tail[#tail + 1] = b(STAMP + #record, 4) .. content .. check4(content .. thread .. '\0' .. field .. '\0' .. marker) .. record
     fresh[marker] = #tail
-    s.logical = s.logical + u(record, 11, 5)
+    tally(s, record, 1, 1)
   end
   local kept, from = {}, 5
   table.sort(replaced, function(x, y) return x[1] < y[1] end)
@@ -86,6 +86,7 @@ if #take > 0 then
   s.stored = s.stored + bytes + #blob + #field - before
   if most > 0 and s.stored > most then return refused({ 'large', number(s.stored) }) end
   s.chunks = s.chunks + chunks
+  s.unique = s.unique + unique
   fields[#fields + 1] = field
   fields[#fields + 1] = blob
   fields[#fields + 1] = 'S'

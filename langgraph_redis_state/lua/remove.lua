@@ -52,7 +52,7 @@ for k, field in ipairs(records) do
     index[#index + 1] = field
     if ns ~= '' then index[#index + 1] = 'A' .. id .. '\0' .. ns end
     if run ~= '' then runs_gone[run] = true end
-    s.logical = s.logical - u(contents[k], STAMP + 11, 5)
+    tally(s, contents[k], STAMP + 1, -1)
     s.stored = s.stored - #field - #contents[k]
     removed = removed + 1
   else
@@ -67,7 +67,7 @@ for k, field in ipairs(writes) do
   local blob, new = contents[k], replaced[field]
   local function uncount(at)
     s.writes = s.writes - 1
-    s.logical = s.logical - u(blob, at + 4 + STAMP + 10, 5)
+    tally(s, blob, at + 4 + STAMP, -1)
   end
   local sound
   if gone_places[sub(field, 2)] or new == '' then
@@ -80,7 +80,7 @@ for k, field in ipairs(writes) do
     s.stored = s.stored - #blob + #new
     sound = walk(blob, uncount) and walk(new, function(at)
       s.writes = s.writes + 1
-      s.logical = s.logical + u(new, at + 4 + STAMP + 10, 5)
+      tally(s, new, at + 4 + STAMP, 1)
       mark(new, at + 4, field)
     end)
   else
@@ -100,8 +100,12 @@ if damaged then return { 'damaged', damaged } end
 for _, field in ipairs(parts) do
   if not marked[field] then
     gone[#gone + 1] = field
-    s.stored = s.stored - #field - call('HSTRLEN', T, field)
-    if byte(field) == 68 then s.chunks = s.chunks - 1 end
+    local content = call('HGET', T, field)
+    s.stored = s.stored - #field - #content
+    if byte(field) == 68 then
+      s.chunks = s.chunks - 1
+      s.unique = s.unique - plain_size(content)
+    end
   end
 end
 
