@@ -522,6 +522,8 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
         cluster = _redis(".cluster")
         (host, port), *others = target.nodes
         settings = _settings(target, options, _accepted(target), is_async=False)
+        if target.tls:
+            settings.setdefault("redis_connect_func", _ping)  # which a cluster client calls after its own
         # Only a cluster client made from a URL lets its nodes have a pool that waits.
         first = f"{'rediss' if target.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}"
         return _Clients(
@@ -535,6 +537,8 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
     kind, _ = _connection_classes(target)
     settings = _settings(target, options, _parameters(waiting_pool, kind), is_async=False)
     settings["db"] = target.db
+    if target.tls:
+        settings.setdefault("redis_connect_func", _say_hello)
     if target.topology == "sentinel":
         sentinels = _redis(".sentinel")
 
@@ -554,6 +558,21 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
         return _Clients(client, tuple(sentinel.sentinels))
     pool = waiting_pool(connection_class=kind, **_address(target), **settings)
     return _Clients(_redis().Redis.from_pool(pool))
+
+
+def _say_hello(connection: Any) -> None:
+    """What redis-py does with a new connection, and a PING.
+
+    TLS 1.3 servers send session tickets after the handshake. Without AUTH or HELLO (RESP2, no password) nothing reads them,
+    and redis-py's pool takes them for a stale reply: "Connection not ready".
+    """
+    connection.on_connect()
+    _ping(connection)
+
+
+def _ping(connection: Any) -> None:
+    connection.send_command("PING", check_health=False)
+    connection.read_response()
 
 
 def _build_async(target: _Target, options: Mapping[str, Any]) -> _Clients:

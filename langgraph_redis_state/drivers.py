@@ -9,6 +9,7 @@ after a broken connection is redis-py's business, and every script may be repeat
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -73,7 +74,11 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             if isinstance(effect, Compute):
                 reply = effect.work() if effect.size <= COMPUTE_INLINE else await asyncio.to_thread(effect.work)
                 continue
-            client = client or connection.async_client()
+            if client is None:
+                client = connection.async_client()
+                # a Cluster client learns its slots at first use, and several tasks at once would trip over it
+                if hasattr(client, "initialize"):
+                    await client.initialize()
             if isinstance(effect, Call):
                 reply = await _acall(client, effect)
             elif len(effect.commands) == 1:
@@ -106,6 +111,10 @@ async def _acall(client: Any, effect: Call) -> Any:
     return await client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
 
 
+_SECRETS = re.compile(r"password|authenticat|NOAUTH|WRONGPASS", re.IGNORECASE)
+_RIGHTS = re.compile(r"can't run this command|can't access|has no permissions|NOPERM|unauthenticated")
+
+
 def _unknown_script(error: Exception) -> bool:
     # by name: valkey-py has the same classes under its own root
     return type(error).__name__ == "NoScriptError"
@@ -119,9 +128,14 @@ def translated(error: Exception, effect: Call | Read | Compute, connection: Conn
     text = str(error)
     where = f"{effect.about}, on {connection.where}"
     ours: CheckpointerError
-    if "AuthenticationError" in names or "NoPermissionError" in names or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+    if (
+        "AuthenticationError" in names
+        or ("RedisClusterException" in names and _SECRETS.search(text))
+        or "NoPermissionError" in names
+        or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
+    ):
         ours = ServerRefusedError(f"{where}: the server refused the user, password or rights ({text}); check the URL and ACL")
-    elif any(sign in text for sign in ("can't run this command", "can't access", "NOPERM", "unauthenticated")):
+    elif _RIGHTS.search(text):
         ours = ServerRefusedError(f"{where}: user, password or rights do not suffice ({text}); check the URL and ACL")
     elif any(sign in text for sign in ("NOREPLICAS", "MISCONF", "MASTERDOWN")):
         ours = ServerRefusedError(f"{where}: the server does not accept writes now ({text})")
@@ -149,6 +163,9 @@ def translated(error: Exception, effect: Call | Read | Compute, connection: Conn
         )
     elif "RedisError" in names or "ValkeyError" in names:
         ours = ServerRefusedError(f"{where}: the server refused ({type(error).__name__}: {text})")
+    elif "AttributeError" in names and "NoneType" in text and "write" in text:
+        # redis-py's async Cluster client, when another task reconnects the node it is about to write to
+        ours = ServerUnavailableError(f"{where}: the connection was closed before the command was sent ({text})")
     elif "RedisClusterException" in names:
         ours = ServerUnavailableError(f"{where}: the cluster cannot be reached ({text})")
     else:

@@ -138,7 +138,11 @@ local function touch(ttl) -- after a read: only when less than 90 % remain, so t
   if left < 0 then return end
   local own, persist = settings_of(call('HGET', T, 'T'))
   if own and own > 0 then ttl = own end
-  if own and not persist and ttl > 0 and left < 0.9 * ttl then expire_at(now + ttl) end
+  if own and not persist and ttl > 0 and left < 0.9 * ttl then
+    -- a read is not refused because its refresh is, as it is on a replica
+    local done = redis.pcall('PEXPIREAT', T, number(now + ttl))
+    if done == 1 then expire_at(now + ttl) end
+  end
 end
 
 -- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.

@@ -1,0 +1,55 @@
+"""Why a target is not met, by the beginning of its name; printed only where it is not. The profiles on the page show it."""
+
+WHY = {
+    "Redis memory, deep-agent": (
+        "RedisJSON keeps equal strings once for the whole server, so a file that did not change costs "
+        "langgraph-checkpoint-redis a pointer: of the state only its first copy and the edited files are stored, uncompressed. "
+        "What remains here is mostly that first copy too, which only compression makes smaller. By the sum of MEMORY USAGE, "
+        "which counts a shared string as often as it is used, and against the savers without modules, the target is met."
+    ),
+    "Redis memory, sliding window": (
+        "Each step drops the first message and appends one, so the first and the last run of messages are stored anew, with "
+        "a record and a pending write. langgraph-checkpoint-redis stores the new message, and pointers to the strings of the "
+        "old ones, which RedisJSON shares. Smaller runs (`python -m benchmarks.sweep`) store a quarter less and cost more "
+        "chunks to read."
+    ),
+    "put, chat of 500, against InMemorySaver": (
+        "Serializing 500 messages takes as long as all of InMemorySaver's put (*floor: serialize*). To that come finding the "
+        "elements, cutting them into about 100 runs, hashing each, and a round trip. Unchanged messages are serialized again."
+    ),
+    "put, chat of 500, against the best": (
+        "All serialize the same messages, which is most of the time. The others then send the whole state, 386 KB, which is "
+        "cheap on a loopback interface; here 1.6 KB are sent, but cutting and hashing cost more CPU than sending does there."
+    ),
+    "put, chat of 10": (
+        "The floor is one command without logic. The script, which checks references, tombstone, counts and expiry and "
+        "writes record and indexes, takes the server more than half of what the floor takes in all; cutting, checksums, the "
+        "record and redis-py with seven keys and thirty arguments take the rest."
+    ),
+    "put_writes, chat of 10": (
+        "The floor is one command without logic, and most of it is redis-py. The script alone takes the server about as long "
+        "as the floor takes in all, so this cannot be met with a script that checks what this one checks."
+    ),
+    "get_tuple latest, chat of 500, against InMemorySaver": (
+        "Reviving 500 messages is most of the time for both. To that come receiving, inflating and verifying about 100 "
+        "chunks, and a script that collects them."
+    ),
+    "server blocked": (
+        "The longest script is the mark and sweep of a removal, which reads every record of the thread, whether it removes "
+        "much or little. Reads, copies and deletion stay within the target. With a small `max_versions` threads are short and "
+        "so is the script; it is a thread of thousands of checkpoints that is cleaned up that holds the server."
+    ),
+    "64 async threads": (
+        "One Python thread does all the work, so what counts is CPU time for each call. At 20 messages every state is small: "
+        "the profiler puts about a quarter to a third of a call into this package (cutting, checksums, records, the drivers) "
+        "and some forty percent into asyncio and redis-py, which the others pay alike."
+    ),
+    "event loop stall": (
+        "The state is serialized before the first await, so that it may change as soon as `aput` waits: that is the stall of "
+        "a put, the same as InMemorySaver's. Decoding runs in a worker thread, but the serializer holds the interpreter's lock."
+    ),
+    "import time": (
+        "Repeated runs give 45 ms on a quiet machine and up to twice that on a busy one: it is files that are opened, of lz4, "
+        "msgspec, this package and its scripts. redis is not among them; it is imported when first used."
+    ),
+}

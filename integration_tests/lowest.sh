@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
+# newest: LangGraph's conformance suite and the traps on the embedded server, and the contract on servers in Docker.
+# Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+place=.venv/lowest
+
+rm -rf "$place"
+"${PYTHON:-python3}" -m venv "$place"
+"$place/bin/python" - > "$place/lowest.txt" <<'PY'
+import re
+from pathlib import Path
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10; pip carries the same
+    from pip._vendor import tomli as tomllib
+
+project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+extras = project["optional-dependencies"]
+wanted = {*project["dependencies"], *extras["embedded"], *extras["demo"], *extras["dev"]}
+for requirement in sorted(wanted):
+    name = re.match(r"[\w-]+", requirement)[0]
+    if name not in (project["name"], "mypy", "ruff"):  # itself, and tools that only look at the code
+        print(requirement.replace(">=", "=="))
+PY
+"$place/bin/python" -m pip --disable-pip-version-check --quiet install -r "$place/lowest.txt" -e . </dev/null
+echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
+"$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py </dev/null
+"$place/bin/python" -m pytest -q integration_tests/test_contract.py -k "redis:8.0-resp or cluster-resp or sentinel-resp" </dev/null

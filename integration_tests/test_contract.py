@@ -1,0 +1,353 @@
+"""What a saver must do, on every server there is: see `conftest.TARGETS`."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from conftest import CLUSTER_RIGHTS, IMAGES, RIGHTS, Servers
+from graphs import play
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.conformance.capabilities import Capability
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import INTERRUPT
+from servers import Server, clients
+from shapes import SyncSurface, assert_same, at, checkpoint, id_of, ids, listed, metadata, plain, put
+from test_conformance import check
+from test_traps import scenario
+
+import langgraph_redis_state
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.keys import ThreadKeys, layout_key
+
+BIG = [f"{n}: " + "some words that differ " * 8 for n in range(1_500)]
+"""About 300 KB in 1,500 elements: several chunks."""
+
+Make = Callable[..., RedisSaver]
+Surface = Callable[[RedisSaver], Any]
+both_surfaces = pytest.mark.parametrize("surface", [SyncSurface, lambda saver: saver], ids=["sync", "async"])
+
+
+# --- LangGraph's contract ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capability", list(Capability), ids=lambda capability: capability.value)
+async def test_async_methods_pass_every_conformance_test_of(capability: Capability, asaver: RedisSaver) -> None:
+    await check(capability, asaver, lambda saver: saver)
+
+
+@pytest.mark.parametrize("capability", list(Capability), ids=lambda capability: capability.value)
+async def test_sync_methods_pass_every_conformance_test_of(capability: Capability, saver: RedisSaver) -> None:
+    await check(capability, saver, SyncSurface)
+
+
+@pytest.mark.parametrize("surface", ["sync", "async"])
+async def test_a_real_graph_does_step_by_step_what_it_does_in_memory(make: Make, surface: str) -> None:
+    memory = InMemorySaver()
+    expected = await play(memory, memory, surface, "t")
+    first, second = make(), make()
+    found = await play(first, second, surface, "t")
+    for n, (step, other) in enumerate(zip(expected, found, strict=True)):
+        assert_same({"step": n, "gave": step}, {"step": n, "gave": other})
+    for saver in (first, second):
+        await saver.aclose()
+
+
+# --- deleting, copying, pruning ---------------------------------------------------------------------------------------
+
+
+async def test_every_method_once(either: Any) -> None:
+    await scenario(either)
+
+
+async def grown(saver: BaseCheckpointSaver[Any], thread: str) -> list[dict[str, Any]]:
+    """A thread with four root checkpoints of four runs, their writes, and a subgraph's checkpoint for each."""
+    config, made = at(thread), []
+    for n in range(4):
+        config = await put(saver, config, {"x": [*BIG, n], "small": n}, run_id=f"{thread} {n}", step=n)
+        await saver.aput_writes(config, [("x", [*BIG, "w"]), (INTERRUPT, "?")], "task", "~path")
+        await put(saver, at(thread, f"child:{n}"), {"x": BIG}, parents={"": id_of(config)}, run_id=f"{thread} {n}")
+        made.append(config)
+    return made
+
+
+async def test_a_copy_is_complete_and_independent_of_its_source(either: Any) -> None:
+    await grown(either, "source")
+    source = [plain(found) for found in await listed(either, at("source", None))]
+    assert len(source) == 8
+    await either.acopy_thread("source", "target")
+
+    def moved(told: Any) -> Any:
+        return told | {name: told[name] and ("target", *told[name][1:]) for name in ("config", "parent")}
+
+    assert [plain(found) for found in await listed(either, at("target", None))] == [moved(told) for told in source]
+    await either.adelete_thread("source")
+    assert [plain(found) for found in await listed(either, at("target", None))] == [moved(told) for told in source]
+
+
+async def test_pruning_and_deleting_runs_leave_the_rest_whole(either: Any) -> None:
+    for thread in ("a", "b", "c"):
+        await grown(either, thread)
+    untouched = [plain(found) for found in await listed(either, at("c", None))]
+    await either.aprune(["a"])
+    kept = await listed(either, at("a", None))
+    assert sorted(found.config["configurable"]["checkpoint_ns"] for found in kept) == ["", *(f"child:{n}" for n in range(4))]
+    assert (await either.aget_tuple(at("a"))).checkpoint["channel_values"] == {"x": [*BIG, 3], "small": 3}
+    await either.adelete_for_runs(["b 1", "b 3", "nobody's"])
+    assert [found.metadata["run_id"] for found in await listed(either, at("b"))] == ["b 2", "b 0"]
+    assert (await either.aget_tuple(at("b"))).checkpoint["channel_values"] == {"x": [*BIG, 2], "small": 2}
+    await either.aprune(["b"], strategy="delete")
+    assert await listed(either, at("b", None)) == []
+    assert [plain(found) for found in await listed(either, at("c", None))] == untouched
+
+
+async def test_deleting_a_thread_leaves_no_key_but_its_tombstone(either: Any, target: Server, prefix: str) -> None:
+    await grown(either, "t")
+    await either.acopy_thread("t", "copy")
+    for thread in ("t", "copy"):
+        await either.adelete_thread(thread)
+    tombstones = [ThreadKeys(prefix, thread.encode()).all[6] for thread in ("t", "copy")]
+    assert target.keys(prefix) == sorted([layout_key(prefix), *tombstones])
+    assert all(590_000 < target.admin.pttl(key) <= 600_000 for key in tombstones)
+
+
+async def test_threads_of_all_slots_are_found_and_removed(either: Any, target: Server, prefix: str) -> None:
+    threads = [f"thread {n}" for n in range(60)]
+    for thread in threads:
+        await put(either, at(thread), {"x": thread}, run_id="one run")
+    found = await listed(either, None)
+    assert {t.config["configurable"]["thread_id"]: t.checkpoint["channel_values"]["x"] for t in found} == dict(
+        zip(threads, threads, strict=True)
+    )
+    if target.is_cluster:
+        assert all(any(node.scan_iter(match=f"{prefix}:*:t:*", count=10_000)) for node in target.primaries)
+    await either.adelete_for_runs(["one run"])
+    assert await listed(either, None) == []
+    assert target.keys(prefix) == [layout_key(prefix)]
+
+
+async def test_tasks_that_write_at_once_lose_nothing(asaver: RedisSaver) -> None:
+    async def use(thread: str) -> None:
+        config = at(thread)
+        for n in range(5):
+            config = await put(asaver, config, {"x": [thread, n, *BIG[:100]]})
+            await asyncio.gather(*(asaver.aput_writes(config, [("x", [n, task])], f"task {task}") for task in range(5)))
+
+    await asyncio.gather(*(use(f"thread {n}") for n in range(10)))
+    for thread in (f"thread {n}" for n in range(10)):
+        found = await listed(asaver, at(thread))
+        assert [t.checkpoint["channel_values"]["x"][:2] for t in found] == [[thread, n] for n in (4, 3, 2, 1, 0)]
+        assert [t.pending_writes for t in found] == [
+            [(f"task {task}", "x", [n, task]) for task in range(5)] for n in (4, 3, 2, 1, 0)
+        ]
+
+
+async def test_the_first_use_of_a_saver_may_be_by_many_tasks_at_once(target: Server, prefix: str) -> None:
+    async def use(fresh: RedisSaver, thread: str) -> None:
+        config = await put(fresh, at(thread), {"x": [thread, *BIG[:100]]})
+        await asyncio.gather(*(fresh.aput_writes(config, [("x", thread)], f"task {n}") for n in range(5)))
+        found = await fresh.aget_tuple(at(thread))
+        assert found.checkpoint["channel_values"] == {"x": [thread, *BIG[:100]]}
+        assert found.pending_writes == [(f"task {n}", "x", thread) for n in range(5)]
+
+    for n in range(8):
+        async with RedisSaver(target.url_for(prefix), prefix=prefix, redis_options=target.options) as fresh:
+            await asyncio.gather(*(use(fresh, f"{n} {thread}") for thread in range(10)))
+
+
+def test_a_new_connection_is_usable_at_once(target: Server, prefix: str) -> None:
+    url = target.url_for(prefix)
+    for _ in range(10):
+        with RedisSaver(url, prefix=prefix, redis_options=target.options) as fresh:
+            assert fresh.ping()
+
+
+# --- time to live -----------------------------------------------------------------------------------------------------
+
+LEFT = "return {redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2])}"
+
+
+@both_surfaces
+async def test_both_keys_of_a_thread_expire_at_the_same_instant(
+    make: Make, target: Server, prefix: str, surface: Surface
+) -> None:
+    opened = make(ttl=100)
+    saver = surface(opened)
+    keys = ThreadKeys(prefix, b"t").all[:2]
+
+    def left() -> int:
+        hash_ms, index_ms = target.admin.eval(LEFT, 2, *keys)
+        assert hash_ms == index_ms
+        return hash_ms
+
+    config = await put(saver, at("t"), {"x": BIG})
+    assert 90_000 < left() <= 100_000
+    for renew in (
+        lambda: saver.aput_writes(config, [("x", 1)], "task"),
+        lambda: put(saver, config, {"x": 1}),
+        lambda: put(saver, at("t", "child:1"), {"x": 1}),
+        lambda: saver.aget_tuple(config),
+        lambda: listed(saver, at("t")),
+    ):
+        for key in keys:
+            target.admin.pexpire(key, 50_000)
+        await renew()
+        assert 90_000 < left() <= 100_000
+    await opened.aclose()
+
+
+@both_surfaces
+async def test_a_thread_expires_whole_and_is_then_simply_not_there(
+    make: Make, target: Server, prefix: str, surface: Surface
+) -> None:
+    opened = make(ttl=0.4, refresh_ttl_on_read=False)
+    saver = surface(opened)
+    await saver.aput_writes(await put(saver, at("t"), {"x": BIG}, run_id="r"), [("x", 1)], "task")
+    expected = plain(await saver.aget_tuple(at("t")))
+    deadline = time.monotonic() + 10
+    while (found := await saver.aget_tuple(at("t"))) is not None:
+        assert plain(found) == expected
+        assert time.monotonic() < deadline
+    assert await listed(saver, None) == []
+    assert not target.admin.exists(*ThreadKeys(prefix, b"t").all[:2])
+    await put(saver, at("t"), {"x": "again"})
+    assert [t.checkpoint["channel_values"] for t in await listed(saver, at("t"))] == [{"x": "again"}]
+    await opened.aclose()
+
+
+# --- how it gets there ------------------------------------------------------------------------------------------------
+
+
+async def test_a_large_state_goes_through_staging_and_leaves_nothing_there(either: Any, target: Server, prefix: str) -> None:
+    large = {"random": os.urandom(6_000_000), "text": "a line that repeats\n" * 100_000}
+    before = target.calls().get("evalsha", 0) + target.calls().get("eval", 0)
+    config = await put(either, at("t"), large)
+    sent = target.calls().get("evalsha", 0) + target.calls().get("eval", 0) - before
+    assert sent >= 4  # three parts of about 2 MB, then what makes them a checkpoint
+    await either.aput_writes(config, [("x", large["random"][::-1])], "task")
+    found = await either.aget_tuple(at("t"))
+    assert found.checkpoint["channel_values"] == large
+    assert found.pending_writes == [("task", "x", large["random"][::-1])]
+    child = await either.aput(config, checkpoint({**large, "n": 1}), metadata(), {"n": 1})
+    assert (await either.aget_tuple(child)).checkpoint["channel_values"] == {**large, "n": 1}
+    assert not [key for key in target.keys(prefix) if b"}:u:" in key]
+    assert target.admin.hlen(ThreadKeys(prefix, b"t").hash) < 60  # the second checkpoint took the chunks of the first
+    await either.adelete_thread("t")
+
+
+async def test_a_server_that_forgets_the_scripts_at_any_moment_changes_nothing(either: Any, target: Server) -> None:
+    def forget() -> None:
+        target.flush_scripts()
+
+    config = at("t")
+    for n in range(3):
+        forget()
+        config = await put(either, config, {"x": [*BIG, n]}, run_id=f"r{n}")
+        forget()
+        await either.aput_writes(config, [("x", n)], "task")
+        forget()
+        assert (await either.aget_tuple(at("t"))).pending_writes == [("task", "x", n)]
+    forget()
+    assert len(await ids(either, at("t"))) == 3
+    forget()
+    assert len(await ids(either, at("t"), filter={"run_id": "r1"})) == 1
+    forget()
+    assert (await either.aget_delta_channel_history(config=config, channels=["x"]))["x"]["seed"] == [*BIG, 1]
+    forget()
+    await either.acopy_thread("t", "copy")
+    forget()
+    await either.adelete_for_runs(["r0"])
+    forget()
+    await either.aprune(["copy"])
+    assert [len(await ids(either, at(thread))) for thread in ("t", "copy")] == [2, 1]
+    forget()
+    await either.adelete_thread("t")
+    assert await either.aget_tuple(at("t")) is None
+
+
+async def test_each_operation_is_one_round_trip(either: Any, target: Server, prefix: str) -> None:
+    await put(either, at("t"))  # the server learns the scripts
+    await either.adelete_thread("t")
+    for n in range(130):  # two pages of a list
+        config = await put(either, at("t"), {"x": n}, step=n)
+    await either.aput_writes(config, [("x", 1)], "task")
+    await listed(either, at("t"), limit=1)
+    await either.aget_tuple(config)
+    fresh = {}
+
+    async def child() -> None:
+        fresh["config"] = await put(either, config, {"x": BIG})
+
+    for operation, trips in (
+        (child, 1),
+        (lambda: either.aput_writes(fresh["config"], [("x", BIG), ("y", 2), (INTERRUPT, "?")], "task"), 1),
+        (lambda: either.aget_tuple(fresh["config"]), 1),
+        (lambda: either.aget_tuple(at("t")), 1),
+        (lambda: either.aget_tuple(at("t", "nowhere")), 1),
+        (lambda: listed(either, at("t"), limit=100), 1),
+        (lambda: listed(either, at("t")), 2),
+        (lambda: listed(either, at("t"), filter={"step": 1}, limit=1), 3),  # two pages of headers, and the one found
+        (lambda: either.adelete_thread("t"), 1),
+    ):
+        before = target.calls()
+        with target.watched(prefix) as commands:
+            await operation()
+        after = target.calls()
+        assert commands == ["EVALSHA"] * trips
+        assert after["evalsha"] - before["evalsha"] == trips
+        assert after.get("eval", 0) == before.get("eval", 0)
+
+
+async def test_clients_that_the_user_made_do_as_well_and_stay_open(target: Server, prefix: str) -> None:
+    async with clients(target, prefix) as (client, async_client):
+        saver = RedisSaver(client=client, async_client=async_client, prefix=prefix)
+        await scenario(SyncSurface(saver))
+        await saver.adelete_thread("copy")
+        await scenario(saver)
+        await saver.aclose()
+        assert client.ping()
+        assert await async_client.ping()
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_rights_name_the_commands_that_the_package_sends_and_no_others() -> None:
+    package = Path(langgraph_redis_state.__file__).parent
+    in_scripts = re.compile(r"(?:redis\.|\b)(?:p?call|in_batches)\('([A-Z]+)'")
+    sent = {"EVALSHA", "EVAL"}
+    for script in (package / "lua").glob("*.lua"):
+        sent |= set(in_scripts.findall(script.read_text()))
+    for module in package.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Read":
+                commands = [part.elts[0] for part in ast.walk(node.args[0]) if isinstance(part, ast.Tuple)]
+                sent |= {name.value for name in commands if isinstance(name, ast.Constant)}
+    optional = {"INFO"}  # stats() says what the server's memory is when it may
+    assert {right.removeprefix("+").upper() for right in RIGHTS.split() if right.startswith("+")} == sent - optional
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_user_with_these_rights_may_do_nothing_else(servers: Servers, image: str, prefix: str) -> None:
+    client = redis.Redis.from_url(servers.target(f"acl-{image}-resp2").url_for(prefix), protocol=2)
+    for command in (
+        *(("INFO",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SCAN", "0"), ("FLUSHALL",), ("MODULE", "LIST")),
+        *(("CLIENT", "SETINFO", "lib-name", "x"), ("CLIENT", "LIST"), ("DEL", f"{prefix}:layout"), ("SCRIPT", "FLUSH")),
+        *(("GET", "layout"), ("SET", f"{prefix}x:layout", "1"), ("EVAL", "return redis.call('GET', KEYS[1])", "1", "other")),
+        *(("EVAL", "return redis.call('INFO')", "0"), ("CLUSTER", "SLOTS"), ("COMMAND",), ("MONITOR",)),
+    ):
+        with pytest.raises(redis.RedisError, match=r"(?i)no ?perm|permission|can't run|can't access|unknown subcommand"):
+            client.execute_command(*command)
+    client.close()
+
+
+def test_only_a_cluster_needs_more_rights() -> None:
+    assert CLUSTER_RIGHTS == "+cluster|slots +command"
