@@ -253,6 +253,8 @@ class Survey:
 
     headers: retention.Headers
     writes: dict[retention.Place, bytes]
+    written: dict[retention.Place, list[Header]]
+    """The headers of these writes."""
     tags: dict[str, retention.Place]
     revision: bytes
 
@@ -883,31 +885,29 @@ class Operations:
 
     def survey(self, target: Target) -> Operation[Survey | None]:
         """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
-        headers: retention.Headers = {}
-        writes: dict[retention.Place, bytes] = {}
-        tags: dict[str, retention.Place] = {}
+        survey = Survey({}, {}, {}, {}, b"")
         cursor: tuple[bytes, bytes | None] | None = (b"", b"")
-        revision = b""
         while cursor is not None:
             page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
-            if headers and page.revision != revision:
+            if survey.headers and page.revision != survey.revision:
                 return None
-            revision = page.revision
-            tags = tags or self.opened_tags(target, page.tags)
+            survey.revision = page.revision
+            survey.tags = survey.tags or self.opened_tags(target, page.tags)
             for each in page.found:
+                at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
                 header, _, _ = self.opened(target, each)
-                place = target.place(b"W", each.ns, each.checkpoint)
-                indexes = [
-                    records.verified(raw, place, self.settings.integrity)[0].index
-                    for raw in (records.split_writes(each.writes, place) if each.writes else ())
-                ]
-                interrupted = retention.INTERRUPTED in indexes
-                at = (each.ns.decode(), each.checkpoint.decode())
-                headers[at] = retention.Entry(header, interrupted)
+                written = self.write_headers(target, each.ns, each.checkpoint, each.writes)
+                survey.headers[at] = retention.Entry(header, any(w.index == retention.INTERRUPTED for w in written))
                 if each.writes:
-                    writes[at] = each.writes
+                    survey.writes[at], survey.written[at] = each.writes, written
             cursor = page.following
-        return Survey(headers, writes, tags, revision)
+        return survey
+
+    def write_headers(self, target: Target, ns: bytes, checkpoint: bytes, blob: bytes | None) -> list[Header]:
+        """The headers of the pending writes of a checkpoint, verified."""
+        place = target.place(b"W", ns, checkpoint)
+        raws = records.split_writes(blob, place) if blob else ()
+        return [records.verified(raw, place, self.settings.integrity)[0] for raw in raws]
 
     def opened_tags(self, target: Target, fields: Mapping[bytes, bytes]) -> dict[str, retention.Place]:
         """Names of checkpoints, verified."""
@@ -924,7 +924,7 @@ class Operations:
             return False
         kept = keep(survey.headers, set(survey.tags.values()))
         dropped = [place for place in survey.headers if place not in kept]
-        return (yield from self.remove(target, survey.revision, dropped, {})) if dropped else True
+        return (yield from self.remove(target, survey.revision, dropped, {}, survey)) if dropped else True
 
     def remove(
         self,
@@ -932,21 +932,97 @@ class Operations:
         revision: bytes,
         dropped: Iterable[retention.Place],
         replaced: Mapping[retention.Place, bytes],
+        survey: Survey | None = None,
     ) -> Operation[bool]:
-        """Removes checkpoints, and replaces pending writes (b"" removes them). False if the revision has passed."""
+        """Removes checkpoints, replaces pending writes (b"" removes them), and sweeps what nothing refers to any more. False if
+        the revision has passed.
+
+        Mark and sweep happen here, on verified headers and pages, and not in the script: the server is held up by what goes,
+        not by what stays. The revision says that nothing came in between.
+        """
         about = target.about("removing checkpoints")
+        survey = survey or (yield from self.survey(target))
+        if survey is None or survey.revision != revision:
+            return False
+        gone = set(dropped)
+        try:
+            fields, needed = yield from self._marked(target, about, survey, gone, replaced)
+        except (CheckpointLostError, CheckpointCorruptError):
+            # read in several steps: only if the thread is still the same is something really missing
+            (counts,) = yield Read([("HGET", target.keys.hash, "S")], about)
+            if counts is None or records.opened_counts(counts, target.keys.name, about).split()[0] != revision:
+                return False
+            raise
+        runs = {survey.headers[place].header.run for place in gone}
+        runs -= {entry.header.run for place, entry in survey.headers.items() if place not in gone}
+        lists: list[list[Argument]] = [
+            [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone],
+            [b"G" + name.encode() for name, place in survey.tags.items() if place in gone],
+            [run for run in runs if run],
+            [field for field in fields if field[:1] in (b"D", b"P") and len(field) == 17 and field not in needed],
+        ]
         arguments: list[Argument] = [target.keys.name, revision, len(replaced)]
         for (ns, checkpoint), content in replaced.items():
             arguments += [keys.writes_field(ns.encode(), checkpoint.encode()), content]
-        arguments += [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in dropped]
+        for each in lists:
+            arguments += [len(each), *each]
         reply = yield Call(REMOVE, target.keys.all, arguments, about)
         if reply[0] == b"stale":
             return False
         if reply[0] == b"damaged":
-            place = target.place(reply[1][:1], *keys.split_field(reply[1]))
-            raise CheckpointCorruptError(f"{about}: {place} refers to parts that are not there; nothing was removed")
+            damaged = target.place(reply[1][:1], *keys.split_field(reply[1]))
+            raise CheckpointCorruptError(f"{about}: {damaged} is not what was written; nothing was removed")
         self.refuse(reply, about, also=b"none")
         return True
+
+    def _marked(
+        self,
+        target: Target,
+        about: str,
+        survey: Survey,
+        gone: set[retention.Place],
+        replaced: Mapping[retention.Place, bytes],
+    ) -> Operation[tuple[set[bytes], Mapping[bytes, retention.Place]]]:
+        """(all fields of a thread, the chunks and pages that what stays refers to, each with who does)."""
+        (listed,) = yield Read([("HKEYS", target.keys.hash)], about)
+        fields = set(listed)
+        kept: list[tuple[retention.Place, Header]] = []
+        for place, entry in survey.headers.items():
+            if place not in gone:
+                kept.append((place, entry.header))
+                if place not in replaced:
+                    kept += [(place, header) for header in survey.written.get(place, ())]
+        for (ns, checkpoint), content in replaced.items():
+            headers = self.write_headers(target, ns.encode(), checkpoint.encode(), content)
+            kept += [((ns, checkpoint), header) for header in headers]
+        # writes whose checkpoint has not come yet are in no index
+        early = [field for field in fields if field[:1] == b"W" and _place_of(field) not in survey.headers]
+        if early:
+            (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
+            for field, blob in zip(early, blobs, strict=True):
+                headers = self.write_headers(target, *keys.split_field(field), blob)
+                kept += [(_place_of(field), header) for header in headers]
+        needed: dict[bytes, retention.Place] = {}
+        pages: dict[bytes, retention.Place] = {}
+        for place, header in kept:
+            needed.update((b"D" + name, place) for name in header.loose)
+            pages.update((name, place) for name in header.pages)
+        names = list(pages)
+        for at in range(0, len(names), SURVEY_CHECKPOINTS):
+            batch = names[at : at + SURVEY_CHECKPOINTS]
+            (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
+            parts = Parts({name: content for name, content in zip(batch, contents, strict=True) if content is not None})
+            for name in batch:
+                needed[b"P" + name] = pages[name]
+                needed.update((b"D" + chunk, pages[name]) for chunk in parts.page(name, about))
+        lost = needed.keys() - fields
+        if lost:
+            place = needed[lost.pop()]
+            raise CheckpointCorruptError(
+                f"{about}: checkpoint {place[1]!r} of namespace {place[0]!r} refers to parts that are not there; nothing was "
+                "removed"
+            )
+        return fields, needed
 
     # --- copy ---
 
@@ -1239,6 +1315,11 @@ def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any
             f"{what}: the bytes are intact, but the serializer cannot read them as {type_!r} "
             f"({type(error).__name__}: {error}); use the serializer they were written with"
         ) from error
+
+
+def _place_of(field: bytes) -> retention.Place:
+    ns, checkpoint = keys.split_field(field)
+    return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
 
 
 def _stored_text(name: bytes, where: str) -> str:

@@ -412,7 +412,8 @@ def test_a_wrong_password_is_refused_and_the_right_one_works(own_server: Embedde
             admin.config_set("requirepass", "right")
             saver.client.connection_pool.disconnect()
             for verb in reads_and_writes(saver, config):
-                with pytest.raises(ServerRefusedError):
+                # a server that hangs up on a command it will not read may be heard as a connection that was reset
+                with pytest.raises((ServerRefusedError, ServerUnavailableError)):
                     verb()
             wrong = own_server.url.replace("unix://", "unix://:wrong@")
             with RedisSaver(wrong) as other, pytest.raises(ServerRefusedError, match="password") as caught:
