@@ -381,10 +381,10 @@ class History:
             if raw is None:
                 yield Call(TIDY, target.keys.all, [target.keys.name], about)
                 continue
-            counts = parsed_counts(raw, target, about)
+            counts = parsed_counts(raw, target, about)[3:]
             if counts[2]:  # writes alone are no thread yet, or what a run that was deleted left until the tombstone goes
                 when = datetime.fromtimestamp(active / 1000, timezone.utc)
-                result.append(ThreadInfo(target.thread, when, counts[2], counts[5], counts[6]))
+                result.append(ThreadInfo(target.thread, when, counts[0], counts[3], counts[4]))
         return result
 
     def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:
@@ -424,7 +424,7 @@ class History:
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if raw is None:
                 raise ThreadNotFoundError(f"{about}: there is no such thread")
-            return _stats(1, parsed_counts(raw, target, about)[2:], None)
+            return _stats(1, parsed_counts(raw, target, about)[3:], None)
         names = yield from self._operations.threads()
         totals = [0] * 7
         living = 0
@@ -434,7 +434,7 @@ class History:
             for target, raw in zip(targets, replies, strict=True):
                 if raw is not None:
                     living += 1
-                    counts = parsed_counts(raw, target, "stats")[2:]
+                    counts = parsed_counts(raw, target, "stats")[3:]
                     totals = [total + count for total, count in zip(totals, counts, strict=True)]
         try:
             (info,) = yield Read([("INFO", "memory")], "stats")
@@ -625,5 +625,5 @@ def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None
 
 
 def parsed_counts(raw: bytes, target: Target, about: str) -> list[int]:
-    """The numbers from the field S, verified: revision, versions, then those of `Stats`."""
+    """The numbers from the field S, verified: born, revision, versions, then those of `Stats`."""
     return [int(part) for part in records.opened_counts(raw, target.keys.name, about).split()]

@@ -950,7 +950,7 @@ class Operations:
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
             (counts,) = yield Read([("HGET", target.keys.hash, "S")], about)
-            if counts is None or records.opened_counts(counts, target.keys.name, about).split()[0] != revision:
+            if counts is None or records.revision(counts, target.keys.name, about) != revision:
                 return False
             raise
         runs = {survey.headers[place].header.run for place in gone}

@@ -43,7 +43,7 @@ from .errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from .history import ThreadListing, _above, parsed_counts
+from .history import ThreadListing, _above
 from .operations import BUSY_TRIES, SURVEY_CHECKPOINTS, Found, Target, dumped, ttl_ms
 from .saver import RedisSaver, _positive
 
@@ -416,7 +416,7 @@ class RedisStatePersistence:
             if counts is None or not (surplus or replaced):
                 return
             # a state has no pending writes: naming some makes the sweep run also without a checkpoint to remove
-            revision = b"%d" % parsed_counts(counts, target, about)[0]
+            revision = records.revision(counts, target.keys.name, about)
             if (yield from self._operations.remove(target, revision, surplus, {("", id): b""})):
                 return
 
@@ -508,7 +508,7 @@ class RedisStatePersistence:
             logger.debug("delete: state %r version %r: %s", target.thread, _label(version), entry is not None)
             if entry is None or counts is None:
                 return False
-            revision = b"%d" % parsed_counts(counts, target, about)[0]
+            revision = records.revision(counts, target.keys.name, about)
             if (yield from self._operations.remove(target, revision, [("", entry.id)], {})):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")

@@ -441,6 +441,11 @@ def sealed_line(line: bytes, thread: bytes) -> bytes:
     return line + b" " + place_check(line, thread).hex().encode()
 
 
+def revision(raw: bytes | None, thread: bytes, about: str) -> bytes:
+    """Which state of which thread its field S speaks of: two are equal only if nothing was written in between."""
+    return b" ".join(opened_counts(raw, thread, about).split()[:2])
+
+
 def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
     """The numbers in the field S of a thread, in the order of `prelude.lua`."""
     return opened_line(raw, thread, about, "counts (field S)")[2:]

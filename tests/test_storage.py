@@ -115,7 +115,7 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
     line, _, check = fields[b"S"].rpartition(b" ")
     assert place_check(line, thread.encode()).hex() == check.decode()
     numbers = [int(number) for number in line.split()]
-    told = dict(zip(("format", "revision", "versions", *counted), numbers, strict=True))
+    told = dict(zip(("format", "born", "revision", "versions", *counted), numbers, strict=True))
     assert {name: told[name] for name in counted} == counted
     return told
 
@@ -537,7 +537,7 @@ def test_the_counts_are_true_after_any_sequence_of_verbs(url: str, raw: Any, pre
                 with contextlib.suppress(LookupError):
                     saver.copy_thread("t", f"copy {step}")
                     copied = audit(raw, prefix, f"copy {step}")
-                    assert copied == audit(raw, prefix, "t") | {"revision": copied["revision"]}
+                    assert copied == audit(raw, prefix, "t") | {name: copied[name] for name in ("born", "revision")}
             elif what == "delete" and step > 60:
                 saver.delete_thread("t")
                 raw.delete(ThreadKeys(prefix, b"t").all[6])

@@ -1,7 +1,7 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all.
 -- KEYS[8] staged hash, KEYS[9] staged index.
 -- ARGV: 1 thread, 2 TTL in ms (0 = none), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
---       and check: all numbers from the revision on; then run ids
+--       and check: all its numbers; then run ids
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()
@@ -9,8 +9,7 @@ if call('EXISTS', T) + call('EXISTS', I) > 0 then
   return { call('HGET', T, 'O') == ARGV[3] and 'ok' or 'exists' }
 end
 if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
-local rev, rest = ARGV[4]:match('^(%d+)( .*)$')
-local line = '1 ' .. number(math.max(tonumber(rev), counts_of(false).rev) + 1) .. rest
+local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now
 call('HSET', KEYS[8], 'O', ARGV[3], 'S', line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8))
 call('UNLINK', TOMB)
 call('RENAME', KEYS[8], T)

@@ -75,4 +75,4 @@ if not whole and cursor == '' then
   local values = hmget(T, names)
   for k, name in ipairs(names) do tags[2 * k - 1], tags[2 * k] = name, values[k] end
 end
-return { 'ok', found, pages, chunks, s and number(s.rev) or '', more, tags }
+return { 'ok', found, pages, chunks, s and revision(s) or '', more, tags }

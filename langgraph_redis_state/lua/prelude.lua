@@ -86,14 +86,14 @@ local function walk(blob, visit)
   return n == u(blob, 2, 3)
 end
 
--- S: '1 revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
+-- S: '1 born revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
 -- chunks, each chunk once and as often as records refer to it: what sharing saves
-local COUNTS = { 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
+local COUNTS = { 'born', 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
 local function counts_of(raw)
-  -- a revision is never used twice, not even by a thread that was deleted and made anew: it begins with the clock
   if not raw then
-    local s = { rev = now - 1600000000000 }
-    for k = 2, #COUNTS do s[COUNTS[k]] = 0 end
+    local s = {}
+    for _, name in ipairs(COUNTS) do s[name] = 0 end
+    s.born = now_us -- so that a revision means this thread, and not one that was deleted and had the same id
     return s
   end
   local line, sum = raw:match('^(1 .*) (%x+)$')
@@ -107,6 +107,8 @@ local function counts_text(s)
   for _, name in ipairs(COUNTS) do line = line .. ' ' .. number(s[name]) end
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
+
+local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
 
 -- T: '1 persist ttl check': 1 = never expires, the thread's own TTL in ms (0 = that of the saver)
 local function settings_of(raw) -- own TTL, persist; nil if the field is damaged

@@ -10,7 +10,7 @@
 local state, s = open()
 if not s then return { state } end
 if state ~= 'ok' then return { 'none' } end
-if ARGV[2] ~= number(s.rev) then return { 'stale' } end
+if ARGV[2] ~= revision(s) then return { 'stale' } end
 probe()
 
 local at = 3
