@@ -381,10 +381,10 @@ class History:
             if raw is None:
                 yield Call(TIDY, target.keys.all, [target.keys.name], about)
                 continue
-            counts = parsed_counts(raw, target, about)[3:]
-            if counts[2]:  # writes alone are no thread yet, or what a run that was deleted left until the tombstone goes
+            checkpoints, _, _, stored, logical, *_ = parsed_counts(raw, target, about)[3:]
+            if checkpoints:  # writes alone are no thread yet, or what a run that was deleted left until the tombstone goes
                 when = datetime.fromtimestamp(active / 1000, timezone.utc)
-                result.append(ThreadInfo(target.thread, when, counts[0], counts[3], counts[4]))
+                result.append(ThreadInfo(target.thread, when, checkpoints, stored, logical))
         return result
 
     def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:

@@ -96,7 +96,7 @@ def assert_tidy(raw: Any, prefix: str, thread: str = "t") -> None:
     assert wanted == {name for name in fields if name[:1] in (b"D", b"P")}
     line = fields[b"S"].split()
     stored = sum(len(name) + len(content) for name, content in fields.items() if name[:1] not in (b"S", b"T", b"O"))
-    assert [int(part) for part in line[3:7]] == [checkpoints, writes, sum(name[:1] == b"D" for name in wanted), stored]
+    assert [int(part) for part in line[4:8]] == [checkpoints, writes, sum(name[:1] == b"D" for name in wanted), stored]
     members = {name for name in fields if name[:1] in (b"C", b"G")}
     members |= {
         b"A" + name[1:].rpartition(b"\0")[2] + b"\0" + name[1:].rpartition(b"\0")[0]
