@@ -35,9 +35,8 @@ WHY = {
         "chunks, and a script that collects them."
     ),
     "server blocked": (
-        "The longest script is the mark and sweep of a removal, which reads every record of the thread, whether it removes "
-        "much or little. Reads, copies and deletion stay within the target. With a small `max_versions` threads are short and "
-        "so is the script; it is a thread of thousands of checkpoints that is cleaned up that holds the server."
+        "The longest script removes the records, index entries and chunks of thousands of checkpoints at once, because a "
+        "removal is whole or not at all. What stays is not looked at, so a retention that takes a few is short."
     ),
     "64 async threads": (
         "One Python thread does all the work, so what counts is CPU time for each call. At 20 messages every state is small: "
