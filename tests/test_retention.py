@@ -535,7 +535,7 @@ for kind in what:
         os.close(ours)
     for n in range(int(kills)):
         child, ours = start(kind, n)
-        until = time.perf_counter() + dice.uniform(0, 1.2 * sorted(times)[1])
+        until = time.perf_counter() + dice.uniform(0, 2 * sorted(times)[2])
         while time.perf_counter() < until:
             pass
         os.kill(child, signal.SIGKILL)
