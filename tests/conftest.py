@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -56,3 +57,25 @@ def either(request: pytest.FixtureRequest, saver: RedisSaver, asaver: RedisSaver
 def memory() -> InMemorySaver:
     """What LangGraph itself does, to compare with."""
     return InMemorySaver()
+
+
+NEEDS_PYTHON_3_11 = (
+    "several_interrupts_in_parallel_tasks-async",
+    "test_a_graph_built_at_import_time_serves_two_event_loops",
+    "test_a_graph_built_at_import_time_is_paused_sync_and_resumed_async_and_back",
+    "test_a_graph_built_at_import_time_serves_many_threads_and_loops_at_once",
+    "test_the_same_with_ainvoke_and_then_a_new_run",
+    "test_an_interrupt_inside_a_subgraph_is_answered_after_pruning",
+    "test_max_versions_one_runs_a_graph_and_resumes_it",
+)
+"""Graphs whose async nodes ask or interrupt, or pass their config to a subgraph."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if sys.version_info >= (3, 11):
+        return
+    # asyncio tasks take a context only since 3.11, so LangGraph knows no config in async nodes before, with any saver
+    reason = "LangGraph: 'Called get_config outside of a runnable context' in async nodes before Python 3.11"
+    for item in items:
+        if any(name in item.nodeid for name in NEEDS_PYTHON_3_11):
+            item.add_marker(pytest.mark.skip(reason=reason))
