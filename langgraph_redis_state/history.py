@@ -17,7 +17,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.base import WRITES_IDX_MAP, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
@@ -39,6 +39,7 @@ from .operations import (
     PAGE_CHECKPOINTS,
     Draft,
     Found,
+    Known,
     Operations,
     Survey,
     Target,
@@ -49,7 +50,7 @@ from .operations import (
     ttl_ms,
 )
 
-TAG, EXPIRE, TIDY = Script("tag"), Script("expire"), Script("tidy")
+FORK, TAG, EXPIRE, TIDY = Script("fork"), Script("tag"), Script("expire"), Script("tidy")
 
 THREADS_PAGE = 200
 
@@ -289,41 +290,76 @@ class History:
         operations = self._operations
         about = target.about("rollback")
         yield from operations.check_layout(write=True)
-        goal = (yield from self.resolve(target, to)).encode()
+        goal = yield from self.resolve(target, to)
         for _ in range(BUSY_TRIES):
-            found, parts = yield from operations.fetch(target, [(b"", goal), (b"", b"")])
-            if len(found) < 2:
-                raise CheckpointNotFoundError(f"{about}: the checkpoint {goal.decode()!r} is not there any more")
-            tup, known = operations.decode(serde, target, found[0], parts)
-            head = found[1].checkpoint
-            target.checkpoint = _above(head.decode(), about).encode()
-            header, _, _ = operations.opened(target, found[0])
-            metadata: dict[str, Any] = {name: value for name, value in tup.metadata.items() if name != "run_id"}
-            metadata |= {
-                "source": "fork",
-                "step": (tup.metadata.get("step") or 0) + 1,
-                "forked_from": goal.decode(),
-            }
-            now = datetime.now(timezone.utc).isoformat()
-            rest, flags = stored_rest({**tup.checkpoint, "ts": now})
-            draft = Draft(
-                rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
-                serialized={},
-                carried=dict(known.values),
-                versions=dict(tup.checkpoint["channel_versions"]),
-                flags=flags,
-                depth=header.depth,
-                parent=(header.parent or "").encode(),
-                root=b"",
-                run=b"",
-            )
-            reply = yield from operations.send(target, about, draft, operations.settings.ttl, expected=head)
-            if reply[0] != b"conflict":
-                if reply[0] == b"missing":
-                    raise CheckpointLostError(f"{about}: parts of {goal.decode()!r} are gone from the server")
-                operations.refuse(reply, about)
-                return target.config(b"", target.checkpoint.decode())
-        raise ThreadBusyError(f"{about}: other writers were first {BUSY_TRIES} times; nothing was written, try again")
+            survey = yield from operations.survey(target)
+            if survey is None:
+                continue
+            if ("", goal) not in survey.headers:
+                raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
+            origins = _origins(survey, goal, partial(self._writes_at, target, survey))
+            wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
+            found, parts = yield from operations.fetch(target, wanted)
+            origin_of = {each.ns.decode(): each for each in found}
+            newest = retention.newest_of_each(survey.headers)
+            heads = {ns: _above(newest[ns], about) for ns in origins}
+            pages: dict[bytes, bytes] = {}
+            known: list[tuple[str, Known]] = []
+            args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
+            for ns, head in heads.items():
+                there = self._target(thread, ns)
+                there.checkpoint = head.encode()
+                draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
+                sealed = operations._seal(there, draft)
+                args += [there.ns, there.checkpoint, sealed.record]
+                pages |= sealed.pages
+                known.append((ns, sealed.known))
+            reply = yield from operations._upload(FORK, target, about, args, pages, {})
+            if reply[0] == b"stale":
+                continue
+            if reply[0] == b"missing":
+                raise CheckpointLostError(f"{about}: parts of {goal!r} are gone from the server; nothing was written")
+            if reply[0] == b"none":
+                raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
+            operations.refuse(reply, about)
+            for ns, each in known:
+                operations.memory.put(target.keys.name, ns.encode(), heads[ns].encode(), each)
+            return target.config(b"", heads[""])
+        raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was written, try again")
+
+    def _forked(
+        self, serde: SerializerProtocol, target: Target, origin: Found | None, parts: records.Parts, root: str
+    ) -> Draft:
+        """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
+        fork's head."""
+        about = target.about("rollback")
+        checkpoint: Mapping[str, Any] = empty_checkpoint()
+        metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
+        header = records.Header()
+        values: dict[str, records.Value] = {}
+        if origin is not None:
+            header, plain, place = self._operations.opened(target, origin)
+            body = opened_body(plain, place)
+            checkpoint, stored = body.load(serde, header, place)
+            metadata = {name: value for name, value in stored.items() if name != "run_id"}
+            metadata |= {"step": (stored.get("step") or 0) + 1, "forked_from": origin.checkpoint.decode()}
+            values = dict(body.known(header, parts, place, {}).values)
+        metadata["source"] = "fork"
+        if target.ns:
+            metadata["parents"] = {**metadata.get("parents", {}), "": root}
+        rest, flags = stored_rest({**checkpoint, "ts": datetime.now(timezone.utc).isoformat()})
+        return Draft(
+            rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
+            serialized={},
+            carried=values,
+            versions=dict(checkpoint["channel_versions"]),
+            flags=flags,
+            depth=header.depth,
+            parent=(header.parent or "").encode(),
+            root=root.encode() if target.ns else b"",
+            run=b"",
+            fork=root.encode(),
+        )
 
     def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
         target = self._target(thread)
@@ -496,10 +532,13 @@ class VersionListing:
 _RESUMED = WRITES_IDX_MAP[RESUME]
 
 
-def _taken_back(
-    survey: Survey, goal: str, writes_at: Callable[[retention.Place], list[tuple[records.Header, bytes]]]
-) -> tuple[list[retention.Place], dict[retention.Place, list[int]]]:
-    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, which writes stay.
+Writes = Callable[[retention.Place], list[tuple[records.Header, bytes]]]
+"""The pending writes of a checkpoint: their headers, and each as it is stored."""
+
+
+def _before(survey: Survey, goal: str, writes_at: Writes) -> tuple[set[retention.Place], dict[str, str]]:
+    """The checkpoints that were there when the thread stood at `goal`, and for each namespace that asked something in the
+    step after it, which checkpoint asked first.
 
     Checkpoints that subgraphs made while the target's own step ran are taken back to where its interrupt was first asked: in
     the namespace that asked, those up to the asking one stay; in others, those from before the answer. If the step ended
@@ -520,22 +559,37 @@ def _taken_back(
     def stays(ns: str, checkpoint: str, header: records.Header) -> bool:
         if ns == "":
             return checkpoint <= goal
-        if header.root is None or header.root < goal or (header.root == goal and untouched):
+        if header.root is None or header.root < goal:
             return True
-        if header.root > goal or not asked:
+        if header.root > goal:
+            return False
+        if untouched or header.fork:  # made with the target, not by the step after it
+            return True
+        if not asked:
             return False
         return checkpoint <= asking[ns] if ns in asking else not resumed or header.created_at < min(resumed)
 
-    dropped = [place for place, entry in thread.items() if not stays(*place, entry.header)]
-    gone = set(dropped)
-    ends: dict[str, str] = {"": goal}
-    for place in thread:
-        if place not in gone:
-            ends[place[0]] = max(ends.get(place[0], ""), place[1])
+    return {place for place, entry in thread.items() if stays(*place, entry.header)}, asking
+
+
+def _origins(survey: Survey, goal: str, writes_at: Writes) -> dict[str, str]:
+    """What a fork to `goal` holds again: for the root namespace the target, and for each namespace that remembers earlier
+    calls and has moved on since, its newest checkpoint from then; "" if there was none."""
+    there, _ = _before(survey, goal, writes_at)
+    then, now = retention.newest_of_each(there), retention.newest_of_each(survey.headers)
+    return {"": goal} | {ns: then.get(ns, "") for ns in now if ns and ":" not in ns and then.get(ns) != now[ns]}
+
+
+def _taken_back(survey: Survey, goal: str, writes_at: Writes) -> tuple[list[retention.Place], dict[retention.Place, list[int]]]:
+    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, which writes stay."""
+    thread = survey.headers
+    parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
+    there, asking = _before(survey, goal, writes_at)
+    dropped = [place for place in thread if place not in there]
     touched = {"", *(ns for ns, _ in dropped), *asking}
     return dropped, {
         (ns, end): _writes_kept(end, [header for header, _ in writes_at((ns, end))], (ns, end) in parents)
-        for ns, end in ends.items()
+        for ns, end in {**retention.newest_of_each(there), "": goal}.items()
         if ns in touched
     }
 

@@ -210,6 +210,8 @@ class Draft:
     parent: bytes
     root: bytes
     run: bytes
+    fork: bytes = b""
+    """Of a fork: the id of its head."""
 
     @property
     def size(self) -> int:
@@ -457,7 +459,7 @@ class Operations:
             values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh)
         digests = [name for value in values.values() for name in value.digests]
         references = records.References.of(digests)
-        tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, b""))
+        tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork))
         record = records.seal(
             self.settings.integrity,
             target.place(b"C", target.ns, target.checkpoint),

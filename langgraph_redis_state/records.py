@@ -11,7 +11,7 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
                 2  number of chunk references           5  logical bytes: what the values take serialized
                                                         5  of these, the bytes that stand in chunks
                16  each: references to pages, then to chunks
-                   checkpoint: parent id, root parent id, run id, operation id
+                   checkpoint: parent id, root parent id, run id, fork (its head)
                    pending write: index + 2**31 (4), task id
     checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
     body           packed; scripts never open it
@@ -145,7 +145,7 @@ class Header:
     parent: str | None = None
     root: str | None = None
     run: str | None = None
-    op: str | None = None
+    fork: str | None = None
     index: int = 0
     task: str = ""
 
@@ -320,7 +320,7 @@ def _parse(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
             header.parent, at = _unpack_id(raw, at)
             header.root, at = _unpack_id(raw, at)
             header.run, at = _unpack_id(raw, at)
-            header.op, at = _unpack_id(raw, at)
+            header.fork, at = _unpack_id(raw, at)
     except (IndexError, UnicodeDecodeError):
         raise CheckpointCorruptError(f"{place}: the header of the record is damaged") from None
     if at + DIGEST > len(raw):

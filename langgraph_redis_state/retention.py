@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
@@ -40,12 +40,18 @@ def is_due(roots: int, limit: int | None, age: int | None) -> bool:
     return age is not None and roots % 8 == 0
 
 
-def latest_of_each(thread: Headers, tagged: set[Place]) -> set[Place]:
-    """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what rebuilding these needs."""
+def newest_of_each(places: Iterable[Place]) -> dict[str, str]:
+    """The greatest checkpoint id of each namespace."""
     newest: dict[str, str] = {}
-    for ns, checkpoint in thread:
+    for ns, checkpoint in places:
         newest[ns] = max(newest.get(ns, ""), checkpoint)
-    return _with_ancestors(thread, [*newest.items(), *tagged])
+    return newest
+
+
+def latest_of_each(thread: Headers, tagged: set[Place]) -> set[Place]:
+    """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what going back to that needs."""
+    named = sorted(checkpoint for ns, checkpoint in tagged if ns == ROOT)
+    return _with_ancestors(thread, [*newest_of_each(thread).items(), *tagged, *_taken_back_to(thread, named)])
 
 
 def other_runs(runs: set[str], thread: Headers, tagged: set[Place]) -> set[Place]:
@@ -56,8 +62,9 @@ def other_runs(runs: set[str], thread: Headers, tagged: set[Place]) -> set[Place
 def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age: int | None) -> set[Place]:
     """The newest `limit` root checkpoints, those younger than `age` ms, and what belongs to them; always the newest one.
 
-    A namespace with ':' is one call of a subgraph and goes with the root checkpoint it ran under; one without keeps its
-    newest. Tags stay, an interrupt stays while its checkpoint has no child, and so does what a DeltaChannel needs.
+    A namespace with ':' is one call of a subgraph and goes with the root checkpoint it ran under. One without remembers
+    earlier calls: it keeps its newest, and what each root checkpoint that stays would be taken back to. Tags stay, an
+    interrupt stays while its checkpoint has no child, and so does what a DeltaChannel needs.
     """
     roots = sorted((checkpoint for ns, checkpoint in thread if ns == ROOT), reverse=True)
     parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
@@ -67,21 +74,39 @@ def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age:
     kept |= {place for place in tagged if place in thread}
     kept |= {place for place, entry in thread.items() if entry.interrupted and place not in parents and place[0] == ROOT}
     kept = _with_ancestors(thread, kept)
-    gone = {checkpoint for checkpoint in roots if (ROOT, checkpoint) not in kept}
-    newest: dict[str, str] = {}
-    for ns, checkpoint in thread:
-        newest[ns] = max(newest.get(ns, ""), checkpoint)
+    stay = sorted(checkpoint for checkpoint in roots if (ROOT, checkpoint) in kept)
+    gone = set(roots).difference(stay)
+    newest = newest_of_each(thread)
     for (ns, checkpoint), entry in thread.items():
         owner = entry.header.root
         if ns == ROOT:
             continue
-        if ":" in ns and owner is not None:
+        if owner is None:
+            stays = newest[ns] == checkpoint
+        elif ":" in ns:
             stays = owner not in gone  # an owner that is not there at all is still on its way
         else:
-            stays = newest[ns] == checkpoint
+            stays = (ROOT, owner) in kept or newest[ns] == checkpoint or owner > roots[0]
         if stays:
             kept.add((ns, checkpoint))
-    return _with_ancestors(thread, kept)
+    return _with_ancestors(thread, kept | set(_taken_back_to(thread, stay)))
+
+
+def _taken_back_to(thread: Headers, roots: Sequence[str]) -> Iterator[Place]:
+    """For each of these root checkpoints (ascending), the newest checkpoint from before it in each namespace that remembers."""
+    owned: dict[str, list[tuple[str, str]]] = {}
+    for (ns, checkpoint), entry in thread.items():
+        if ns != ROOT and ":" not in ns and entry.header.root is not None:
+            owned.setdefault(ns, []).append((entry.header.root, checkpoint))
+    for ns, pairs in owned.items():
+        pairs.sort()
+        at, newest = 0, ""
+        for root in roots:
+            while at < len(pairs) and pairs[at][0] < root:
+                newest = max(newest, pairs[at][1])
+                at += 1
+            if newest:
+                yield ns, newest
 
 
 def _with_ancestors(thread: Mapping[Place, Entry], places: Iterable[Place]) -> set[Place]:

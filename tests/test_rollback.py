@@ -7,6 +7,7 @@ by checkpoint id, or running afresh only the turns that stay.
 from __future__ import annotations
 
 import operator
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,13 +24,12 @@ from shapes import at, checkpoint, id_of, metadata, plain
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.errors import CheckpointNotFoundError, ThreadBusyError
+from langgraph_redis_state.drivers import run
+from langgraph_redis_state.effects import Call
+from langgraph_redis_state.errors import CheckpointNotFoundError, ThreadBusyError, ThreadTooLargeError
 from langgraph_redis_state.keys import ThreadKeys
 
 MODES = ("fork", "truncate")
-FORK_AND_MEMORY = pytest.mark.xfail(
-    strict=True, reason="a fork leaves subgraphs compiled with checkpointer=True at their newest checkpoint"
-)
 T = {"configurable": {"thread_id": "t"}}
 
 
@@ -544,10 +544,8 @@ def test_an_interrupt_inside_a_subgraph_is_asked_and_answered_again(
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_subgraph_with_a_memory_of_its_own_goes_back_with_its_parent(
-    saver: RedisSaver, request: Any, mode: Any, turns_before: int, answered: bool, again: bool
+    saver: RedisSaver, mode: Any, turns_before: int, answered: bool, again: bool
 ) -> None:
-    if mode == "fork" and answered:
-        request.applymarker(FORK_AND_MEMORY)
     runs = Runs()
     graph = nested(saver, runs, own=True)
     told: list[str] = []
@@ -566,7 +564,7 @@ def test_a_subgraph_with_a_memory_of_its_own_goes_back_with_its_parent(
     assert result[-2:] == ["sub: " + ", ".join([*told, "s1 of in", "s2=new"]), "after"]
 
 
-@pytest.mark.parametrize("mode", [pytest.param("fork", marks=FORK_AND_MEMORY), "truncate"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_subgraph_with_a_memory_of_its_own_forgets_the_turns_that_were_taken_back(saver: RedisSaver, mode: Any) -> None:
     runs = Runs()
     graph = nested(saver, runs, own=True)
@@ -579,6 +577,154 @@ def test_a_subgraph_with_a_memory_of_its_own_forgets_the_turns_that_were_taken_b
     graph.invoke({"log": ["in x"]}, T)
     result = graph.invoke(Command(resume="x"), T)["log"]
     assert result[-2] == "sub: s1 of in 0, s2=0, s1 of in x, s2=x"
+
+
+class Said(TypedDict):
+    turn: str
+    told: list[str]
+
+
+def remembering(saver: RedisSaver, delta: bool = False) -> Any:
+    """A graph whose subgraph remembers every turn; `told` in its own state says what the subgraph remembered then."""
+
+    def note(state: Any) -> Any:
+        return {"memory": [state["turn"]]}
+
+    memory: Any = Annotated[list, DeltaChannel(joined, snapshot_frequency=3)] if delta else Annotated[list, operator.add]
+    inner = line(note, state=TypedDict("Inner", {"turn": str, "memory": memory})).compile(checkpointer=True)
+    built = StateGraph(Said).add_node("sub", lambda state: {"told": inner.invoke({"turn": state["turn"]})["memory"]})
+    return built.add_node("end", lambda state: {}).add_edge(START, "sub").add_edge("sub", "end").compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_subgraph_with_a_memory_remembers_what_its_parent_knew_whatever_was_rolled_back_and_pruned(
+    saver: RedisSaver, seed: int, delta: bool
+) -> None:
+    dice = random.Random(seed)
+    graph = remembering(saver, delta)
+    expected: list[str] = []
+    for n in range(25):
+        known = {  # where a turn ended, and what the subgraph remembered there
+            id_of(found.config): found.checkpoint["channel_values"]["told"]
+            for found in saver.list(at("t"))
+            if not any(name.startswith("branch:to") for name in found.checkpoint["channel_values"])
+            and "told" in found.checkpoint["channel_values"]
+        }
+        what = dice.choice(["turn", "turn", "fork", "truncate", "prune", "tag"])
+        if what == "tag" and known:
+            saver.tag("t", f"tag {n}", dice.choice(sorted(known)))
+        elif what == "prune" and known:
+            saver.prune(["t"], keep_last=dice.randint(1, 12)) if dice.random() < 0.7 else saver.prune(["t"])
+        elif what in MODES and known:
+            goal = dice.choice(sorted(known))
+            saver.rollback("t", goal, mode=what)
+            expected = known[goal]
+        result = graph.invoke({"turn": str(n)}, T)["told"]
+        expected = [*expected, str(n)]
+        assert result == expected, what
+
+
+def test_a_fork_of_a_fork_and_back_to_the_first_line_brings_the_right_memory(saver: RedisSaver) -> None:
+    graph = remembering(saver)
+    ends = {}
+
+    def turn(name: str) -> list[str]:
+        told: list[str] = graph.invoke({"turn": name}, T)["told"]
+        ends["".join(told)] = head(saver)
+        return told
+
+    turn("a"), turn("b"), turn("c")
+    ends["a again"] = id_of(saver.rollback("t", ends["a"]))
+    assert turn("d") == ["a", "d"]
+    saver.rollback("t", ends["abc"])
+    assert turn("e") == ["a", "b", "c", "e"]
+    saver.rollback("t", ends["a again"])
+    assert turn("f") == ["a", "f"]
+    saver.rollback("t", ends["ad"], mode="truncate")
+    assert turn("g") == ["a", "d", "g"]
+    saver.rollback("t", ends["a again"], mode="truncate")
+    assert turn("h") == ["a", "h"]
+    saver.rollback("t", ends["ab"], mode="truncate")
+    assert turn("i") == ["a", "b", "i"]
+
+
+def test_a_fork_to_before_a_subgraph_first_ran_makes_it_forget_everything(saver: RedisSaver) -> None:
+    graph = remembering(saver)
+    graph.update_state(T, {"told": []}, as_node="end")
+    before = head(saver)
+    graph.invoke({"turn": "a"}, T)
+    saver.rollback("t", before)
+    assert graph.invoke({"turn": "b"}, T)["told"] == ["b"]
+    assert graph.get_state(T, subgraphs=True).values["told"] == ["b"]
+
+
+@pytest.mark.parametrize("max_versions", [1, 4, 10])
+def test_retention_keeps_what_a_rollback_to_any_kept_checkpoint_needs_and_no_more(
+    url: str, prefix: str, max_versions: int
+) -> None:
+    with RedisSaver(url, prefix=prefix, max_versions=max_versions) as saver:
+        graph = remembering(saver)
+        sizes = []
+        for n in range(30):
+            graph.invoke({"turn": str(n)}, T)
+            sizes.append(sum(1 for _ in saver.list(at("t", None))))
+        assert max(sizes[15:]) <= max(sizes[:15]) <= 4 * max_versions + 8
+        saver.prune(["t"], keep_last=max_versions)
+        kept = [each for each in saver.list(at("t")) if "told" in each.checkpoint["channel_values"]]
+        ends = {
+            id_of(each.config): each.checkpoint["channel_values"]["told"]
+            for each in kept
+            if not any(name.startswith("branch:to") for name in each.checkpoint["channel_values"])
+        }
+        for goal, told in sorted(ends.items(), reverse=True):
+            saver.copy_thread("t", f"from {goal}")
+            for mode in MODES:
+                saver.copy_thread("t", f"{mode} {goal}")
+                saver.rollback(f"{mode} {goal}", goal, mode=mode)
+                config = {"configurable": {"thread_id": f"{mode} {goal}"}}
+                assert graph.invoke({"turn": "x"}, config)["told"] == [*told, "x"]
+
+
+def test_the_script_of_a_fork_repeated_after_a_lost_reply_changes_nothing(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    graph = remembering(saver)
+    for name in "abc":
+        graph.invoke({"turn": name}, T)
+    goal = next(each.checkpoint_id for each in saver.history("t") if not each.next and each.step == 2)
+    calls: list[Call] = []
+    operation = saver._history.fork(saver.serde, "t", goal)
+    config = run(repeating(operation, calls), saver._connection)
+    assert [call.script.name for call in calls].count("fork") == 1
+    assert id_of(config) == head(saver)
+    before = raw.hgetall(ThreadKeys(prefix, b"t").hash)
+    again = next(call for call in calls if call.script.name == "fork")
+    assert raw.evalsha(again.script.sha, len(again.keys), *again.keys, *again.args) == [b"ok"]
+    assert raw.hgetall(ThreadKeys(prefix, b"t").hash) == before
+    assert raw.zrange(ThreadKeys(prefix, b"t").all[1], 0, -1) == sorted(raw.zrange(ThreadKeys(prefix, b"t").all[1], 0, -1))
+
+
+def repeating(operation: Any, calls: list[Call]) -> Any:
+    """The operation, with its calls noted."""
+    reply: Any = None
+    while True:
+        try:
+            effect = operation.send(reply)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(effect, Call):
+            calls.append(effect)
+        reply = yield effect
+
+
+def test_a_fork_that_would_make_a_thread_too_large_writes_nothing(url: str, prefix: str, saver: RedisSaver) -> None:
+    graph = remembering(saver)
+    for name in "abc":
+        graph.invoke({"turn": name}, T)
+    before = everything(saver)
+    with RedisSaver(url, prefix=prefix, max_thread_bytes=saver.stats("t").stored_bytes + 10) as small:
+        with pytest.raises(ThreadTooLargeError):
+            small.rollback("t", -3)
+    assert everything(saver) == before
 
 
 def deep(saver: Any, runs: Runs, own: Any) -> Any:

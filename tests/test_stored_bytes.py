@@ -1074,7 +1074,7 @@ def test_a_record_is_encoded_byte_by_byte_as_in_the_first_release() -> None:
         assert stored[:STAMP].hex() == "018bcfe568000000000009000000012ce40e34fd"
         header, plain_body = layout.open_record(stored, place, integrity)
         assert (header.created_at, header.version, header.new_bytes) == (1_700_000_000_000, 9, 300)
-        assert (header.parent, header.root, header.run, header.op) == (IDS[0], None, "run", None)
+        assert (header.parent, header.root, header.run, header.fork) == (IDS[0], None, "run", None)
         assert (header.pages, header.loose, header.depth, header.logical, header.flags) == ((), tuple(names), 3, 258, 2)
         assert pack(plain_body, CompressionType.NONE) == body
 

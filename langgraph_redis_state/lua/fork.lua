@@ -1,0 +1,49 @@
+-- Puts the checkpoints of a fork: a new head of the root namespace, and of each namespace that remembers earlier calls and has
+-- moved on since. They refer to chunks that are there.
+-- ARGV: 1 thread, 2 the revision they were made on, 3 TTL in ms (0 = none), 4 most bytes of the thread (0 = any), 5 number of
+--       checkpoints, then for each its namespace, id and record (without stamp); then pages and chunks as in received()
+-- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
+--        counts | settings
+-- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
+-- namespaces or of none.
+local state, s, own, persist = open()
+if state ~= 'ok' then return { state } end
+local n, fields, records = tonumber(ARGV[5]), {}, {}
+for k = 1, n do
+  local at = 3 + 3 * k
+  fields[k], records[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2]
+end
+local there = call('HGET', T, fields[1])
+if there and sub(there, STAMP + 1) == records[1] then return { 'ok' } end
+if ARGV[2] ~= revision(s) then return { 'stale' } end
+probe()
+
+local missing, written, bytes, chunks, unique = received(records, 6 + 3 * n)
+if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
+s.chunks = s.chunks + chunks
+s.unique = s.unique + unique
+for k, record in ipairs(records) do
+  bytes = bytes + #fields[k] + STAMP + #record -- the first brings the pages
+  s.stored = s.stored + bytes
+  s.versions = s.versions + 1
+  s.checkpoints = s.checkpoints + 1
+  tally(s, record, 1, 1)
+  local content = b(now, 6) .. b(s.versions, 5) .. b(bytes, 5)
+  written[#written + 1] = fields[k]
+  written[#written + 1] = content .. check4(content .. thread .. '\0' .. fields[k]) .. record
+  bytes = 0
+end
+local most = tonumber(ARGV[4])
+if most > 0 and s.stored > most then return { 'large', number(s.stored) } end
+s.rev = s.rev + 1
+written[#written + 1] = 'S'
+written[#written + 1] = counts_text(s)
+in_batches('HSET', T, written)
+for k, field in ipairs(fields) do
+  local ns, id = split(field)
+  call('ZADD', I, 0, field)
+  if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+end
+keep_for(tonumber(ARGV[3]), own, persist)
+bookkeeping()
+return { 'ok' }
