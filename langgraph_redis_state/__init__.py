@@ -6,6 +6,7 @@ graph = builder.compile(checkpointer=RedisSaver("redis://localhost:6379/0"))
 
 from .agents import AgentCheckpointer, AgentStateSnapshot, TodoItem, TodoStatus
 from .codec import CompressionType
+from .durability import Fsync, Replicas
 from .embedded import EmbeddedServer
 from .errors import (
     CheckpointConflictError,
@@ -13,6 +14,7 @@ from .errors import (
     CheckpointerError,
     CheckpointLostError,
     CheckpointNotFoundError,
+    DurabilityError,
     EmbeddedServerError,
     FormatError,
     IntegrityKeyError,
@@ -45,14 +47,17 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointerError",
     "CompressionType",
+    "DurabilityError",
     "EmbeddedServer",
     "EmbeddedServerError",
     "FormatError",
+    "Fsync",
     "IntegrityKeyError",
     "InvalidConfigError",
     "LayoutError",
     "RedisSaver",
     "RedisStatePersistence",
+    "Replicas",
     "SaverClosedError",
     "SerializationError",
     "ServerRefusedError",

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .durability import Durability
 from .errors import InvalidConfigError, SaverClosedError
 
 __all__ = ["Connection"]
@@ -115,9 +116,11 @@ class Connection:
         options: Keyword arguments of redis-py's connections, and ``max_connections`` and ``timeout`` of its pools. For
             Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
             ``min_other_sentinels``.
+        durability: What the drivers make sure of after each write.
 
     Raises:
-        ValueError: The URL or an option is not allowed, or a client or an option asks for decoded responses.
+        ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
+            would wait longer than the client does (``socket_timeout``).
         TypeError: `client` is async, `async_client` is sync, or either is not a client.
         InvalidConfigError: There is neither a URL nor a client.
     """
@@ -132,6 +135,7 @@ class Connection:
         client: Any | None = None,
         async_client: Any | None = None,
         options: Mapping[str, Any] | None = None,
+        durability: Durability | None = None,
     ) -> None:
         if url is None and client is None and async_client is None:
             raise InvalidConfigError("No server: pass a URL (url=), or a client (client=, async_client=).")
@@ -144,6 +148,17 @@ class Connection:
         self._target = None if url is None else _Target.parse(url)
         self._options = {} if self._target is None else _check_options(self._target, dict(options or {}))
         self.where = str(self._target) if self._target is not None else _describe(client or async_client)
+
+        self.durability = durability
+        self.replicas_seen: dict[str, int] = {}
+        """How many replicas each server had when last asked, for `Replicas("all")`."""
+        if durability is not None:
+            for patience in self._socket_timeouts(client, async_client):
+                if patience is not None and durability.timeout >= patience:
+                    raise ValueError(
+                        f"durability: its timeout ({durability.timeout:g} s) must be less than the client's socket_timeout "
+                        f"({patience:g} s), which would give up first."
+                    )
 
         self._injected = client
         self._injected_async = async_client
@@ -243,6 +258,18 @@ class Connection:
         self.close()
         if mine is not None:
             await mine.aclose()
+
+    def _socket_timeouts(self, *injected: Any) -> Iterator[float | None]:
+        """Seconds that each of the clients waits for a reply; None: for ever."""
+        if self._target is not None:
+            yield self._options.get("socket_timeout", _DEFAULTS["socket_timeout"])
+        for client in injected:
+            # a plain client has a pool; a Cluster client gives the settings of its connections
+            pool = getattr(client, "connection_pool", None)
+            if pool is not None:
+                yield getattr(pool, "connection_kwargs", {}).get("socket_timeout")
+            elif client is not None:
+                yield client.get_connection_kwargs().get("socket_timeout")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -3,7 +3,8 @@ to the server, and where the client library's errors become ours.
 
 A driver sends the reply of each effect into the generator, or throws the error there, and returns the generator's result.
 EVALSHA first, EVAL when the server does not know the script (a new server, a fail-over, SCRIPT FLUSH); repeating commands
-after a broken connection is redis-py's business, and every script may be repeated.
+after a broken connection is redis-py's business, and every script may be repeated. With a level of durability, what
+`durability.confirmed` says is sent on one connection, in a Cluster to the node of the thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from .connection import Connection
+from .durability import Packet, confirmed
 from .effects import Call, Compute, Operation, Read
 from .errors import (
     CheckpointCorruptError,
@@ -46,7 +48,7 @@ def run(operation: Operation[T], connection: Connection) -> T:
                 continue
             client = client or connection.client()
             if isinstance(effect, Call):
-                reply = _call(client, effect)
+                reply = _perform(client, effect, connection)
             elif len(effect.commands) == 1:
                 reply = [client.execute_command(*effect.commands[0])]
             else:
@@ -80,7 +82,7 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                 if hasattr(client, "initialize"):
                     await client.initialize()
             if isinstance(effect, Call):
-                reply = await _acall(client, effect)
+                reply = await _aperform(client, effect, connection)
             elif len(effect.commands) == 1:
                 reply = [await client.execute_command(*effect.commands[0])]
             else:
@@ -90,6 +92,92 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                     reply = await pipeline.execute()
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection)
+
+
+def _perform(client: Any, effect: Call, connection: Connection) -> Any:
+    if connection.durability is None or not effect.script.writes:
+        return _call(client, effect)
+    in_cluster = _is_cluster(client)
+    exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            step = exchange.throw(error) if error is not None else exchange.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        answer = error = None
+        try:
+            answer = _call(client, step) if isinstance(step, Call) else _send(client, effect.keys[0], step, in_cluster)
+        except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
+            error = caught
+
+
+async def _aperform(client: Any, effect: Call, connection: Connection) -> Any:
+    if connection.durability is None or not effect.script.writes:
+        return await _acall(client, effect)
+    in_cluster = _is_cluster(client)
+    exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            step = exchange.throw(error) if error is not None else exchange.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        answer = error = None
+        try:
+            if isinstance(step, Call):
+                answer = await _acall(client, step)
+            else:
+                answer = await _asend(client, effect.keys[0], step, in_cluster)
+        except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
+            error = caught
+
+
+def _send(client: Any, key: bytes, packet: Packet, in_cluster: bool) -> tuple[str, list[Any]]:
+    """A packet on one connection: the name of the node, and its replies, errors among them."""
+    place = ""
+    if in_cluster:
+        # pipelines of Cluster clients choose a connection for each command, those of a node's client have one
+        node = client.get_node_from_key(key)
+        place = node.name
+        of_node = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
+        client = of_node(node)
+    with client.pipeline(transaction=False) as pipeline:
+        for command in packet(place):
+            pipeline.execute_command(*command)
+        return place, pipeline.execute(raise_on_error=False)
+
+
+async def _asend(client: Any, key: bytes, packet: Packet, in_cluster: bool) -> tuple[str, list[Any]]:
+    if not in_cluster:
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in packet(""):
+                pipeline.execute_command(*command)
+            return "", await pipeline.execute(raise_on_error=False)
+    node = client.get_node_from_key(key)
+    commands = packet(node.name)
+    replies: list[Any] = []
+    # not `node.execute_pipeline`: before redis-py 8 it loses the connection when sending fails or the caller is cancelled
+    line = node.acquire_connection()
+    try:
+        await line.send_packed_command(line.pack_commands(commands))
+        for command in commands:
+            try:
+                replies.append(await node.parse_response(line, command[0]))
+            except Exception as error:
+                if "ResponseError" not in {cls.__name__ for cls in type(error).__mro__}:
+                    raise
+                replies.append(error)
+    finally:
+        release = getattr(node, "release", None) or node._free.append
+        release(line)
+    return node.name, replies
+
+
+def _is_cluster(client: Any) -> bool:
+    return hasattr(client, "nodes_manager")
 
 
 def _call(client: Any, effect: Call) -> Any:

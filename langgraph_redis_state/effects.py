@@ -53,10 +53,15 @@ Operation = Generator[Effect, Any, T]
 
 
 class Script:
-    """A Lua file of this package: the text of `prelude.lua`, then that of the verb."""
+    """A Lua file of this package: the text of `prelude.lua`, then that of the verb.
 
-    def __init__(self, name: str) -> None:
+    `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
+    writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for.
+    """
+
+    def __init__(self, name: str, *, writes: bool = False) -> None:
         self.name = name
+        self.writes = writes
         self.source = _source("prelude") + _source(name)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 

@@ -24,7 +24,8 @@ nothing.
     │   └── FormatError (both Corrupt and Layout)   a format byte this version does not know: damage, or a newer version
     ├── the server
     │   ├── ServerUnavailableError (ConnectionError)   unreachable, timed out, loading, or the cluster is down
-    │   └── ServerRefusedError                  it answered and said no: password, rights, read-only, memory
+    │   ├── ServerRefusedError                  it answered and said no: password, rights, read-only, memory
+    │   └── DurabilityError                     the write is on the primary, and not on as many copies as `durability` asks for
     └── EmbeddedServerError                     no server program found, or it did not start
 """
 
@@ -36,6 +37,7 @@ __all__ = [
     "CheckpointLostError",
     "CheckpointNotFoundError",
     "CheckpointerError",
+    "DurabilityError",
     "EmbeddedServerError",
     "FormatError",
     "IntegrityKeyError",
@@ -123,6 +125,11 @@ class ServerUnavailableError(CheckpointerError, ConnectionError):
 
 class ServerRefusedError(CheckpointerError):
     """The server answered with a refusal. Nothing was written."""
+
+
+class DurabilityError(CheckpointerError):
+    """The write exists on the primary, but not on as many replicas or disks as `durability` asks for. Repeating it is safe
+    and waits again."""
 
 
 class EmbeddedServerError(CheckpointerError, RuntimeError):

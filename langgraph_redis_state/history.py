@@ -50,7 +50,8 @@ from .operations import (
     ttl_ms,
 )
 
-FORK, TAG, EXPIRE, TIDY = Script("fork"), Script("tag"), Script("expire"), Script("tidy")
+FORK, TAG = Script("fork", writes=True), Script("tag", writes=True)
+EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
 
 THREADS_PAGE = 200
 

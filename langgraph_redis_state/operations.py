@@ -56,9 +56,9 @@ from .records import Header, Parts, Place, Value
 
 logger = logging.getLogger("langgraph_redis_state")
 
-PUT, PUT_WRITES, GET, LIST = Script("put"), Script("put_writes"), Script("get"), Script("list")
-ANCESTORS, DELETE, REMOVE = Script("ancestors"), Script("delete"), Script("remove")
-STAGE, ADOPT = Script("stage"), Script("adopt")
+PUT, PUT_WRITES, GET, LIST = Script("put", writes=True), Script("put_writes", writes=True), Script("get"), Script("list")
+ANCESTORS, DELETE, REMOVE = Script("ancestors"), Script("delete", writes=True), Script("remove", writes=True)
+STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024

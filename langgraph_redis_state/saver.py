@@ -28,6 +28,7 @@ from . import keys
 from .codec import CompressionType, Integrity
 from .connection import Connection
 from .drivers import arun, run
+from .durability import Durability, Fsync, Replicas
 from .effects import Operation
 from .embedded import EmbeddedServer
 from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
@@ -60,6 +61,9 @@ class RedisSaver(BaseCheckpointSaver[str]):
         tombstone: seconds during which late writes of a run under way cannot bring a deleted thread back; 0 or None: none.
         conflict: "raise": a put whose parent is not the newest of its namespace any more raises
             `CheckpointConflictError` and writes nothing. "allow": LangGraph's behaviour, it forks.
+        durability: None: a write is done when the primary has it, and a fail-over can lose the last ones. `Replicas(n)` or
+            `Replicas("all")`: when so many replicas have it, too. `Fsync()`: when it is on disk. What does not get there in
+            time raises `DurabilityError`, and exists on the primary. Reads wait for nothing.
         index_metadata: metadata keys by whose values `find_threads` shall find threads, from their next put on.
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
@@ -91,6 +95,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
         max_thread_bytes: int | None = None,
         tombstone: float | timedelta | None = 600,
         conflict: Literal["allow", "raise"] = "allow",
+        durability: Durability | None = None,
         index_metadata: Sequence[str] = (),
         compression: CompressionType | str = CompressionType.LZ4,
         integrity_key: Secret | Sequence[Secret] | None = None,
@@ -122,6 +127,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
             client=client,
             async_client=async_client,
             options=redis_options,
+            durability=_durability(durability),
         )
         self._server: EmbeddedServer | None = None
 
@@ -514,6 +520,12 @@ def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
     if value not in allowed:
         raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
     return value
+
+
+def _durability(level: object) -> Durability | None:
+    if level is None or isinstance(level, Replicas | Fsync):
+        return level
+    raise ValueError(f"durability must be None, Replicas(...) or Fsync(...), not {level!r}")
 
 
 def _names(index: Sequence[str]) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("records", {".", ".chunks", ".codec", ".errors", ".keys"}),
         ("retention", {".keys", ".records"}),
         ("effects", set()),
-        ("drivers", {".connection", ".effects", ".errors"}),
+        ("durability", {".effects", ".errors"}),
+        ("drivers", {".connection", ".durability", ".effects", ".errors"}),
     ],
 )
 def test_lower_modules_do_not_import_upper_ones(name: str, allowed: set[str]) -> None:

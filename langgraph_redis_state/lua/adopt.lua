@@ -6,7 +6,9 @@
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()
 if call('EXISTS', T) + call('EXISTS', I) > 0 then
-  return { call('HGET', T, 'O') == ARGV[3] and 'ok' or 'exists' }
+  if call('HGET', T, 'O') ~= ARGV[3] then return { 'exists' } end
+  write_again('O', ARGV[3])
+  return { 'ok' }
 end
 if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
 local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now

@@ -9,5 +9,8 @@ call('UNLINK', T, I)
 call('ZREM', THREADS, thread)
 call('ZREM', EXPIRY, thread)
 repeat until forget(thread, 1000)
+if there == 0 then -- writes something, as write_again() does
+  call('ZADD', THREADS, 0, thread); call('ZREM', THREADS, thread)
+end
 if there > 0 and tonumber(ARGV[2]) > 0 then call('SET', TOMB, number(now_us), 'PX', ARGV[2]) end
 return { 'ok', there > 0 and 1 or 0 }

@@ -6,6 +6,7 @@ local state, s = open()
 if state == 'settings' then s = counts_of(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
 if not s or state == 'lost' or state == 'none' then return { state } end
 local ttl = tonumber(ARGV[3])
+write_again('S', counts_text(s))
 if ARGV[2] == 'default' then
   call('HDEL', T, 'T')
 else

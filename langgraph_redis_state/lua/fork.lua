@@ -14,7 +14,10 @@ for k = 1, n do
   fields[k], records[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2]
 end
 local there = call('HGET', T, fields[1])
-if there and sub(there, STAMP + 1) == records[1] then return { 'ok' } end
+if there and sub(there, STAMP + 1) == records[1] then
+  write_again('S', counts_text(s))
+  return { 'ok' }
+end
 if ARGV[2] ~= revision(s) then return { 'stale' } end
 probe()
 

@@ -307,6 +307,12 @@ end
 local function probe()
   call('ZCARD', THREADS); call('ZCARD', EXPIRY); call('ZCARD', RUNS); call('ZCARD', META)
 end
+-- A script that finds all done says so only after writing something: WAIT counts from the last write of its own connection, and
+-- this one may be new. HDEL first, since a full server lets a script go on that has begun to write.
+local function write_again(field, content)
+  call('HDEL', T, '')
+  call('HSET', T, field, content)
+end
 local function refused(reply) -- nothing was written, and what was staged for it is not needed
   if KEYS[8] then call('UNLINK', KEYS[8]) end
   return reply

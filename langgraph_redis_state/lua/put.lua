@@ -64,6 +64,8 @@ if not same then
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = counts_text(s)
   in_batches('HSET', T, fields)
+else
+  write_again('S', counts_text(s))
 end
 
 -- from here on the write cannot fail: a full server lets a script end that has begun to write

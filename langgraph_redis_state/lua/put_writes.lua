@@ -92,6 +92,8 @@ if #take > 0 then
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = counts_text(s)
   in_batches('HSET', T, fields)
+elseif blob then
+  write_again('S', counts_text(s))
 end
 
 keep_for(ttl, own, persist)

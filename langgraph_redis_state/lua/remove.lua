@@ -80,7 +80,10 @@ for k, field in ipairs(parts) do
   end
 end
 if damaged then return { 'damaged', damaged } end
-if #gone == 0 and #rewritten == 0 then return { 'ok', 0 } end
+if #gone == 0 and #rewritten == 0 then
+  write_again('S', counts_text(s))
+  return { 'ok', 0 }
+end
 
 in_batches('HDEL', T, gone)
 in_batches('ZREM', I, index)

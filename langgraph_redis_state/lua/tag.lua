@@ -7,7 +7,10 @@ if not s or state == 'lost' then return { state } end
 local field, content = ARGV[2], ARGV[3]
 if state == 'none' or (content ~= '' and call('HEXISTS', T, sub(content, 19)) == 0) then return { 'none' } end
 local old = call('HGET', T, field)
-if (old or '') == content then return { 'ok', 0 } end
+if (old or '') == content then
+  write_again('S', counts_text(s))
+  return { 'ok', 0 }
+end
 s.rev = s.rev + 1
 s.stored = s.stored + (content == '' and 0 or #field + #content) - (old and #field + #old or 0)
 if content == '' then
