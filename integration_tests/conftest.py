@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "tests"))
+sys.path[1:1] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent / "faults")]
 pytest.register_assert_rewrite("shapes", "test_conformance", "test_traps")
 
-from servers import Replicated, Server, cluster, restricted, sentinel, single, tls  # noqa: E402
+from figures import told  # noqa: E402
+from servers import Box, Replicated, Server, cluster, restricted, sentinel, single, tls  # noqa: E402
 from shapes import SyncSurface  # noqa: E402
 from testcontainers.core.docker_client import DockerClient  # noqa: E402
 
@@ -52,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         DockerClient().client.ping()
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no engine
         pytest.exit(f"The integration tests need a Docker engine, and none answers ({type(error).__name__}).", returncode=3)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if told:
+        terminalreporter.section("figures")
+        for line in told:
+            terminalreporter.write_line(line)
 
 
 class Servers:
@@ -153,3 +161,31 @@ async def asaver(target: Server, prefix: str) -> AsyncIterator[RedisSaver]:
 def either(request: pytest.FixtureRequest, saver: RedisSaver, asaver: RedisSaver) -> Any:
     """A saver whose async methods are its own, or its sync ones: a test that awaits them covers both."""
     return asaver if request.param == "async" else SyncSurface(saver)
+
+
+# --- of the fault tests
+
+
+@pytest.fixture
+def shared(servers: Servers) -> Server:
+    """The server that tests disturb only under their own prefix, or in a way that others survive."""
+    return servers.single(TOPOLOGIES_OF)
+
+
+@pytest.fixture
+def own() -> Iterator[tuple[Server, Box]]:
+    """A server of the test's own, that keeps on disk what it acknowledged."""
+    with single(TOPOLOGIES_OF, "--save", "", "--appendonly", "yes", "--appendfsync", "always") as (server, box):
+        yield server, box
+
+
+@pytest.fixture(params=["sync", "async"])
+async def open_on(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Callable[..., Any]]:
+    """Opens savers of the test's prefix at a URL. The test awaits their methods, which are sync ones every other time."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one(url: str, **options: Any) -> Any:
+            saver = await stack.enter_async_context(RedisSaver(url, prefix=prefix, **options))
+            return saver if request.param == "async" else SyncSurface(saver)
+
+        yield open_one

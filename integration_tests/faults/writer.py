@@ -1,4 +1,4 @@
-"""A client that is killed in the middle of its work; `test_faults.py` runs it, and kills it.
+"""A client that is killed in the middle of its work; `test_killed_clients.py` runs it, and kills it.
 
 For each line on its standard input it forks a process that works until it is killed: puts, writes, copies, prunes and
 uploads through staging, on threads named after the number in the line. What was acknowledged goes to a file, line by
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(1, str(Path(__file__).parents[2] / "tests"))
 
 from shapes import SyncSurface, at, id_of, put
 

@@ -1,0 +1,73 @@
+"""Clients that are killed, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import writer
+from servers import Server, until
+from shapes import id_of, plain
+
+from langgraph_redis_state import RedisSaver
+
+KILLS = 50
+
+
+def test_a_client_killed_at_any_moment_leaves_only_whole_checkpoints(shared: Server, prefix: str, tmp_path: Path) -> None:
+    acknowledged = tmp_path / "acknowledged"
+    acknowledged.touch()
+    command = [sys.executable, writer.__file__, shared.url, prefix, str(acknowledged)]
+    chance = random.Random(50)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        for number in range(KILLS):
+            size = acknowledged.stat().st_size
+            parent.stdin.write(f"{number} {'sync' if number % 2 else 'async'}\n")
+            parent.stdin.flush()
+            child = int(parent.stdout.readline())
+            until(lambda size=size: acknowledged.stat().st_size > size, "the client does not begin")
+            time.sleep(chance.random() * 0.25)  # the random point
+            os.kill(child, signal.SIGKILL)
+        parent.stdin.close()
+        parent.stdout.read()
+    assert parent.returncode == 0
+
+    done = [json.loads(line) for line in acknowledged.read_text().splitlines()]
+    by_verb = {verb: [told for name, *told in done if name == verb] for verb in ("put", "writes", "copy", "prune")}
+    print(f"{KILLS} clients killed after", ", ".join(f"{len(told)} {verb}" for verb, told in by_verb.items()))
+    with RedisSaver(shared.url, prefix=prefix) as saver:
+        stored: dict[str, dict[str, Any]] = {}
+        for found in saver.list(None):
+            thread = found.config["configurable"]["thread_id"]
+            stored.setdefault(thread, {})[id_of(found.config)] = found
+            assert plain(saver.get_tuple(found.config)) == plain(found)
+            assert len(found.pending_writes) in (0, writer.WRITES)  # a batch is there or is not
+            number, step = int(thread.split()[-1]), found.metadata["step"]
+            if thread.startswith("large"):
+                assert len(found.checkpoint["channel_values"]["bytes"]) == 5_000_000
+            else:
+                assert found.checkpoint["channel_values"] == writer.state(number, step % 60)
+                assert all(value == writer.state(number, step % 60) for _, _, value in found.pending_writes)
+        for thread, checkpoint_id in by_verb["put"]:
+            assert checkpoint_id in stored[thread]
+        for thread, checkpoint_id in by_verb["writes"]:
+            assert len(stored[thread][checkpoint_id].pending_writes) == writer.WRITES
+        for (thread,) in by_verb["copy"]:
+            assert thread in stored
+        for thread, found in stored.items():
+            if thread.startswith("copy"):
+                steps = int(thread.split()[2])
+                pruned = [thread] in by_verb["prune"]
+                assert len(found) == (1 if pruned else steps) or (len(found) == 1 and steps % 6 == 0)
+    staging = [key for key in shared.keys(prefix) if b"}:u:" in key]
+    print(f"{len(staging)} staging keys were left behind; they expire by themselves")
+    assert all(0 < shared.admin.pttl(key) <= 600_000 for key in staging)
