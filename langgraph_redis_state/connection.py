@@ -557,7 +557,7 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
             cluster.RedisCluster(
                 url=first,
                 startup_nodes=[cluster.ClusterNode(*node) for node in others],
-                connection_pool_class=waiting_pool,
+                connection_pool_class=_releasing_once(waiting_pool),
                 **settings,
             )
         )
@@ -585,6 +585,38 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
         return _Clients(client, tuple(sentinel.sentinels))
     pool = waiting_pool(connection_class=kind, **_address(target), **settings)
     return _Clients(_redis().Redis.from_pool(pool))
+
+
+def _releasing_once(pool_class: Any) -> Any:
+    """The same pool, which takes a connection back only from the thread that has it.
+
+    redis-py's cluster client, when a redirection leads to a node it cannot use, releases the connection of its try before a
+    second time. By then another thread may have it, and two threads on one connection get each other's replies.
+    """
+
+    class ReleasingOncePool(pool_class):  # type: ignore[misc]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            self._holders: dict[Any, int] = {}
+            self._getting = threading.local()
+            super().__init__(*args, **settings)
+
+        def get_connection(self, *args: Any, **options: Any) -> Any:
+            self._getting.now = True  # it releases by itself what it cannot connect
+            try:
+                connection = super().get_connection(*args, **options)
+            finally:
+                self._getting.now = False
+            self._holders[connection] = threading.get_ident()
+            return connection
+
+        def release(self, connection: Any) -> None:
+            if not getattr(self._getting, "now", False):
+                if self._holders.get(connection) != threading.get_ident():
+                    return
+                del self._holders[connection]
+            super().release(connection)
+
+    return ReleasingOncePool
 
 
 def _say_hello(connection: Any) -> None:
