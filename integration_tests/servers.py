@@ -198,21 +198,24 @@ def _process(port: int, options: str) -> str:
 
 
 @contextlib.contextmanager
-def cluster(image: str) -> Iterator[tuple[Server, Box]]:
-    """Three primaries and three replicas, six processes of one container."""
-    ports = free_ports(6)
-    lines = [
-        _process(port, f"--cluster-enabled yes --cluster-node-timeout 5000 --cluster-announce-ip {HOST}") for port in ports
-    ]
+def cluster(image: str, spare: int = 0) -> Iterator[tuple[Server, Box]]:
+    """Three primaries and three replicas, six processes of one container, and `spare` more primaries without a slot."""
+    ports = free_ports(6 + spare)
+    options = f"--cluster-enabled yes --cluster-node-timeout 5000 --cluster-announce-ip {HOST}"
+    if spare:  # a primary whose last slot goes stays one (Redis 7)
+        options += " --cluster-allow-replica-migration no"
+    lines = [_process(port, options) for port in ports]
     with running(image, _shell(*lines, "wait"), ports) as box:
         for port in ports:
             answers(port)
         addresses = [f"{HOST}:{port}" for port in ports]
-        create = ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"]
+        create = ["redis-cli", "--cluster", "create", *addresses[:6], "--cluster-replicas", "1", "--cluster-yes"]
         told = box.container.get_wrapped_container().exec_run(create)
         assert told.exit_code == 0, told.output.decode()
         with contextlib.ExitStack() as stack:
             nodes = [stack.enter_context(redis.Redis(port=port, **OUTSIDE)) for port in ports]
+            for port in ports[6:]:
+                nodes[0].execute_command("CLUSTER", "MEET", HOST, port)
             for node in nodes:
                 until(lambda node=node: node.cluster("INFO")["cluster_state"] == "ok", "a node sees no whole cluster")
             roles = [node.info("replication") for node in nodes]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 COMPUTE_INLINE = 256 * 1024
 """Work on up to this many bytes is done on the event loop: a thread would cost more than it saves."""
+
+MOVING_SECONDS = 60.0
+"""How long a Cluster may take to move a slot before a call that needs it fails."""
+MOVING_PAUSE = 0.1
 
 
 def run(operation: Operation[T], connection: Connection) -> T:
@@ -47,15 +52,15 @@ def run(operation: Operation[T], connection: Connection) -> T:
                 reply = effect.work()
                 continue
             client = client or connection.client()
-            if isinstance(effect, Call):
-                reply = _perform(client, effect, connection)
-            elif len(effect.commands) == 1:
-                reply = [client.execute_command(*effect.commands[0])]
-            else:
-                with client.pipeline(transaction=False) as pipeline:
-                    for command in effect.commands:
-                        pipeline.execute_command(*command)
-                    reply = pipeline.execute()
+            moving_until = time.monotonic() + MOVING_SECONDS
+            while True:
+                try:
+                    reply = _perform(client, effect, connection) if isinstance(effect, Call) else _read(client, effect)
+                    break
+                except Exception as caught:
+                    if not _slot_moves(caught) or time.monotonic() > moving_until:
+                        raise
+                time.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection)
 
@@ -81,15 +86,18 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                 # a Cluster client learns its slots at first use, and several tasks at once would trip over it
                 if hasattr(client, "initialize"):
                     await client.initialize()
-            if isinstance(effect, Call):
-                reply = await _aperform(client, effect, connection)
-            elif len(effect.commands) == 1:
-                reply = [await client.execute_command(*effect.commands[0])]
-            else:
-                async with client.pipeline(transaction=False) as pipeline:
-                    for command in effect.commands:
-                        pipeline.execute_command(*command)
-                    reply = await pipeline.execute()
+            moving_until = time.monotonic() + MOVING_SECONDS
+            while True:
+                try:
+                    if isinstance(effect, Call):
+                        reply = await _aperform(client, effect, connection)
+                    else:
+                        reply = await _aread(client, effect)
+                    break
+                except Exception as caught:
+                    if not _slot_moves(caught) or time.monotonic() > moving_until:
+                        raise
+                await asyncio.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection)
 
@@ -199,6 +207,26 @@ async def _acall(client: Any, effect: Call) -> Any:
     return await client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
 
 
+def _read(client: Any, effect: Read) -> list[Any]:
+    if len(effect.commands) == 1:
+        return [client.execute_command(*effect.commands[0])]
+    with client.pipeline(transaction=False) as pipeline:
+        for command in effect.commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = pipeline.execute()
+        return replies
+
+
+async def _aread(client: Any, effect: Read) -> list[Any]:
+    if len(effect.commands) == 1:
+        return [await client.execute_command(*effect.commands[0])]
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in effect.commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute()
+        return replies
+
+
 _SECRETS = re.compile(r"password|authenticat|NOAUTH|WRONGPASS", re.IGNORECASE)
 _RIGHTS = re.compile(r"can't run this command|can't access|has no permissions|NOPERM|unauthenticated")
 
@@ -206,6 +234,23 @@ _RIGHTS = re.compile(r"can't run this command|can't access|has no permissions|NO
 def _unknown_script(error: Exception) -> bool:
     # by name: valkey-py has the same classes under its own root
     return type(error).__name__ == "NoScriptError"
+
+
+_OF_A_NODE = ("redis_connection", "execute_command", "connection_kwargs", "connection")
+
+
+def _slot_moves(error: Exception) -> bool:
+    """Whether nothing was done because the Cluster is moving the slot, which redis-py waits for half a second at most.
+
+    A script names all keys of a thread; while some have moved and some not, and even when all have but one of the named does
+    not exist, each node sends it away. redis-py gives up after 16 tries, and stumbles over a node that has no slot yet.
+    """
+    text = str(error)
+    return (
+        ("ClusterError" in type(error).__name__ and "TTL exhausted" in text)
+        or type(error).__name__ == "TryAgainError"
+        or (isinstance(error, AttributeError) and error.obj is None and error.name in _OF_A_NODE)
+    )
 
 
 def translated(error: Exception, effect: Call | Read | Compute, connection: Connection) -> Exception:
@@ -248,6 +293,10 @@ def translated(error: Exception, effect: Call | Read | Compute, connection: Conn
     elif "ResponseError" in names and ("WRONGTYPE" in text or "user_script" in text or "running script" in text):
         ours = CheckpointCorruptError(
             f"{where}: a script could not read what is stored there ({text}); the data was changed by something else"
+        )
+    elif _slot_moves(error):
+        ours = ServerUnavailableError(
+            f"{where}: the Cluster has been moving the slot for {MOVING_SECONDS:.0f} s ({text}); nothing was done"
         )
     elif "RedisError" in names or "ValkeyError" in names:
         ours = ServerRefusedError(f"{where}: the server refused ({type(error).__name__}: {text})")
