@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .connection import Connection
 from .durability import Packet, confirmed
-from .effects import Call, Compute, Operation, Read
+from .effects import Call, Compute, ForeignReply, Operation, Read
 from .errors import (
     CheckpointCorruptError,
     CheckpointerError,
@@ -55,8 +55,14 @@ def run(operation: Operation[T], connection: Connection) -> T:
             moving_until = time.monotonic() + MOVING_SECONDS
             while True:
                 try:
-                    reply = _perform(client, effect, connection) if isinstance(effect, Call) else _read(client, effect)
+                    if isinstance(effect, Call):
+                        reply = _perform(client, effect, connection)
+                    else:
+                        reply = _read(client, effect)
                     break
+                except ForeignReply:
+                    _disconnect(client)
+                    raise
                 except Exception as caught:
                     if not _slot_moves(caught) or time.monotonic() > moving_until:
                         raise
@@ -94,6 +100,9 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                     else:
                         reply = await _aread(client, effect)
                     break
+                except ForeignReply:
+                    await _adisconnect(client)
+                    raise
                 except Exception as caught:
                     if not _slot_moves(caught) or time.monotonic() > moving_until:
                         raise
@@ -104,7 +113,7 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
 
 def _perform(client: Any, effect: Call, connection: Connection) -> Any:
     if connection.durability is None or not effect.script.writes:
-        return _call(client, effect)
+        return effect.own(_call(client, effect))
     in_cluster = _is_cluster(client)
     exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
     answer: Any = None
@@ -123,7 +132,7 @@ def _perform(client: Any, effect: Call, connection: Connection) -> Any:
 
 async def _aperform(client: Any, effect: Call, connection: Connection) -> Any:
     if connection.durability is None or not effect.script.writes:
-        return await _acall(client, effect)
+        return effect.own(await _acall(client, effect))
     in_cluster = _is_cluster(client)
     exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
     answer: Any = None
@@ -188,23 +197,37 @@ def _is_cluster(client: Any) -> bool:
     return hasattr(client, "nodes_manager")
 
 
+def _disconnect(client: Any) -> None:
+    if _is_cluster(client):
+        client.disconnect_connection_pools()
+    else:
+        client.connection_pool.disconnect()
+
+
+async def _adisconnect(client: Any) -> None:
+    if _is_cluster(client):
+        await asyncio.gather(*(node.disconnect() for node in client.get_nodes()))
+    else:
+        await client.connection_pool.disconnect()
+
+
 def _call(client: Any, effect: Call) -> Any:
     try:
-        return client.evalsha(effect.script.sha, len(effect.keys), *effect.keys, *effect.args)
+        return client.evalsha(effect.script.sha, *effect.arguments)
     except Exception as error:
         if not _unknown_script(error):
             raise
-    return client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
+    return client.eval(effect.script.source, *effect.arguments)
 
 
 async def _acall(client: Any, effect: Call) -> Any:
     evalsha: Callable[..., Awaitable[Any]] = client.evalsha
     try:
-        return await evalsha(effect.script.sha, len(effect.keys), *effect.keys, *effect.args)
+        return await evalsha(effect.script.sha, *effect.arguments)
     except Exception as error:
         if not _unknown_script(error):
             raise
-    return await client.eval(effect.script.source, len(effect.keys), *effect.keys, *effect.args)
+    return await client.eval(effect.script.source, *effect.arguments)
 
 
 def _read(client: Any, effect: Read) -> list[Any]:
@@ -261,7 +284,12 @@ def translated(error: Exception, effect: Call | Read | Compute, connection: Conn
     text = str(error)
     where = f"{effect.about}, on {connection.where}"
     ours: CheckpointerError
-    if (
+    if isinstance(error, ForeignReply):
+        ours = ServerUnavailableError(
+            f"{where}: the client library gave the answer to another call, and nothing of it was used; all connections were "
+            "closed. Whether a write arrived is not known, repeating it is safe"
+        )
+    elif (
         "AuthenticationError" in names
         or ("RedisClusterException" in names and _SECRETS.search(text))
         or "NoPermissionError" in names

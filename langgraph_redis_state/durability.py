@@ -97,7 +97,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
         script = effect.script
         asked = seen.get(place, 1)
         head: Command = ("EVAL", script.source) if by_text else ("EVALSHA", script.sha)
-        return [(*head, len(effect.keys), *effect.keys, *effect.args), *_waiting(level, asked)]
+        return [(*head, *effect.arguments), *_waiting(level, asked)]
 
     short = ""
     for left in range(ROUNDS - 1, -1, -1):
@@ -113,8 +113,9 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
                 yield effect
                 continue
             raise
-        if reply[0] != b"ok":
-            return reply  # nothing was written
+        answer = effect.own(reply)
+        if answer[0] != b"ok":
+            return answer  # nothing was written
         refusal = next((each for each in told if isinstance(each, Exception)), None)
         if refusal is not None:
             raise DurabilityError(f"{effect.about}, on {where}: {_WRITTEN}, but {_advice(level, str(refusal))}") from refusal
@@ -123,7 +124,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
             seen[place] = connected = max(len(told[0][2]), 1)
         short = _missing(level, told[-1], connected)
         if not short:
-            return reply
+            return answer
         if asked >= connected:
             break  # or else it was asked for fewer than there are
     raise DurabilityError(

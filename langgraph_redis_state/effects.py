@@ -11,8 +11,10 @@ So each method of the saver exists once, and the sync and the async driver (`dri
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -22,14 +24,37 @@ T = TypeVar("T")
 Argument = bytes | str | int
 
 
+_tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+class ForeignReply(Exception):
+    """The client gave the answer to another call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One script, one round trip, atomic. `about` says in errors what was being done to what."""
+    """One script, one round trip, atomic. `about` says in errors what was being done to what.
+
+    The script gives `token` back, so that an answer that belongs to another call is never taken for this one's: a client
+    library that mixes up its connections (redis-py did, in 2023 and since) must not mix up threads.
+    """
 
     script: Script
     keys: Sequence[bytes]
     args: Sequence[Argument]
     about: str
+    token: bytes = field(default_factory=lambda: b"%d" % next(_tokens))
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """What follows EVALSHA and the script."""
+        return (len(self.keys), *self.keys, *self.args, self.token)
+
+    def own(self, reply: Any) -> list[Any]:
+        """The reply without the token, or ForeignReply."""
+        if not isinstance(reply, list) or not reply or reply[-1] != self.token:
+            raise ForeignReply
+        return reply[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +77,11 @@ Effect = Call | Read | Compute
 Operation = Generator[Effect, Any, T]
 
 
+_ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
+
+
 class Script:
-    """A Lua file of this package: the text of `prelude.lua`, then that of the verb.
+    """A Lua file of this package: the text of `prelude.lua`, then that of the verb, with the call's token behind its reply.
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
     writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for.
@@ -62,7 +90,7 @@ class Script:
     def __init__(self, name: str, *, writes: bool = False) -> None:
         self.name = name
         self.writes = writes
-        self.source = _source("prelude") + _source(name)
+        self.source = f"{_source('prelude')}local function verb()\n{_source(name)}end\n{_ANSWER}"
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:

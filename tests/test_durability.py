@@ -159,8 +159,8 @@ def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: Re
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
-        reply = client.eval(script.source, 7, *target.keys.all, b"t", *args)
-        assert reply == [b"ok", 0]
+        call = Call(script, target.keys.all, [b"t", *args], "")
+        assert call.own(client.eval(script.source, *call.arguments)) == [b"ok", 0]
         assert client.info("persistence")["rdb_changes_since_last_save"] > dirty
 
 

@@ -3,10 +3,11 @@
 --   KEYS[2] i  sorted set  its index               KEYS[6] m        sorted set  metadata of the bucket
 --   KEYS[3] threads  sorted set  last activity     KEYS[7] x        string      tombstone
 --   KEYS[4] expiry   sorted set  when they expire  KEYS[8..9]       staging, where a verb uses it
--- Replies are arrays whose first element is a word: 'ok', or what was in the way.
+-- Replies are arrays whose first element is a word: 'ok', or what was in the way. The last of ARGV is the call's token, which no
+-- verb sees and which is put behind its reply (effects.py): so the client knows whose answer it got.
 -- Only plain string functions: no cmsgpack, no struct. unpack() takes at most some 8,000 values, hence BATCH.
 local T, I, THREADS, EXPIRY, RUNS, META, TOMB = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local thread = ARGV[1]
+local thread, token = ARGV[1], table.remove(ARGV)
 local call, byte, sub, char, floor = redis.call, string.byte, string.sub, string.char, math.floor
 local BATCH = 4000
 local STAMP, FIXED = 20, 20 -- records.py
