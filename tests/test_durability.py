@@ -306,7 +306,7 @@ class MovedError(Exception):
 
 
 def exchange(level: Any, seen: dict[str, int]) -> Any:
-    return confirmed(Call(operations.PUT, [b"k"], [], "put"), level, seen, "here", True)
+    return confirmed(Call(operations.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
 
 
 def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() -> None:
@@ -314,9 +314,9 @@ def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() 
     going = exchange(Replicas("all", 1), seen)
     role = [b"master", 1, [[b"a", b"1", b"1"], [b"b", b"2", b"1"]]]
     assert next(going)("node")[1:] == [("ROLE",), ("WAIT", 1, 1000)]
-    assert going.send(("node", [[b"ok"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", 2, 1000)]
+    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", 2, 1000)]
     with pytest.raises(StopIteration):
-        going.send(("node", [[b"ok"], role, 2]))
+        going.send(("node", [[b"ok", b"token"], role, 2]))
     assert seen == {"node": 2}
     assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", 2, 1000)
     assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", 1, 1000)
@@ -327,12 +327,12 @@ def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() 
     going = exchange(Replicas("all", 1), seen)
     next(going)("node")
     with pytest.raises(StopIteration):
-        going.send(("node", [[b"ok"], [b"master", 1, [[b"a", b"1", b"1"]]], 1]))
+        going.send(("node", [[b"ok", b"token"], [b"master", 1, [[b"a", b"1", b"1"]]], 1]))
     assert seen == {"node": 1}
     going = exchange(Replicas("all", 1), seen)
     next(going)("node")
     with pytest.raises(DurabilityError, match="0 of 1"):
-        going.send(("node", [[b"ok"], [b"master", 1, []], 0]))
+        going.send(("node", [[b"ok", b"token"], [b"master", 1, []], 0]))
 
 
 def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again() -> None:
