@@ -41,6 +41,9 @@ PING is redis-py's, on connections that were idle. A Cluster's users have CLUSTE
 learns where the slots are.
 """
 
+DURABILITY_RIGHTS = {"Replicas": "+wait", 'Replicas("all")': "+wait +role", "Fsync": "+waitaof"}
+"""What a user needs besides for a level of durability; servers before 7.2 do not know WAITAOF."""
+
 TARGETS = [
     *(f"{image}-resp{protocol}" for image in IMAGES for protocol in (2, 3)),
     *("noeviction-resp2", "allkeys-lru-resp3", "tls-resp2", "tls-resp3", "acl-redis:6.2-resp2", "acl-redis:8.0-resp3"),
