@@ -246,7 +246,7 @@ class Page:
     parts: Parts
     revision: bytes
     following: tuple[bytes, bytes | None] | None
-    tags: dict[bytes, bytes]
+    tags: dict[bytes, bytes | None]
 
 
 @dataclass(slots=True)
@@ -911,10 +911,13 @@ class Operations:
         raws = records.split_writes(blob, place) if blob else ()
         return [records.verified(raw, place, self.settings.integrity)[0] for raw in raws]
 
-    def opened_tags(self, target: Target, fields: Mapping[bytes, bytes]) -> dict[str, retention.Place]:
+    def opened_tags(self, target: Target, fields: Mapping[bytes, bytes | None]) -> dict[str, retention.Place]:
         """Names of checkpoints, verified."""
         tags: dict[str, retention.Place] = {}
         for name, content in fields.items():
+            if content is None:
+                where = f"tag {name[1:].decode(errors='replace')!r} of thread {target.thread!r}"
+                raise CheckpointLostError(f"{where}: the index names it, but it is gone from the server (evicted?)")
             ns, checkpoint = records.open_tag(content, target.place(name, b"", b""), self.settings.integrity)
             tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
         return tags
