@@ -33,6 +33,7 @@ from .errors import (
 from .history import ChannelDiff, Stats, ThreadInfo, Version
 from .persistence import RedisStatePersistence, StateMetadata
 from .saver import AsyncRedisSaver, RedisSaver
+from .verification import Finding, Progress, Repair
 
 __version__ = "0.1.0"
 
@@ -50,14 +51,17 @@ __all__ = [
     "DurabilityError",
     "EmbeddedServer",
     "EmbeddedServerError",
+    "Finding",
     "FormatError",
     "Fsync",
     "IntegrityKeyError",
     "InvalidConfigError",
     "LayoutError",
+    "Progress",
     "RedisSaver",
     "RedisStatePersistence",
     "Replicas",
+    "Repair",
     "SaverClosedError",
     "SerializationError",
     "ServerRefusedError",

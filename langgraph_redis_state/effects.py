@@ -1,8 +1,9 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of three: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for
-sweeps only; `Compute` runs a function, in a worker thread when it is large and somebody else waits for the event loop.
+Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for
+sweeps only; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
+somebody else waits for the event loop.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
 So each method of the saver exists once, and the sync and the async driver (`drivers.py`) are all that differs.
@@ -66,6 +67,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Scan:
+    """The names of all keys that match, from every primary of a Cluster; the reply is a list, and may name a key twice."""
+
+    match: bytes
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
 class Compute:
     """A pure function over `size` bytes."""
 
@@ -73,7 +82,7 @@ class Compute:
     size: int
 
 
-Effect = Call | Read | Compute
+Effect = Call | Read | Scan | Compute
 Operation = Generator[Effect, Any, T]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from .effects import Operation
 from .embedded import EmbeddedServer
 from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
 from .operations import Listing, Operations, Settings, ttl_ms
+from .verification import Finding, Progress, Repair, Verification
 
 DEFAULT_URL = "redis://localhost:6379/0"
 
@@ -482,6 +483,58 @@ class RedisSaver(BaseCheckpointSaver[str]):
     async def astats(self, thread_id: str | None = None) -> Stats:
         """`stats`, awaited."""
         return await arun(self._history.stats(thread_id), self._connection)
+
+    # --- verification ---
+
+    def verify(self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None) -> Iterator[Finding]:
+        """Reads and checks everything that is stored of a thread, or of all threads, and gives what is not as it should be.
+
+        Changes nothing, no TTL either. Values are verified, not deserialized. A thread that is written to meanwhile is read
+        again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
+        each portion that was read.
+        """
+        verification = Verification(self._operations, thread_id, progress)
+        while (page := run(verification.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def averify(
+        self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
+    ) -> AsyncIterator[Finding]:
+        """`verify`, awaited portion by portion."""
+        verification = Verification(self._operations, thread_id, progress)
+        while (page := await arun(verification.next_page(), self._connection)) is not None:
+            for finding in page:
+                yield finding
+
+    def repair(
+        self,
+        thread_id: str | None = None,
+        *,
+        drop_unreadable: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Iterator[Repair]:
+        """Mends what `verify` finds, thread by thread, each atomic, and gives what was done; it works as it is iterated over.
+
+        Indexes are written from what the thread's hash holds, counts are made anew, chunks that nothing refers to go. What
+        cannot be read, or has lost a part, stays as it is unless `drop_unreadable`: then it is removed, with the tags that
+        name it and what only it used. Look at what `verify` finds before: with the wrong `integrity_key` that is everything.
+        """
+        verification = Verification(self._operations, thread_id, progress, drop_unreadable)
+        while (page := run(verification.next_page(), self._connection)) is not None:
+            yield from page
+
+    async def arepair(
+        self,
+        thread_id: str | None = None,
+        *,
+        drop_unreadable: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AsyncIterator[Repair]:
+        """`repair`, awaited portion by portion."""
+        verification = Verification(self._operations, thread_id, progress, drop_unreadable)
+        while (page := await arun(verification.next_page(), self._connection)) is not None:
+            for done in page:
+                yield done
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""

@@ -58,9 +58,9 @@ def test_importing_the_package_does_not_import_redis() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["history", "operations"])
+@pytest.mark.parametrize("name", ["history", "operations", "verification"])
 def test_every_effect_stands_under_yield(name: str) -> None:
-    """A `Call(...)` or `Read(...)` that is not yielded would silently do nothing."""
+    """A `Call(...)`, `Read(...)` or `Scan(...)` that is not yielded would silently do nothing."""
     tree = MODULES[name]
     yielded = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield)}
     returned = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Return)}
@@ -69,18 +69,18 @@ def test_every_effect_stands_under_yield(name: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("Call", "Read")
+        and node.func.id in ("Call", "Read", "Scan")
         and id(node) not in yielded | returned
     ]
     assert not loose
 
 
-@pytest.mark.parametrize("name", ["history", "operations"])
+@pytest.mark.parametrize("name", ["history", "operations", "verification"])
 def test_every_operation_is_delegated_to(name: str) -> None:
     """Calling another operation without `yield from` would silently do nothing."""
     operations = {
         node.name
-        for tree in (MODULES["history"], MODULES["operations"])
+        for tree in (MODULES["history"], MODULES["operations"], MODULES["verification"])
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
         and isinstance(node.returns, ast.Subscript)

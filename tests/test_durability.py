@@ -341,7 +341,7 @@ def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again()
     assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is operations.PUT
     assert callable(going.send(None))
     with pytest.raises(StopIteration) as stop:
-        going.send(("new", [[b"ok", b"newest"], 1]))
+        going.send(("new", [[b"ok", b"newest", b"token"], 1]))
     assert stop.value.value == [b"ok", b"newest"]
 
 

@@ -1,0 +1,788 @@
+"""Checking what is stored, and mending it. Operations, like those in history.py; no I/O here either.
+
+A thread is read with plain commands in bounded portions, which neither heal nor refresh anything, between two calls of
+`inspect.lua` that must agree on its revision. What is wrong with such a reading is found by one function, `faults`; each
+fault brings what would mend it. Verification tells of the faults. A repair applies what mends them to the reading, finds
+what is wrong then (chunks that only a dropped record used, counts), until nothing is left that it may mend, and has all of it
+done by one script, if the thread is still the one that was read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from . import chunks, keys, records
+from .codec import DIGEST
+from .effects import Argument, Call, Operation, Read, Scan, Script, compute
+from .errors import CheckpointCorruptError
+from .operations import BUSY_TRIES, Operations, Target
+from .records import FIXED, STAMP, Header, Parts
+
+INSPECT, REPAIR = Script("inspect"), Script("repair")
+
+RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
+"""Kinds of fields."""
+PORTION = 50
+"""Fields read at once: at most some 13 MB, chunks being what they are."""
+
+Kind = Literal[
+    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy"
+]  # fmt: skip
+"""What can be wrong:
+
+- `damaged`: a checkpoint, pending write, tag, chunk or page of references is not what was written, or not signed as it must be
+- `lost`: something that an index or a record names is gone
+- `unknown`: a field or key that this version did not write, or a key of the wrong type
+- `index`, `bucket`: an index of the thread, or one of its bucket, does not say what the thread's hash says
+- `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
+- `expiry`: a thread's two keys do not expire at one moment
+- `orphan`: a chunk or page that nothing refers to; it takes space, until the next removal in that thread
+- `staging`: what an upload or a copy left, and that does not expire
+- `busy`: the thread changed each time it was read, so what must agree in it could not be compared
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be. `thread_id` is None where no thread is concerned."""
+
+    kind: Kind
+    thread_id: str | None
+    where: str
+    problem: str
+    repairable: bool
+    """`repair()` mends it, and nothing is lost. Otherwise what it names cannot be had back; `drop_unreadable` removes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was done about a finding of that kind."""
+
+    kind: Kind
+    thread_id: str | None
+    where: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was read so far: whole threads, checkpoints and pending writes, chunks, bytes of fields with their names."""
+
+    threads: int = 0
+    records: int = 0
+    chunks: int = 0
+    bytes: int = 0
+
+
+class Fault(NamedTuple):
+    """A finding to be, and what mends it: pairs of a list of `repair.lua`, and what to put there."""
+
+    kind: Kind
+    where: str
+    problem: str
+    repairable: bool
+    done: str
+    fixes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Entry:
+    """One record: the only one of a checkpoint's field, or one of many pending writes. `logical` and `chunked` as scripts
+    take them, from bytes that may not verify."""
+
+    at: int
+    size: int
+    logical: int
+    chunked: int
+    header: Header = field(default_factory=Header)
+    places: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Field:
+    """What there is to know of a field of the hash, without its content."""
+
+    size: int
+    """Bytes of name and content, but for those of its entries."""
+    entries: list[Entry] = field(default_factory=list)
+    refers: tuple[bytes, ...] = ()
+    """Fields of chunks for a page, the field of the checkpoint for a tag."""
+    plain: int = 0
+    problem: str = ""
+    unknown: bool = False
+
+
+@dataclass(slots=True)
+class Reading:
+    """A thread as it was at one moment. The first fields are the reply of `inspect.lua`."""
+
+    wrong: list[int]
+    counts: bytes | None
+    settings: bytes | None
+    there: bool
+    indexed: int
+    left: int
+    index_left: int
+    active: float | None
+    expiry: float | None
+    now: int
+    runs: set[bytes]
+    meta: set[bytes]
+    target: Target
+    fields: dict[bytes, Field] = field(default_factory=dict)
+    index: dict[bytes, float] = field(default_factory=dict)
+
+    def entries(self, kind: bytes) -> Iterator[Entry]:
+        return (entry for name, each in self.fields.items() if name[:1] == kind for entry in each.entries)
+
+    def lacking(self, entry: Entry) -> str:
+        """The first part that a record refers to and that is not there, or ''."""
+        needed = [b"P" + name for name in entry.header.pages] + [b"D" + name for name in entry.header.loose]
+        for name in needed:
+            for part in (name, *(self.fields[name].refers if name in self.fields else ())):
+                if part not in self.fields:
+                    return where_of(part)
+        return ""
+
+
+class Verification:
+    """One `verify` or `repair` call, portion by portion; None at the end. `drop` is None for a verification."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        thread: Any | None,
+        progress: Callable[[Progress], None] | None,
+        drop: bool | None = None,
+    ) -> None:
+        self._operations, self._tell, self._drop = operations, progress, drop
+        self._prefix = operations.settings.prefix
+        self._only = None if thread is None else Target(self._prefix, thread, "", None).keys.name
+        self._begun = False
+        self._known: dict[int, set[bytes]] = defaultdict(set)
+        self._threads: list[tuple[bytes, set[bytes], set[bytes]]] = []
+        self._seen = Progress()
+
+    def next_page(self) -> Operation[list[Any] | None]:
+        """Findings, or repairs: of the keys at large, of the indexes of a bucket, or of a thread."""
+        if not self._begun:
+            self._begun = True
+            yield from self._operations.check_layout(write=self._drop is not None)
+            if self._only is None:
+                return (yield from self._keys())
+            self._known[keys.bucket_of(self._only)] = {self._only}
+        if self._threads:
+            return (yield from self._thread(*self._threads.pop()))
+        return (yield from self._bucket(*self._known.popitem())) if self._known else None
+
+    def _saw(self, **more: int) -> None:
+        self._seen = replace(self._seen, **{name: getattr(self._seen, name) + n for name, n in more.items()})
+        if self._tell is not None:
+            self._tell(self._seen)
+
+    # --- what belongs to no thread ---
+
+    def _keys(self) -> Operation[list[Any]]:
+        """Every key of the prefix: which threads there are, and keys that are of none."""
+        about = f"verifying prefix {self._prefix!r}"
+        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix.encode()) + b":{*"
+        names: list[bytes] = yield Scan(pattern, about)
+        found: list[tuple[Fault, tuple[Argument, ...]]] = []
+        staging: list[bytes] = []
+        for name in dict.fromkeys(names):
+            parts = re.fullmatch(
+                rb"\{([0-9a-f]{4})\}:(?:([tixu]):(.*)|threads|expiry|runs|m)", name[len(self._prefix.encode()) + 1 :], re.S
+            )
+            bucket = int(parts[1], 16) if parts else keys.BUCKETS
+            if parts and parts[2] == b"u":
+                staging.append(name)
+            elif bucket >= keys.BUCKETS or (parts and parts[2] and not _is_thread(parts[3], bucket)):
+                fault = Fault("unknown", _text(name), "no key that this package writes there", False, "the key was removed")
+                found.append((fault, ("UNLINK", name)))
+            else:
+                self._known[bucket].update([parts[3]] if parts and parts[2] else ())
+        for at in range(0, len(staging), 1000):
+            left = yield Read([("PTTL", name) for name in staging[at : at + 1000]], about)
+            for name, ms in zip(staging[at : at + 1000], left, strict=True):
+                if ms == -1:
+                    fault = Fault("staging", _text(name), "left behind, and it never expires", True, "the key was removed")
+                    found.append((fault, ("UNLINK", name)))
+        return (yield from self._settled(found, about))
+
+    def _bucket(self, bucket: int, known: set[bytes]) -> Operation[list[Any]]:
+        """The indexes of a bucket: which threads they name, and members that are of no thread of this bucket."""
+        about = f"verifying bucket {bucket:04x} of prefix {self._prefix!r}"
+        named: dict[bytes, tuple[set[bytes], set[bytes]]] = {name: (set(), set()) for name in known}
+        found: list[tuple[Fault, tuple[Argument, ...]]] = []
+        for n, index in enumerate(("threads", "expiry", "runs", "m")):
+            name = keys.bucket_key(self._prefix, bucket, index)
+            try:
+                members = yield from self._members(name, about)
+            except CheckpointCorruptError:
+                fault = Fault("unknown", _text(name), "the key is not of the type that belongs there", False, "removed")
+                found.append((fault, ("UNLINK", name)))
+                continue
+            for member in members:
+                thread = _owner(n, member)
+                if thread is not None and _is_thread(thread, bucket):
+                    if self._only in (None, thread):
+                        entries = named.setdefault(thread, (set(), set()))
+                        if n >= 2:
+                            entries[n - 2].add(member)
+                elif self._only is None:
+                    fault = Fault(
+                        "bucket", _text(name), f"{member!r} is no entry of this bucket", True, f"{member!r} was removed"
+                    )
+                    found.append((fault, ("ZREM", name, member)))
+        self._threads = [(thread, *entries) for thread, entries in sorted(named.items(), reverse=True)]
+        return (yield from self._settled(found, about))
+
+    def _settled(self, found: Iterable[tuple[Fault, tuple[Argument, ...]]], about: str) -> Operation[list[Any]]:
+        """Findings of keys and members that no script writes: so one plain command removes each."""
+        result: list[Any] = []
+        for fault, command in found:
+            if self._drop is None:
+                result.append(_finding(fault, None))
+            elif fault.repairable or self._drop:
+                yield Read([command], about)
+                result.append(_repair(fault, None))
+        return result
+
+    # --- a thread ---
+
+    def _thread(self, name: bytes, runs: set[bytes], meta: set[bytes]) -> Operation[list[Any]]:
+        target = Target(self._prefix, name.decode(), "", None)
+        about = f"{'verify' if self._drop is None else 'repair'}: thread {target.thread!r}"
+        before = self._seen
+        for _ in range(BUSY_TRIES):
+            self._seen = before
+            reading, whole = yield from self._reading(target, about, runs, meta)
+            if not whole:
+                continue
+            self._saw(threads=int(reading.there))
+            if self._drop is None:
+                return [_finding(fault, target.thread) for fault in faults(reading)]
+            mended = yield from self._mended(reading, about)
+            if mended is not None:
+                return mended
+        problem = f"it changed each of {BUSY_TRIES} times it was read"
+        busy = Fault("busy", "the thread", problem, False, f"nothing: {problem}")
+        if self._drop is not None:
+            return [_repair(busy, target.thread)]
+        # that a field is damaged is so whatever else was going on
+        damaged = [fault for fault in faults(reading) if fault.kind == "damaged"]
+        return [_finding(fault, target.thread) for fault in (*damaged, busy)]
+
+    def _reading(self, target: Target, about: str, runs: set[bytes], meta: set[bytes]) -> Operation[tuple[Reading, bool]]:
+        """A reading, and whether the thread stayed the same meanwhile."""
+        arguments: list[Argument] = [target.keys.name, len(runs), *runs, *meta]
+        first = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
+        fields: dict[bytes, Field] = {}
+        cursor: Any = 0
+        while first.there and 1 not in first.wrong:
+            ((cursor, content),) = yield Read([("HSCAN", target.keys.hash, cursor, "COUNT", PORTION)], about)
+            pairs = [(key, value) for key, value in _pairs(content) if key not in fields]  # HSCAN may give a field twice
+            size = sum(len(key) + len(value) for key, value in pairs)
+            portion: dict[bytes, Field] = yield from compute(partial(self._examined, target, pairs), size)
+            fields |= portion
+            read = sum(max(len(each.entries), 1) for key, each in portion.items() if key[:1] in RECORDS)
+            self._saw(records=read, chunks=sum(key[:1] == b"D" for key in portion), bytes=size)
+            if not int(cursor):
+                break
+        index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
+        last = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
+        last.fields, last.index = fields, index
+        same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
+        return last, same
+
+    def _members(self, key: bytes, about: str) -> Operation[dict[bytes, float]]:
+        members: dict[bytes, float] = {}
+        cursor: Any = 0
+        while True:
+            ((cursor, content),) = yield Read([("ZSCAN", key, cursor, "COUNT", 1000)], about)
+            members.update((member, float(score)) for member, score in _pairs(content))
+            if not int(cursor):
+                return members
+
+    def _examined(self, target: Target, pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Field]:
+        return {name: self._one(target, name, content) for name, content in pairs}
+
+    def _one(self, target: Target, name: bytes, content: bytes) -> Field:
+        found = Field(len(name) + len(content))
+        kind = name[:1]
+        place = target.place(name if kind == b"G" else kind, *(keys.split_field(name) if kind in RECORDS else (b"", b"")))
+        try:
+            if not _is_field(name):
+                found.unknown = True
+            elif kind == b"D":
+                found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
+                Parts({}, {name[1:]: content}).chunk(name[1:], place)
+            elif kind == b"P":
+                found.refers = tuple(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], place))
+            elif kind == b"G":
+                found.refers = (keys.checkpoint_field(*records.open_tag(content, place, self._operations.settings.integrity)),)
+            elif kind == b"C":
+                found.entries, found.size = [self._entry(0, content, place)], len(name)
+            elif kind == b"W":
+                raws = list(records.split_writes(content, place))
+                found.entries, found.size = [self._entry(n, raw, place) for n, raw in enumerate(raws)], len(name) + 4
+                markers = set()
+                for entry in found.entries:
+                    entry.size += 4
+                    marker = (entry.header.index, entry.header.task)
+                    if not entry.problem and marker in markers:
+                        entry.problem = f"write {marker[0]} of task {marker[1]!r} stands there twice"
+                    markers.add(marker)
+        except CheckpointCorruptError as error:
+            found.problem = _message(error, place)
+        return found
+
+    def _entry(self, at: int, raw: bytes, place: records.Place) -> Entry:
+        """A record, verified and opened as far as no serializer is needed."""
+        head = raw[STAMP : STAMP + FIXED]
+        entry = Entry(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
+        try:
+            header, plain = records.open_record(raw, place, self._operations.settings.integrity)
+            body = records.open_body(plain, place)
+            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3]]
+            entry.header, entry.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+        except CheckpointCorruptError as error:
+            entry.problem = _message(error, place)
+        except (IndexError, TypeError):
+            entry.problem = "the body is verified, but not laid out as a record's"
+        return entry
+
+    # --- repair ---
+
+    def _mended(self, reading: Reading, about: str) -> Operation[list[Repair] | None]:
+        """What was done, or None if the thread changed since the reading."""
+        target, before, settings = reading.target, reading.counts, reading.settings
+        plan: dict[str, dict[Any, None]] = defaultdict(dict)
+        done: list[Repair] = []
+        while chosen := [fault for fault in faults(reading) if fault.fixes and (fault.repairable or self._drop)]:
+            for fault in chosen:
+                done.append(_repair(fault, target.thread))
+                for what, item in fault.fixes:
+                    _apply(reading, plan, what, item)
+            reading.counts = _counts_line(reading)
+        if not done or reading.wrong:
+            return []
+        living = {run for run, _ in _runs(reading)}
+        for member in [each for each in reading.runs if plan["-fields"] and _run_of(each, target.keys.name) not in living]:
+            _apply(reading, plan, "-runs", member)
+        writes: list[Argument] = []
+        for name in plan["writes"].keys() & reading.fields.keys():
+            (content,) = yield Read([("HGET", target.keys.hash, name)], about)
+            raws = list(records.split_writes(content or b"\1\0\0\0", target.place(b"W", *keys.split_field(name))))
+            if len(raws) <= max(entry.at for entry in reading.fields[name].entries):
+                return None
+            writes += [name, records.joined_writes([raws[entry.at] for entry in reading.fields[name].entries])]
+        stays = any(name[:1] in RECORDS for name in reading.fields)
+        active = max((entry.header.created_at for entry in reading.entries(b"C")), default=0) or reading.now
+        arguments: list[Argument] = [
+            target.keys.name,
+            before or b"",
+            settings or b"",
+            reading.counts or b"" if stays else b"",
+            active,
+        ]
+        for what in ("keys", "-fields"):
+            arguments += [len(plan[what]), *plan[what]]
+        arguments += [len(writes) // 2, *writes]
+        for what in ("-index", "+index", "-runs", "+runs", "-meta", "+meta"):
+            arguments += [len(plan[what]), *plan[what]]
+        reply = yield Call(REPAIR, target.keys.all, arguments, about)
+        return None if reply[0] == b"stale" else done
+
+
+# --- what is wrong with a reading ---
+
+
+def faults(reading: Reading) -> Iterator[Fault]:
+    """Everything that is wrong. Consequences are told of only where they may be something else: counts and chunks that
+    nothing refers to say nothing as long as a record is damaged or lost."""
+    for n in set(reading.wrong) & {1, 2, 7}:
+        key = _text(reading.target.keys.all[n - 1])
+        yield Fault("unknown", key, "the key is not of the type that belongs there", False, "removed", (("keys", n),))
+    if 1 in reading.wrong:
+        return
+    if not reading.there:
+        yield from _absent(reading)
+        return
+    found = [*_content(reading), *(() if 2 in reading.wrong else _index(reading))]
+    yield from found
+    whole = not any(fault.kind in ("damaged", "lost") for fault in found)
+    yield from _counts(reading, whole)
+    if whole:
+        needed = {b"P" + page for kind in RECORDS for entry in reading.entries(kind) for page in entry.header.pages}
+        needed |= {part for page in list(needed) for part in reading.fields[page].refers}
+        needed |= {b"D" + chunk for kind in RECORDS for entry in reading.entries(kind) for chunk in entry.header.loose}
+        for name in reading.fields:
+            if name[:1] in PARTS and name not in needed and not reading.fields[name].unknown:
+                yield Fault("orphan", where_of(name), "nothing refers to it", True, "removed", (("-fields", name),))
+    if reading.settings is not None:
+        try:
+            records.opened_line(reading.settings, reading.target.keys.name, "", "")
+        except CheckpointCorruptError:
+            done = "removed; the saver's TTL applies from the next write"
+            yield Fault("settings", where_of(b"T"), "they are damaged", False, done, (("-fields", b"T"),))
+    yield from _expiry(reading)
+    yield from _entries_of_bucket(reading)
+
+
+def _absent(reading: Reading) -> Iterator[Fault]:
+    strays = (*(("-runs", each) for each in reading.runs), *(("-meta", each) for each in reading.meta))
+    if reading.index:
+        problem = f"its hash is gone, while its index has {len(reading.index)} entries (evicted?)"
+        yield Fault("lost", "the thread", problem, False, "what was left of it was removed", (("gone", b""), *strays))
+    elif reading.expiry is not None and reading.expiry <= reading.now:
+        return  # it expired, and the next writes to the bucket tidy up
+    elif strays or reading.active is not None or reading.expiry is not None:
+        problem = "they name the thread, which is not there"
+        yield Fault("bucket", "the bucket's indexes", problem, True, "its entries were removed", (("gone", b""), *strays))
+
+
+def _content(reading: Reading) -> Iterator[Fault]:
+    for name, each in reading.fields.items():
+        where, kind = where_of(name), name[:1]
+        drop: tuple[tuple[str, Any], ...] = (("-fields", name),)
+        if kind == b"C":
+            drop = _dropped(name)
+        elif kind == b"G":
+            drop += (("-index", name),)
+        if each.unknown:
+            yield Fault("unknown", where, "no field that this version writes", False, "removed", (("-fields", name),))
+        elif each.problem:
+            users = sum(name in _needs(reading, entry) for one in RECORDS for entry in reading.entries(one))
+            of_whom = f"; {users} records refer to it" if kind in PARTS else ""
+            yield Fault("damaged", where, each.problem + of_whom, False, "removed", drop)
+        elif kind == b"G" and each.refers[0] not in reading.fields and each.refers[0] not in reading.index:
+            yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", False, "removed", drop)
+        broken = [(entry, *_broken(reading, entry)) for entry in each.entries]
+        for entry, what, problem in broken:
+            if what:
+                if kind == b"C":
+                    yield Fault(what, where, problem, False, "removed, with its pending writes", drop)
+                else:
+                    problem = f"write {entry.at + 1} of {len(each.entries)}: {problem}"
+                    yield Fault(what, where, problem, False, f"write {entry.at + 1} was removed", (("writes", name),))
+
+
+def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] | None, str]:
+    if entry.problem:
+        return "damaged", entry.problem
+    if part := reading.lacking(entry):
+        return "lost", f"{part}, to which it refers, is gone"
+    pages = [reading.fields[b"P" + page] for page in entry.header.pages]
+    count = len(entry.header.loose) + sum(len(page.refers) for page in pages)
+    if count != entry.places and not any(page.problem for page in pages):
+        return "damaged", f"{count} references to chunks for {entry.places} places"
+    return None, ""
+
+
+def _needs(reading: Reading, entry: Entry) -> set[bytes]:
+    pages = {b"P" + page for page in entry.header.pages}
+    inner = {part for page in pages if page in reading.fields for part in reading.fields[page].refers}
+    return pages | inner | {b"D" + chunk for chunk in entry.header.loose}
+
+
+def _index(reading: Reading) -> Iterator[Fault]:
+    sound: list[bytes] = []
+    unsure: set[bytes] = set()
+    for name, each in reading.fields.items():
+        if name[:1] in (b"C", b"G") and not each.unknown:
+            members = _dropped_members(name)
+            if each.problem or any(_broken(reading, entry)[0] for entry in each.entries):
+                unsure.update(members)
+            else:
+                sound += members
+    if not reading.index and (sound or unsure):
+        fixes = tuple(("+index", member) for member in (*sound, *unsure))
+        yield Fault("index", "the index", "it is gone, while the hash holds checkpoints", True, "written from the hash", fixes)
+        return
+    for member in sound:
+        if reading.index.get(member, 1) != 0:
+            problem = "it is not in the index, or not in its order"
+            yield Fault("index", _where_of_member(member), problem, True, "its entry was written", (("+index", member),))
+    for member in reading.index.keys() - sound - unsure:
+        fix = (("-index", member),)
+        if member[:1] == b"C" and _is_field(member):
+            yield Fault(
+                "lost",
+                where_of(member),
+                "it is gone, but for its entry in the index",
+                False,
+                "the entry was removed",
+                _dropped(member),
+            )
+        elif member[:1] == b"G":
+            yield Fault(
+                "lost", where_of(member), "it is gone, but for its entry in the index", False, "the entry was removed", fix
+            )
+        elif not (
+            member[:1] == b"A" and _checkpoint_of(member) in reading.index and _checkpoint_of(member) not in reading.fields
+        ):
+            yield Fault(
+                "index",
+                _where_of_member(member),
+                "the index has it, and there is nothing of that name",
+                True,
+                "the entry was removed",
+                fix,
+            )
+
+
+def _counted(reading: Reading) -> tuple[int, ...]:
+    """What the field S shall say, from `checkpoints` on (prelude.lua)."""
+    both = [*reading.entries(b"C"), *reading.entries(b"W")]
+    chunk = [each for name, each in reading.fields.items() if name[:1] == b"D" and not each.unknown]
+    held = [each for name, each in reading.fields.items() if name[:1] in (*RECORDS, *PARTS, b"G") and not each.unknown]
+    return (
+        sum(name[:1] == b"C" and not each.unknown for name, each in reading.fields.items()),
+        sum(1 for _ in reading.entries(b"W")),
+        len(chunk),
+        sum(each.size for each in held) + sum(entry.size for entry in both),
+        sum(entry.logical for entry in both),
+        sum(each.plain for each in chunk),
+        sum(entry.chunked for entry in both),
+    )
+
+
+NAMES = ("checkpoints", "writes", "chunks", "stored bytes", "logical bytes", "unique chunk bytes", "referred chunk bytes")
+
+
+def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
+    try:
+        _, revision, versions, *stated = map(int, records.opened_counts(reading.counts, reading.target.keys.name, "").split())
+    except (CheckpointCorruptError, ValueError):
+        yield Fault("counts", where_of(b"S"), "they are damaged or gone", True, "counted anew", (("counts", b""),))
+        return
+    differing = [
+        f"{name} {number} instead of {right}"
+        for name, number, right in zip(NAMES, stated, _counted(reading), strict=True)
+        if number != right
+    ]
+    if versions < max((entry.header.version for entry in reading.entries(b"C")), default=0):
+        differing.append(f"{versions} versions, and there is one of a higher number")
+    if revision < max((entry.header.version for entry in reading.entries(b"W")), default=0):
+        differing.append(f"revision {revision}, and there is a write of a higher one")
+    if differing and whole:
+        yield Fault("counts", where_of(b"S"), "; ".join(differing), True, "counted anew", (("counts", b""),))
+
+
+def _counts_line(reading: Reading) -> bytes:
+    """The field S as it shall be, of the next revision."""
+    name = reading.target.keys.name
+    try:
+        born, revision, versions = map(int, records.opened_counts(reading.counts, name, "").split()[:3])
+    except (CheckpointCorruptError, ValueError):
+        born, revision, versions = reading.now * 1000, 0, 0
+    revision = max([revision, *(entry.header.version for entry in reading.entries(b"W"))]) + 1
+    versions = max([versions, *(entry.header.version for entry in reading.entries(b"C"))])
+    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, revision, versions, *_counted(reading))), name)
+
+
+def _expiry(reading: Reading) -> Iterator[Fault]:
+    fix = (("expiry", b""),)
+    left, other = reading.left, reading.index_left
+    if 2 not in reading.wrong and other != -2 and ((left < 0) != (other < 0) or abs(left - other) > 1000):
+        problem = f"the hash expires {_moment(left)}, the index {_moment(other)}"
+        yield Fault("expiry", "the thread's two keys", problem, True, "the index expires with the hash", fix)
+    if 4 not in reading.wrong:
+        stated = -1 if reading.expiry is None else reading.expiry - reading.now
+        if (left < 0) != (reading.expiry is None) or (left >= 0 and abs(left - stated) > 1000):
+            problem = (
+                f"the thread expires {_moment(left)}, and they say {_moment(stated) if reading.expiry is not None else 'never'}"
+            )
+            yield Fault("bucket", "the bucket's moments of expiry", problem, True, "its moment was written", fix)
+
+
+def _moment(left: float) -> str:
+    return "never" if left == -1 else f"in {left / 1000:.3f} seconds"
+
+
+def _runs(reading: Reading) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
+    """The runs of the thread's checkpoints, and the two entries that each has in the bucket."""
+    thread = reading.target.keys.name
+    for run in {entry.header.run for entry in reading.entries(b"C") if entry.header.run}:
+        yield run.encode(), (b"R" + run.encode() + b"\0" + thread, b"T" + thread + b"\0" + run.encode())
+
+
+def _run_of(member: bytes, thread: bytes) -> bytes:
+    return member[1 : -len(thread) - 1] if member[:1] == b"R" else member[len(thread) + 2 :]
+
+
+def _entries_of_bucket(reading: Reading) -> Iterator[Fault]:
+    thread = reading.target.keys.name
+    if 3 not in reading.wrong and reading.active is None:
+        yield Fault("bucket", "the bucket's threads", "the thread is not among them", True, "it was added", (("active", b""),))
+    if 5 not in reading.wrong:
+        for run, members in _runs(reading):
+            fixes = tuple(("+runs", member) for member in members if member not in reading.runs)
+            if fixes:
+                yield Fault("bucket", "the bucket's runs", f"run {_text(run)!r} lacks an entry", True, "it was added", fixes)
+        # a run whose checkpoints were all replaced keeps its pair of entries, which does no harm; half a pair was never written
+        paired = {entry for run, members in _runs(reading) for entry in members}
+        for member in reading.runs - paired:
+            run = _run_of(member, thread)
+            if not {b"R" + run + b"\0" + thread, b"T" + thread + b"\0" + run} <= reading.runs:
+                problem = f"an entry for run {_text(run)!r}, of which there is no checkpoint"
+                yield Fault("bucket", "the bucket's runs", problem, True, "it was removed", (("-runs", member),))
+    if 6 not in reading.wrong:
+        for member in reading.meta:
+            if member[:1] == b"T":
+                forward = b"V" + member[len(thread) + 2 :] + b"\0" + thread
+                if forward not in reading.meta:
+                    yield Fault(
+                        "bucket",
+                        "the bucket's metadata",
+                        f"{_text(forward)!r} is missing",
+                        True,
+                        "it was added",
+                        (("+meta", forward),),
+                    )
+            elif b"T" + thread + b"\0" + member[1 : -len(thread) - 1] not in reading.meta:
+                problem = f"{_text(member)!r} is not what the thread was indexed by"
+                yield Fault("bucket", "the bucket's metadata", problem, True, "it was removed", (("-meta", member),))
+
+
+def _apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: Any) -> None:
+    """Does to a reading, and to the plan, what mends a fault."""
+    if what == "+index" and _checkpoint_of(item) not in reading.fields:
+        return  # what it is to name was dropped since
+    plan[what][item] = None
+    if what == "keys":
+        reading.wrong.remove(item)
+        reading.there = reading.there and item != 1
+    elif what == "-fields":
+        reading.fields.pop(item, None)
+        if item == b"T":
+            reading.settings = None
+    elif what == "writes":
+        each = reading.fields[item]
+        each.entries = [entry for entry in each.entries if not _broken(reading, entry)[0]]
+        if not each.entries:
+            _apply(reading, plan, "-fields", item)
+    elif what == "gone":
+        reading.index, reading.active, reading.expiry = {}, None, None
+    elif what == "expiry":
+        reading.index_left = reading.left
+        reading.expiry = None if reading.left < 0 else reading.now + reading.left
+    elif what == "active":
+        reading.active = reading.now
+    elif what == "+index":
+        reading.index[item] = 0
+    elif what == "-index":
+        reading.index.pop(item, None)
+    elif what != "counts":
+        members = reading.runs if what.endswith("runs") else reading.meta
+        (members.add if what[0] == "+" else members.discard)(item)
+
+
+# --- names ---
+
+
+def where_of(name: bytes) -> str:
+    """What a field of the hash holds, in words."""
+    kind = name[:1]
+    if kind in RECORDS and _is_field(name):
+        ns, checkpoint = map(_text, keys.split_field(name))
+        return f"{'pending writes of ' if kind == b'W' else ''}checkpoint {checkpoint!r} of namespace {ns!r}"
+    if kind in PARTS and _is_field(name):
+        return f"{'chunk' if kind == b'D' else 'page of references'} {name[1:].hex()}"
+    if kind == b"G":
+        return f"tag {_text(name[1:])!r}"
+    return {b"S": "counts (field S)", b"T": "TTL settings (field T)"}.get(name, f"field {name!r}")
+
+
+def _where_of_member(member: bytes) -> str:
+    return where_of(_checkpoint_of(member)) if _is_field(_checkpoint_of(member)) else f"member {member!r} of the index"
+
+
+def _is_field(name: bytes) -> bool:
+    """Whether this version writes fields of that name."""
+    kind, text = name[:1], name[1:]
+    if kind in PARTS:
+        return len(text) == DIGEST
+    if name in (b"S", b"T", b"O"):
+        return True
+    parts = text.split(b"\0")
+    shaped = len(parts) == 2 and parts[1] if kind in RECORDS else len(parts) == 1 and text if kind == b"G" else False
+    return bool(shaped) and _is_text(text)
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_thread(name: bytes, bucket: int) -> bool:
+    return b"\0" not in name and _is_text(name) and keys.bucket_of(name) == bucket
+
+
+def _owner(n: int, member: bytes) -> bytes | None:
+    """The thread that a member of the n-th index of a bucket speaks of; None if it is none of ours."""
+    if n < 2:
+        return member
+    parts = member[1:].split(b"\0")
+    if len(parts) != n or member[:1] not in ((b"R", b"T") if n == 2 else (b"V", b"T")):
+        return None
+    return parts[0] if member[:1] == b"T" else parts[-1]
+
+
+def _checkpoint_of(member: bytes) -> bytes:
+    """The field that a member of the index names."""
+    checkpoint, _, ns = member[1:].partition(b"\0")
+    return keys.checkpoint_field(ns, checkpoint) if member[:1] == b"A" else member
+
+
+def _dropped_members(name: bytes) -> tuple[bytes, ...]:
+    """The members of the index that name a field."""
+    ns, checkpoint = keys.split_field(name)
+    return (name, keys.across_member(ns, checkpoint)) if name[:1] == b"C" and ns else (name,)
+
+
+def _dropped(name: bytes) -> tuple[tuple[str, Any], ...]:
+    """What removing a checkpoint takes."""
+    return (("-fields", name), ("-fields", b"W" + name[1:]), *(("-index", member) for member in _dropped_members(name)))
+
+
+def _finding(fault: Fault, thread: str | None) -> Finding:
+    return Finding(fault.kind, thread, fault.where, fault.problem, fault.repairable)
+
+
+def _repair(fault: Fault, thread: str | None) -> Repair:
+    return Repair(fault.kind, thread, fault.where, fault.done)
+
+
+def _inspected(reply: Any, target: Target) -> Reading:
+    wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
+    active, expiry = (None if score is None else float(score) for score in (active, expiry))
+    times = (left, index_left, active, expiry, int(now))
+    return Reading(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
+
+
+def _pairs(content: Any) -> list[tuple[bytes, Any]]:
+    """What HSCAN and ZSCAN give, in each form that clients give it."""
+    if isinstance(content, dict):
+        return list(content.items())
+    if content and isinstance(content[0], list | tuple):
+        return [tuple(pair) for pair in content]
+    return list(zip(content[::2], content[1::2], strict=True))
+
+
+def _message(error: Exception, place: records.Place) -> str:
+    return str(error).removeprefix(f"{place}: ")
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
