@@ -23,7 +23,7 @@ from .errors import CheckpointCorruptError
 from .operations import BUSY_TRIES, Operations, Target
 from .records import FIXED, STAMP, Header, Parts
 
-INSPECT, REPAIR = Script("inspect"), Script("repair")
+INSPECT, REPAIR = Script("inspect"), Script("repair", writes=True)
 
 RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
 """Kinds of fields."""

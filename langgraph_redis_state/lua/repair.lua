@@ -10,7 +10,11 @@ local function field(name)
   return type(content) == 'string' and content or ''
 end
 local counts = field('S')
-if counts ~= ARGV[2] or field('T') ~= ARGV[3] then return { counts == ARGV[4] and 'ok' or 'stale' } end
+if counts ~= ARGV[2] or field('T') ~= ARGV[3] then
+  if counts ~= ARGV[4] then return { 'stale' } end
+  if counts ~= '' then write_again('S', counts) end
+  return { 'ok' }
+end
 probe()
 
 local at = 6
