@@ -9,7 +9,6 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
@@ -26,6 +25,7 @@ from typing_extensions import Self
 
 from . import keys
 from .codec import CompressionType, Integrity
+from .connected import Connected
 from .connection import Connection
 from .drivers import arun, run
 from .durability import Durability, Fsync, Replicas
@@ -41,7 +41,7 @@ Secret = str | bytes
 TTL = float | timedelta | Mapping[str, Any]
 
 
-class RedisSaver(BaseCheckpointSaver[str]):
+class RedisSaver(Connected, BaseCheckpointSaver[str]):
     """Keeps LangGraph checkpoints on plain Redis >= 6.2 or Valkey, for `invoke` and `ainvoke` alike.
 
     One object serves threads, event loops and forked processes; it needs no running loop to be built and no `setup()`.
@@ -130,7 +130,6 @@ class RedisSaver(BaseCheckpointSaver[str]):
             options=redis_options,
             durability=_durability(durability),
         )
-        self._server: EmbeddedServer | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -167,9 +166,6 @@ class RedisSaver(BaseCheckpointSaver[str]):
         """The sync redis client of this saver."""
         return self._connection.client()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._connection.where!r}, prefix={self._operations.settings.prefix!r})"
-
     def setup(self) -> None:
         """Nothing is needed before first use; this checks that the server can be reached."""
         self.ping()
@@ -177,40 +173,6 @@ class RedisSaver(BaseCheckpointSaver[str]):
     async def asetup(self) -> None:
         """Nothing is needed before first use; this checks that the server can be reached."""
         await self.aping()
-
-    def ping(self) -> bool:
-        """True, or the error that says why not."""
-        return run(self._operations.ping(), self._connection)
-
-    async def aping(self) -> bool:
-        """True, or the error that says why not."""
-        return await arun(self._operations.ping(), self._connection)
-
-    def close(self) -> None:
-        """Closes the connections this saver made, and its embedded server. A closed saver raises `SaverClosedError`."""
-        self._connection.close()
-        if self._server is not None:
-            self._server.close()
-
-    async def aclose(self) -> None:
-        """`close`, from the event loop whose connections it shall close properly."""
-        await self._connection.aclose()
-        if self._server is not None:
-            self._server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     # --- LangGraph's contract: the rules are those of BaseCheckpointSaver ---
 

@@ -1,0 +1,57 @@
+"""What the saver and the two state APIs have in common: each owns a connection, and is a context manager, sync and async."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from typing_extensions import Self
+
+from .connection import Connection
+from .drivers import arun, run
+from .embedded import EmbeddedServer
+from .operations import Operations
+
+
+class Connected:
+    """Owns a connection and the operations that go over it."""
+
+    _connection: Connection
+    _operations: Operations
+    _server: EmbeddedServer | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection.where!r}, prefix={self._operations.settings.prefix!r})"
+
+    def ping(self) -> bool:
+        """True, or the error that says why not."""
+        return run(self._operations.ping(), self._connection)
+
+    async def aping(self) -> bool:
+        """True, or the error that says why not."""
+        return await arun(self._operations.ping(), self._connection)
+
+    def close(self) -> None:
+        """Closes the connections made here, and an embedded server. What is used after raises `SaverClosedError`."""
+        self._connection.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def aclose(self) -> None:
+        """`close`, from the event loop whose connections it shall close properly."""
+        await self._connection.aclose()
+        if self._server is not None:
+            self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
