@@ -13,15 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from types import TracebackType
 from typing import Any
 
 from typing_extensions import Self
 
+from .connected import Connected
 from .drivers import arun, run
 from .effects import Operation
 from .errors import InvalidConfigError, SerializationError
-from .history import ThreadListing
 from .persistence import RedisStatePersistence, prefix_of
 
 
@@ -129,7 +128,7 @@ class AgentStateSnapshot:
             raise SerializationError(f"the state of an agent is JSON, this is not ({error})") from None
 
 
-class AgentCheckpointer:
+class AgentCheckpointer(Connected):
     """Keeps the last state of each agent thread.
 
     Args:
@@ -159,15 +158,12 @@ class AgentCheckpointer:
             prefix=prefix_of("agents", namespace),
             **options,
         )
-        self._connection = self._states._connection
+        self._connection, self._operations = self._states._connection, self._states._operations
 
     @classmethod
     def builder(cls) -> AgentCheckpointerBuilder:
         """`AgentCheckpointer.builder().url(...).namespace(...).ttl(...).build()`"""
         return AgentCheckpointerBuilder()
-
-    def __repr__(self) -> str:
-        return repr(self._states).replace(type(self._states).__name__, type(self).__name__, 1)
 
     def save_state(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> None:
         """Saves the state of a thread in place of the one before.
@@ -199,11 +195,11 @@ class AgentCheckpointer:
 
     def list_threads(self) -> list[str]:
         """The ids of all threads that have not expired, the last saved first."""
-        return run(self._threads(), self._connection)
+        return run(self._states._states.names(), self._connection)
 
     async def alist_threads(self) -> list[str]:
         """`list_threads`, awaited."""
-        return await arun(self._threads(), self._connection)
+        return await arun(self._states._states.names(), self._connection)
 
     def _save(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> Operation[None]:
         try:
@@ -211,48 +207,11 @@ class AgentCheckpointer:
             values = snapshot.to_dict()
         except SerializationError as error:
             raise SerializationError(f"saving agent thread {thread_id!r}: {error}; nothing was written") from None
-        yield from self._states._save(values, thread_id, None, None, None)
+        yield from self._states._states.save(values, thread_id, None, None, None)
 
     def _load(self, thread_id: str) -> Operation[AgentStateSnapshot | None]:
-        found = yield from self._states._load(thread_id, None)
+        found = yield from self._states._states.load(thread_id, None)
         return None if found is None else AgentStateSnapshot.from_dict(found[0])
-
-    def _threads(self) -> Operation[list[str]]:
-        names: list[str] = []
-        listing = ThreadListing(self._states._history, None, None, True, None)
-        while (page := (yield from listing.next_page())) is not None:
-            names += [info.thread_id for info in page]
-        return names
-
-    def ping(self) -> bool:
-        """True, or the error that says why not."""
-        return self._states.ping()
-
-    async def aping(self) -> bool:
-        """`ping`, awaited."""
-        return await self._states.aping()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._states.close()
-
-    async def aclose(self) -> None:
-        """`close`, from the event loop whose connections it shall close properly."""
-        await self._states.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class AgentCheckpointerBuilder:

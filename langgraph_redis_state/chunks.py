@@ -24,6 +24,8 @@ CUT_FROM: Final = 1024
 RUN_MIN: Final = 2048
 RUN_MAX: Final = 8192
 RUN_MASK: Final = 1
+FINE_MIN: Final = 256
+"""A value that is cut fine may end a run after each element of its outermost container, from this many bytes on."""
 ELEMENTS_MAX: Final = 200_000
 """Containers of more elements are sliced: finding the elements would cost more than it saves."""
 DEPTH_MAX: Final = 32
@@ -36,24 +38,27 @@ PAGE_FROM: Final = 24
 PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 64, 15
 
 Segment = int | bytes
+Atom = tuple[int, int, bool, int]
+"""Start, end, whether it is a header, how many containers are around it."""
 
 _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _FIXEXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 
 
-def cut(value: bytes, structured: bool) -> tuple[list[Segment], list[bytes]]:
-    """(segments, chunks) of a serialized value. `structured`: it is msgpack, so elements can be found."""
+def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segment], list[bytes]]:
+    """(segments, chunks) of a serialized value. `structured`: it is msgpack, so elements can be found. `fine`: its outermost
+    elements change one by one, each by itself."""
     if len(value) < CUT_FROM or not structured:
         chunks = _slices(value, 0, len(value))
         return [len(chunks)], chunks
-    atoms: list[tuple[int, int, bool]] = []
+    atoms: list[Atom] = []
     _atoms(value, 0, len(value), atoms)
-    return _runs(value, atoms)
+    return _runs(value, atoms, fine)
 
 
-def _runs(value: bytes, atoms: Sequence[tuple[int, int, bool]]) -> tuple[list[Segment], list[bytes]]:
-    """Groups atoms (start, end, literal) into content-defined runs."""
+def _runs(value: bytes, atoms: Sequence[Atom], fine: bool) -> tuple[list[Segment], list[bytes]]:
+    """Groups atoms into content-defined runs."""
     segments: list[Segment] = []
     chunks: list[bytes] = []
     start = end = 0
@@ -71,7 +76,7 @@ def _runs(value: bytes, atoms: Sequence[tuple[int, int, bool]]) -> tuple[list[Se
                 segments.append(len(new))
         start = end
 
-    for low, high, literal in atoms:
+    for low, high, literal, depth in atoms:
         if literal and literals < LITERALS_MAX:
             literals += 1
             close()
@@ -82,29 +87,30 @@ def _runs(value: bytes, atoms: Sequence[tuple[int, int, bool]]) -> tuple[list[Se
             close()
         end = high
         size = end - start
-        if size >= RUN_MAX or (size >= RUN_MIN and not xxh3_64_intdigest(view[low:high]) & RUN_MASK):
+        ends = size >= RUN_MIN and not xxh3_64_intdigest(view[low:high]) & RUN_MASK
+        if ends or size >= RUN_MAX or (fine and not depth and size >= FINE_MIN):
             close()
     close()
     return segments, chunks
 
 
-def _atoms(value: bytes, low: int, high: int, atoms: list[tuple[int, int, bool]], depth: int = 0) -> None:
-    """Appends the elements between `low` and `high` as (start, end, is a header), descending into large containers."""
+def _atoms(value: bytes, low: int, high: int, atoms: list[Atom], depth: int = 0) -> None:
+    """Appends the elements between `low` and `high`, descending into large containers."""
     inner = _inside_ext(value, low, high)
     body = low if inner is None else inner
     found = _elements(value, body, high)
     if found is None:
-        atoms.append((low, high, False))
+        atoms.append((low, high, False, depth))
         return
     header, elements = found
-    atoms.append((low, header, True))
+    atoms.append((low, header, True, depth))
     for start, content, end in elements:
         if end - content > RUN_MAX and depth < DEPTH_MAX and _is_container(value[content]):
             if content > start:
-                atoms.append((start, content, False))
+                atoms.append((start, content, False, depth))
             _atoms(value, content, end, atoms, depth + 1)
         else:
-            atoms.append((start, end, False))
+            atoms.append((start, end, False, depth))
 
 
 def _is_container(first: int) -> bool:

@@ -212,6 +212,8 @@ class Draft:
     run: bytes
     fork: bytes = b""
     """Of a fork: the id of its head."""
+    fine: bool = False
+    """Cut so that little changes alone (chunks.py)."""
 
     @property
     def size(self) -> int:
@@ -456,7 +458,7 @@ class Operations:
         fresh: dict[bytes, bytes] = {}
         values = dict(draft.carried)
         for name, (type_, blob) in draft.serialized.items():
-            values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh)
+            values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
         digests = [name for value in values.values() for name in value.digests]
         references = records.References.of(digests)
         tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork))
@@ -1213,6 +1215,11 @@ class Operations:
             raise CheckpointCorruptError(
                 f"{about}: the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
                 "delete_thread removes it"
+            )
+        if word == b"missing":
+            raise CheckpointLostError(
+                f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
+                "Is maxmemory-policy evicting keys?"
             )
         raise CheckpointCorruptError(f"{about}: unexpected reply {word!r} from the server")
 

@@ -214,11 +214,11 @@ def seal(
     return header + integrity.sign(place.signed, header, body) + body
 
 
-def chunked(type_: str, blob: bytes, structured: bool, fresh: dict[bytes, bytes]) -> Value:
+def chunked(type_: str, blob: bytes, structured: bool, fresh: dict[bytes, bytes], fine: bool = False) -> Value:
     """A serialized value in stored form. Its chunks are added to `fresh`, plain, by digest."""
     if len(blob) <= INLINE_MAX:
         return Value(type_, blob, (), len(blob))
-    segments, pieces = cutting.cut(blob, structured)
+    segments, pieces = cutting.cut(blob, structured, fine)
     digests = []
     for piece in pieces:
         name = digest(piece)

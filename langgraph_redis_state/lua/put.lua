@@ -6,7 +6,7 @@
 --       ('' = unknown); then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
 -- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
---        root checkpoints it has
+--        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 -- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
 -- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
@@ -99,4 +99,7 @@ for k = 10, 8 + 2 * n_meta, 2 do -- one value of each key: a new one moves the t
 end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-return { 'ok', newest(ns), version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255') }
+return {
+  'ok', newest(ns), version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
+  revision(s), number(created), number(same and u(old, 12, 5) or bytes), call('PTTL', T)
+}
