@@ -151,13 +151,8 @@ class AgentCheckpointer(Connected):
         max_versions: int | None = 1,
         **options: Any,
     ) -> None:
-        self._states = RedisStatePersistence(
-            url,
-            max_versions=max_versions,
-            default_ttl=ttl,
-            prefix=prefix_of("agents", namespace),
-            **options,
-        )
+        options.setdefault("prefix", prefix_of("agents", namespace))
+        self._states = RedisStatePersistence(url, max_versions=max_versions, default_ttl=ttl, **options)
         self._connection, self._operations = self._states._connection, self._states._operations
 
     @classmethod
