@@ -52,6 +52,8 @@ class RedisStatePersistence(Connected):
         namespace: str = "state",
         **options: Any,
     ) -> None:
+        if idle := options.keys() & {"max_age", "conflict", "index_metadata"}:
+            raise TypeError(f"{sorted(idle)} mean nothing for states; see max_versions, default_ttl and tags")
         options.setdefault("prefix", prefix_of("state", namespace))
         keep = _positive(max_versions, "max_versions") if enable_versioning else 1
         self._saver = RedisSaver(

@@ -55,7 +55,7 @@ from .operations import (
     stored_rest,
     ttl_ms,
 )
-from .records import Header, Parts, References, Value
+from .records import Header, Parts, Value
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -259,12 +259,12 @@ class States:
     ) -> Operation[None]:
         """Removes versions beyond those that are kept, and what only the former content of a replaced one used; remembers the
         rest. `count`: how many there are on the server; `revision`: that of `versions`, None if others came in between."""
-        kept, gone = versions[: self._keep], versions[self._keep :] if self._keep else ()
+        kept = versions[: self._keep]
         if old or (self._keep and count > self._keep):
             if revision is None or count != len(versions):
                 return (yield from self._sweep(target))
             known = yield from self._resolved(target, [*versions, *([old] if old else ())])
-            kept = known[: len(kept)]
+            kept, gone = known[: len(kept)], versions[len(kept) :]
             parts = _union(known[len(kept) :]) - _union(kept)
             if gone or parts:
                 fields = [keys.checkpoint_field(b"", each.id.encode()) for each in gone]
@@ -285,10 +285,7 @@ class States:
             if survey is not None:
                 places = sorted((place for place in survey.headers if not place[0]), reverse=True)
                 surplus = places[self._keep :] if self._keep else []
-                # a state has no pending writes: naming some makes the sweep run also without a version to remove
-                if not places or (
-                    yield from self._operations.remove(target, survey.revision, surplus, {places[0]: b""}, survey)
-                ):
+                if (yield from self._operations.remove(target, survey.revision, surplus, {}, survey)):
                     return
 
     def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> dict[str, Any]:
@@ -479,11 +476,7 @@ class States:
         header, plain, place = self._operations.opened(target, found)
         type_, blob, _ = records.open_body(plain, place)
         parts = None if header.pages else frozenset(b"D" + chunk for chunk in header.loose)
-        known = self._operations.memory.get(target.keys.name, b"", found.checkpoint)
         try:
-            if known and header.pages:  # it may have been replaced since
-                references = References.of(known.values[WHOLE].digests)
-                parts = _parts(known) if (references.order, references.loose) == (header.pages, header.loose) else None
             rest, metadata = self._serde.loads_typed((type_, blob))
             metadata["checksum"]
             return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], header.logical - len(blob), parts)

@@ -697,6 +697,12 @@ def test_options_that_cannot_be_are_refused_at_construction(url: str, options: d
         RedisStatePersistence(url, **options).ping()
 
 
+@pytest.mark.parametrize("option", [{"max_age": 5}, {"conflict": "raise"}, {"index_metadata": ["a"]}, {"no_option": 1}])
+def test_options_of_the_saver_that_mean_nothing_for_states_are_refused(url: str, option: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(option))):
+        RedisStatePersistence(url, **option)
+
+
 def test_a_state_has_the_ttl_it_was_given_or_the_default(make: Make) -> None:
     plain, default = make(), make(default_ttl=timedelta(minutes=1))
 
