@@ -25,7 +25,7 @@ class RedisStatePersistence(Connected):
         redis_url: as `RedisSaver` takes it: one server, TLS, unix socket, Cluster, Sentinel.
         compression_type: LZ4, ZLIB or NONE, for what is saved from now on; everything stored stays readable.
         enable_versioning: False keeps one version of each state, the one saved last.
-        max_versions: how many versions a state keeps, the newest; None: all of them. A save reads their headers.
+        max_versions: how many versions a state keeps, the newest; None: all of them.
         default_ttl: seconds (or a timedelta) after its last save that a state expires, whole and at once. None: never.
         redis_options: keyword arguments for redis-py's connections. `decode_responses` is accepted and has no effect: bytes are
             stored, and objects come back. On a unix socket the keepalive options of TCP have none either.

@@ -58,7 +58,7 @@ def test_importing_the_package_does_not_import_redis() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["history", "operations", "verification"])
+@pytest.mark.parametrize("name", ["history", "operations", "states", "verification"])
 def test_every_effect_stands_under_yield(name: str) -> None:
     """A `Call(...)`, `Read(...)` or `Scan(...)` that is not yielded would silently do nothing."""
     tree = MODULES[name]
@@ -75,12 +75,12 @@ def test_every_effect_stands_under_yield(name: str) -> None:
     assert not loose
 
 
-@pytest.mark.parametrize("name", ["history", "operations", "verification"])
+@pytest.mark.parametrize("name", ["history", "operations", "states", "verification"])
 def test_every_operation_is_delegated_to(name: str) -> None:
     """Calling another operation without `yield from` would silently do nothing."""
     operations = {
         node.name
-        for tree in (MODULES["history"], MODULES["operations"], MODULES["verification"])
+        for tree in (MODULES["history"], MODULES["operations"], MODULES["states", "verification"])
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
         and isinstance(node.returns, ast.Subscript)

@@ -1035,7 +1035,7 @@ def shares(versions: RedisStatePersistence, copies: RedisStatePersistence, kind:
 
 
 @pytest.mark.parametrize("kind", ["words", "random"])
-@pytest.mark.parametrize("size", [500, 1000, 2000])
+@pytest.mark.parametrize("size", [300, 500, 1000, 2000])
 def test_100_versions_of_50_keys_cost_a_tenth_of_100_copies(make: Make, namespace: str, kind: str, size: int) -> None:
     serialized, compressed = shares(make(max_versions=100), make(namespace=f"{namespace}-copies"), kind, size)
     assert serialized <= 0.1
