@@ -182,38 +182,25 @@ class States:
         began = time.perf_counter()
         operations, name, keep = self._operations, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
-        described = {**described, "compression": operations.settings.compression.value}
         yield from operations.check_layout(write=True)
         seen = self._seen.pop(name, None) if keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
-            # twice as many: versions that others did not come to remove
+            # twice as many as are kept: others may not have come to remove what they pushed out
             most = 2 * keep if keep else 1 if label is None else None
             entries, revision = remembered or (yield from self._look(target, most))
             head = entries[0] if entries else None
             old = _named(entries[:keep], label)
             base = old or head
             id = old.id if old else _above(head.id if head else "", about)
-            metadata = {**described, **_numbered(label, old, head)}
+            metadata = {**described, **_numbered(label, old, head), "compression": operations.settings.compression.value}
             ts = datetime.now(timezone.utc).isoformat() if old else ""  # else the server says when
-            rest, flags = stored_rest({"v": 4, "id": None, "ts": ts, "channel_versions": {}, "versions_seen": {}})
-            draft = Draft(
-                rest=dumped(self._serde, [rest, metadata], f"{about}: its metadata"),
-                serialized={} if isinstance(content, Value) else {WHOLE: content},
-                carried={WHOLE: content} if isinstance(content, Value) else {},
-                versions={},
-                flags=flags,
-                depth=0,
-                parent=((old.header.parent if old else head.id if head else "") or "").encode(),
-                root=b"",
-                run=b"",
-                fine=True,
-            )
+            parent = (old.header.parent if old else head.id if head else None) or ""
             target.checkpoint = id.encode()
             reply = yield from operations.send(
                 target,
                 about,
-                draft,
+                self._draft(content, ts, metadata, parent, about),
                 own or operations.settings.ttl,
                 expected=head.id.encode() if head else b"",
                 known=operations.memory.get(name, b"", base.id.encode()) if base else None,
@@ -226,33 +213,52 @@ class States:
             logger.debug("%s: it is not as it was, looking again", about)
         else:
             raise ThreadBusyError(f"{about}: other savers were first {TRIES} times; nothing was written, try again")
-        header = Header(int(reply[7]), int(reply[2]), int(reply[8]), parent=draft.parent.decode() or None)
-        size = content.size if isinstance(content, Value) else len(content[1])
-        saved = Entry(id, header, metadata, ts, size, _parts(operations.memory.get(name, b"", target.checkpoint)))
-        left = int(reply[9])
+        _, _, version, _, stored, count, now, created_at, new_bytes, left = reply[:10]
+        if int(stored) > WARN_BYTES:
+            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, int(stored))
         if own:
             left = own
             with suppress(ThreadNotFoundError):  # deleted meanwhile
                 yield from self._history.expire(target.thread, "own", own / 1000)
-        if int(reply[4]) > WARN_BYTES:
-            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, int(reply[4]))
+        header = Header(int(created_at), int(version), int(new_bytes), parent=parent or None)
+        parts = _parts(operations.memory.get(name, b"", target.checkpoint))
+        size = content.size if isinstance(content, Value) else len(content[1])
+        saved = Entry(id, header, metadata, ts, size, parts)
         versions = [saved if each is old else each for each in entries] if old else [saved, *entries]
-        undisturbed = saved.parts is not None and (not entries or reply[6] == _following(revision))
+        undisturbed = parts is not None and (not entries or now == _following(revision))
         try:
-            yield from self._tidy(target, versions, old, int(reply[5]), reply[6] if undisturbed else None)
+            yield from self._tidy(target, versions, old, int(count), now if undisturbed else None)
         except CheckpointerError as error:  # it is saved; older versions are not shown, and the next save tries again
             logger.error("%s: it is saved, but what it replaces could not be removed: %s", about, error)
-        there, now = base.parts if base else frozenset(), saved.parts
+        there = base.parts if base else frozenset()
         logger.debug(
             "save: state %r version %r: %d bytes, %d new on the server, %s new and %s shared chunks, %.1f ms",
             target.thread,
             saved.version,
             size,
             header.new_bytes,
-            *(("?", "?") if there is None or now is None else (_chunks(now - there), _chunks(now & there))),
+            *(("?", "?") if there is None or parts is None else (_chunks(parts - there), _chunks(parts & there))),
             (time.perf_counter() - began) * 1000,
         )
-        return saved.described(target, left)
+        return saved.described(target, int(left))
+
+    def _draft(
+        self, content: tuple[str, bytes] | Value, ts: str, metadata: Mapping[str, Any], parent: str, about: str
+    ) -> Draft:
+        """A checkpoint without versions of channels, which only a running graph needs."""
+        rest, flags = stored_rest({"v": 4, "id": None, "ts": ts, "channel_versions": {}, "versions_seen": {}})
+        return Draft(
+            rest=dumped(self._serde, [rest, metadata], f"{about}: its metadata"),
+            serialized={} if isinstance(content, Value) else {WHOLE: content},
+            carried={WHOLE: content} if isinstance(content, Value) else {},
+            versions={},
+            flags=flags,
+            depth=0,
+            parent=parent.encode(),
+            root=b"",
+            run=b"",
+            fine=True,
+        )
 
     def _tidy(
         self, target: Target, versions: Sequence[Entry], old: Entry | None, count: int, revision: bytes | None
