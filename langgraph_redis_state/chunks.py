@@ -11,7 +11,7 @@ The parameters are part of what makes equal content meet equal content; changing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -38,8 +38,13 @@ PAGE_FROM: Final = 24
 PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 64, 15
 
 Segment = int | bytes
-Atom = tuple[int, int, bool, int]
+Atom = tuple[bytes | memoryview, bool, int | None]
+"""Bytes that are not cut further, whether they are the header of a container, and how many bytes a run that ends behind them
+has at least (None: not looked at yet)."""
+Range = tuple[int, int, bool, int]
 """Start, end, whether it is a header, how many containers are around it."""
+Run = tuple[bytes | memoryview, ...]
+"""What a chunk is made of."""
 
 _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
@@ -52,49 +57,74 @@ def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segmen
     if len(value) < CUT_FROM or not structured:
         chunks = _slices(value, 0, len(value))
         return [len(chunks)], chunks
-    atoms: list[Atom] = []
-    _atoms(value, 0, len(value), atoms)
-    return _runs(value, atoms, fine)
-
-
-def _runs(value: bytes, atoms: Sequence[Atom], fine: bool) -> tuple[list[Segment], list[bytes]]:
-    """Groups atoms into content-defined runs."""
-    segments: list[Segment] = []
-    chunks: list[bytes] = []
-    start = end = 0
-    literals = 0
     view = memoryview(value)
+    places: list[Range] = []
+    _atoms(value, 0, len(value), places)
+    segments, runs = group(
+        [(view[low:high], literal, FINE_MIN if fine and not depth else None) for low, high, literal, depth in places]
+    )
+    return segments, [b"".join(run) for run in runs]
+
+
+def element(value: bytes) -> tuple[Atom, ...]:
+    """The atoms of one element of an array, as `cut` finds them when it cuts the array."""
+    places: list[Range] = []
+    if len(value) > RUN_MAX and _is_container(value[0]):
+        _atoms(value, 0, len(value), places, 1)
+    else:
+        places.append((0, len(value), False, 0))
+    return tuple((value[low:high], literal, _ends_from(value[low:high])) for low, high, literal, _ in places)
+
+
+def _ends_from(piece: bytes | memoryview) -> int:
+    return RUN_MAX if xxh3_64_intdigest(piece) & RUN_MASK else RUN_MIN
+
+
+def group(atoms: Iterable[Atom]) -> tuple[list[Segment], list[Run]]:
+    """(segments, runs): atoms in content-defined groups, each of which is a chunk."""
+    segments: list[Segment] = []
+    runs: list[Run] = []
+    run: list[bytes | memoryview] = []
+    size = literals = counted = 0
 
     def close() -> None:
-        nonlocal start
-        if end > start:
-            new = _slices(value, start, end)
-            chunks.extend(new)
-            if segments and isinstance(segments[-1], int):
-                segments[-1] += len(new)
-            else:
-                segments.append(len(new))
-        start = end
+        nonlocal run
+        if size > CHUNK_MAX:  # one atom: more than RUN_MAX are never put together
+            runs.extend((run[0][at : at + CHUNK_MAX],) for at in range(0, size, CHUNK_MAX))
+        else:
+            runs.append(tuple(run))
+        run = []
 
-    for low, high, literal, depth in atoms:
+    for piece, literal, least in atoms:
+        length = len(piece)
         if literal and literals < LITERALS_MAX:
             literals += 1
-            close()
-            segments.append(value[low:high])
-            start = end = high
+            if size:
+                close()
+                size = 0
+            if len(runs) > counted:
+                segments.append(len(runs) - counted)
+                counted = len(runs)
+            segments.append(bytes(piece))
             continue
-        if high - start > RUN_MAX:
+        if size and size + length > RUN_MAX:
             close()
-        end = high
-        size = end - start
-        ends = size >= RUN_MIN and not xxh3_64_intdigest(view[low:high]) & RUN_MASK
-        if ends or size >= RUN_MAX or (fine and not depth and size >= FINE_MIN):
+            size = 0
+        run.append(piece)
+        size += length
+        if least is None:
+            least = _ends_from(piece) if size >= RUN_MIN else RUN_MIN
+        if size >= least:
             close()
-    close()
-    return segments, chunks
+            size = 0
+    if size:
+        close()
+    if len(runs) > counted:
+        segments.append(len(runs) - counted)
+    return segments, runs
 
 
-def _atoms(value: bytes, low: int, high: int, atoms: list[Atom], depth: int = 0) -> None:
+def _atoms(value: bytes, low: int, high: int, atoms: list[Range], depth: int = 0) -> None:
     """Appends the elements between `low` and `high`, descending into large containers."""
     inner = _inside_ext(value, low, high)
     body = low if inner is None else inner

@@ -37,6 +37,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from . import keys, records, retention
 from .codec import CompressionType, Integrity, pack
 from .effects import Argument, Call, Operation, Read, Script, compute
+from .elements import ElementCache, Elements
 from .errors import (
     CheckpointConflictError,
     CheckpointCorruptError,
@@ -202,7 +203,7 @@ class Draft:
     """A checkpoint on its way in: what was serialized, what is taken over from the parent."""
 
     rest: tuple[str, bytes]
-    serialized: dict[str, tuple[str, bytes]]
+    serialized: dict[str, tuple[str, bytes | Elements]]
     carried: dict[str, Value]
     versions: dict[str, Any]
     flags: int
@@ -226,7 +227,7 @@ class Sealed:
 
     record: bytes
     pages: dict[bytes, bytes]
-    fresh: dict[bytes, bytes]
+    fresh: records.Fresh
     known: Known
 
 
@@ -269,6 +270,7 @@ class Operations:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.memory = Memory()
+        self.elements = ElementCache()
         self._layout_seen = self._layout_written = False
 
     # --- put ---
@@ -385,7 +387,7 @@ class Operations:
                     *(part for guard in guards for part in guard),
                 ],
                 {name: sealed.pages[name] for name in pages},
-                {name: sealed.fresh[name] for name in chunks},
+                {name: b"".join(sealed.fresh[name]) for name in chunks},
             )
             if reply[0] != b"missing":
                 break
@@ -423,7 +425,7 @@ class Operations:
         return Draft(
             rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
             serialized={
-                name: dumped(serde, value, f"{about}, channel {name!r}")
+                name: self._dumped(serde, value, f"{about}, channel {name!r}")
                 for name, value in values.items()
                 if name not in carried
             },
@@ -435,6 +437,13 @@ class Operations:
             root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
             run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
         )
+
+    def _dumped(self, serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes | Elements]:
+        try:
+            elements = self.elements.serialized(serde, value)
+        except Exception as error:
+            raise refused_value(error, what) from error
+        return dumped(serde, value, what) if elements is None else ("msgpack", elements)
 
     def _serialize_again(self, serde: SerializerProtocol, target: Target, checkpoint: Checkpoint, draft: Draft) -> None:
         """The parent's chunks are gone from the server, so what was taken over is made again from the values."""
@@ -455,10 +464,13 @@ class Operations:
         draft.carried = {}
 
     def _seal(self, target: Target, draft: Draft) -> Sealed:
-        fresh: dict[bytes, bytes] = {}
+        fresh: records.Fresh = {}
         values = dict(draft.carried)
         for name, (type_, blob) in draft.serialized.items():
-            values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
+            if isinstance(blob, Elements):
+                values[name] = self.elements.chunked(blob, fresh)
+            else:
+                values[name] = records.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
         digests = [name for value in values.values() for name in value.digests]
         references = records.References.of(digests)
         tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork))
@@ -501,7 +513,7 @@ class Operations:
 
         def seal() -> tuple[list[Argument], dict[bytes, bytes], dict[bytes, bytes]]:
             arguments: list[Argument] = []
-            fresh: dict[bytes, bytes] = {}
+            fresh: records.Fresh = {}
             pages: dict[bytes, bytes] = {}
             for index, channel, (type_, blob) in serialized:
                 index = WRITES_IDX_MAP.get(channel, index)
@@ -525,7 +537,7 @@ class Operations:
                     chunked=value.chunked,
                 )
                 arguments += ["first" if index >= 0 else "last", marker, record]
-            return arguments, pages, fresh
+            return arguments, pages, {name: b"".join(run) for name, run in fresh.items()}
 
         arguments, pages, fresh = yield from compute(seal, sum(len(blob) for _, _, (_, blob) in serialized))
         reply = yield from self._upload(
@@ -1313,10 +1325,14 @@ def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes
     try:
         type_, blob = serde.dumps_typed(value)
     except Exception as error:
-        raise SerializationError(
-            f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written"
-        ) from error
+        raise refused_value(error, what) from error
     return type_, bytes(blob)
+
+
+def refused_value(error: Exception, what: str) -> SerializationError:
+    return SerializationError(
+        f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written"
+    )
 
 
 def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:

@@ -214,15 +214,19 @@ def seal(
     return header + integrity.sign(place.signed, header, body) + body
 
 
-def chunked(type_: str, blob: bytes, structured: bool, fresh: dict[bytes, bytes], fine: bool = False) -> Value:
-    """A serialized value in stored form. Its chunks are added to `fresh`, plain, by digest."""
+Fresh = dict[bytes, cutting.Run]
+"""Chunks by digest, plain, in parts: most of them are there already, and are never joined."""
+
+
+def chunked(type_: str, blob: bytes, structured: bool, fresh: Fresh, fine: bool = False) -> Value:
+    """A serialized value in stored form. Its chunks are added to `fresh`."""
     if len(blob) <= INLINE_MAX:
         return Value(type_, blob, (), len(blob))
     segments, pieces = cutting.cut(blob, structured, fine)
     digests = []
     for piece in pieces:
         name = digest(piece)
-        fresh[name] = piece
+        fresh[name] = (piece,)
         digests.append(name)
     return Value(type_, segments, tuple(digests), len(blob))
 

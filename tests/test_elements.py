@@ -1,0 +1,347 @@
+"""Messages are not serialized twice, and nobody can tell by the bytes."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import datetime as dt
+import enum
+import os
+import random
+import threading
+import tracemalloc
+import uuid
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
+from shapes import at, checkpoint, metadata
+
+from langgraph_redis_state import RedisSaver, chunks, records
+from langgraph_redis_state.bounded import Bounded
+from langgraph_redis_state.elements import FROM, ElementCache
+from langgraph_redis_state.keys import ThreadKeys
+
+SERDE = JsonPlusSerializer()
+
+
+class Text(str):
+    pass
+
+
+class Letter(str, enum.Enum):
+    A = "a"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Model(BaseModel):
+    a: int = 1
+
+
+@dataclasses.dataclass
+class Data:
+    a: int = 1
+
+
+class OwnMessage(HumanMessage):
+    pass
+
+
+PLAIN: list[Any] = [None, True, False, 0, 1, -1, 2**63, 0.0, -0.0, 1.0, float("nan"), float("inf"), "", "a", "é", b"a", {}, []]
+NASTY: list[Any] = [
+    *("\ud800", Text("a"), bytearray(b"a"), (1, "a"), [1, "a"], {1, 2}, frozenset({1}), Letter.A, Number.ONE, Model(), Data()),
+    *(uuid.UUID(int=1), dt.datetime(2020, 1, 1), dt.date(2020, 1, 1), HumanMessage("a"), "x" * 5000, ["x" * 600] * 20, object),
+    *({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": True}, {1: "a"}, {True: 1}, {(1, 2): 3}, {Letter.A: 1}, {Text("a"): 1}),
+    *(collections.OrderedDict(a=1), collections.defaultdict(int, a=1)),
+]
+leaves = st.sampled_from(PLAIN) | st.sampled_from(NASTY)
+nested = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner), max_leaves=5
+)
+FIELDS = ("content", "additional_kwargs", "response_metadata", "id", "name", "type", "artifact", "tool_calls", "usage_metadata")
+
+
+def made(kind: type, fields: dict[str, Any], extra: dict[str, Any]) -> Any:
+    """A message as code that takes liberties leaves it behind: any value in any field."""
+    more = {ToolMessage: {"tool_call_id": "t"}, ChatMessage: {"role": "r"}, FunctionMessage: {"name": "f"}}.get(kind, {})
+    message = kind(content="c", **more, **extra)
+    message.__dict__.update({name: value for name, value in fields.items() if name in type(message).model_fields})
+    return message
+
+
+KINDS = [HumanMessage, AIMessage, ToolMessage, SystemMessage, FunctionMessage, ChatMessage, AIMessageChunk, OwnMessage]
+messages = st.builds(
+    made,
+    st.sampled_from(KINDS[:-1]),
+    st.dictionaries(st.sampled_from(FIELDS), nested, max_size=3),
+    st.just({}) | st.dictionaries(st.just("extra"), nested),
+)
+SHARED = ElementCache()
+
+
+def outcome(work: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydantic tells of values that are not of the field's type
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - the serializer's, whatever it is
+            return type(error)
+
+
+def bytes_of(cache: ElementCache, value: Any, serde: Any = SERDE) -> bytes | None:
+    found = cache.serialized(serde, value)
+    assert found is None or len(found) == len(found.joined())
+    return None if found is None else found.joined()
+
+
+def message(n: int, size: int = 300) -> AIMessage:
+    return AIMessage(content=f"{n} " + "".join(random.Random(n).choices("abcdefgh ", k=size)), id=str(n))
+
+
+@given(st.lists(messages, min_size=1, max_size=6), st.integers(0, 40))
+@settings(max_examples=400, deadline=None)
+def test_any_list_of_messages_gives_the_bytes_of_the_serializer(some: list[Any], more: int) -> None:
+    value = [*some, *(message(n) for n in range(FROM + more))]
+    expected = outcome(lambda: SERDE.dumps_typed(value)[1])
+    for _ in range(2):
+        found = outcome(lambda: bytes_of(SHARED, value))
+        assert found in (expected, None)
+
+
+@given(st.lists(st.integers(0, 30), min_size=FROM, max_size=80), st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: int) -> None:
+    value = [message(n, [40, 300, 3000, 20_000][(n + scale) % 4]) for n in picked]
+    for n, each in enumerate(value):  # messages that are themselves cut, with headers of their own
+        if n % 7 == 3:
+            each.additional_kwargs["parts"] = [str(k) * 50 for k in range(300)]
+    whole: records.Fresh = {}
+    expected = records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, whole)
+    for _ in range(2):
+        elements = SHARED.serialized(SERDE, value)
+        assert elements is not None
+        fresh: records.Fresh = {}
+        assert SHARED.chunked(elements, fresh) == expected
+        assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
+
+
+def test_a_giant_message_is_sliced_as_before() -> None:
+    value = [*(message(n) for n in range(FROM)), message(99, 700_000)]
+    cache = ElementCache()
+    elements = cache.serialized(SERDE, value)
+    assert elements is not None
+    assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "content": lambda m: setattr(m, "content", "other"),
+    "content block": lambda m: m.content[0].update(text="other"),
+    "one more block": lambda m: m.content.append("more"),
+    "true for 1": lambda m: m.content[0].update(text=True),
+    "1.0 for 1": lambda m: m.content[0].update(text=1.0),
+    "-0.0 for 0.0": lambda m: m.response_metadata.update(score=-0.0),
+    "kwargs": lambda m: m.additional_kwargs.update(a=1),
+    "deep in metadata": lambda m: m.response_metadata["usage"]["tokens"].append(3),
+    "order of keys": lambda m: m.response_metadata.update(score=m.response_metadata.pop("score")) or m.response_metadata.update(
+        usage=m.response_metadata.pop("usage")
+    ),
+    "an argument of a tool call": lambda m: m.tool_calls[0]["args"].update(q="other"),
+    "an extra field": lambda m: setattr(m, "reasoning", "because"),
+    "a changed extra field": lambda m: m.__pydantic_extra__.update(old="other"),
+    "a model": lambda m: m.additional_kwargs.update(model=Model()),
+    "id": lambda m: setattr(m, "id", "other"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_in_place_is_noticed(change: Callable[[Any], Any]) -> None:
+    changed = AIMessage(
+        content=[{"type": "text", "text": 1}],
+        id="m",
+        tool_calls=[{"name": "t", "args": {"q": "x"}, "id": "c"}],
+        response_metadata={"score": 0.0, "usage": {"tokens": [1, 2]}, "z": 1},
+    )
+    if change is CHANGES["a changed extra field"]:
+        changed.__pydantic_extra__ = {"old": "value"}
+    value = [changed, *(message(n) for n in range(FROM))]
+    cache = ElementCache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = SERDE.dumps_typed(value)[1]
+        assert bytes_of(cache, value) == before
+        change(changed)
+        after = SERDE.dumps_typed(value)[1]
+        assert after != before
+        assert bytes_of(cache, value) == after
+        assert bytes_of(cache, value) == after
+
+
+def test_unchanged_messages_are_not_serialized_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = JsonPlusSerializer.dumps_typed
+    monkeypatch.setattr(
+        JsonPlusSerializer, "dumps_typed", lambda self, value: asked.append(len(value)) or original(self, value)
+    )
+    cache, value = ElementCache(), [message(n) for n in range(100)]
+    assert cache.serialized(SERDE, value) is not None
+    assert cache.serialized(SERDE, [*copy.deepcopy(value)[1:], message(100)]) is not None
+    assert asked == [100, 1]
+
+
+def test_a_message_that_changes_while_it_is_serialized_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = JsonPlusSerializer.dumps_typed
+    cache, value = ElementCache(), [message(n) for n in range(100)]
+    before = copy.deepcopy(value)
+
+    def dumps_typed(self: Any, messages: Any) -> Any:
+        value[5].content = "changed by another thread"
+        return original(self, messages)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonPlusSerializer, "dumps_typed", dumps_typed)
+        assert cache.serialized(SERDE, value) is not None
+    assert bytes_of(cache, before) == SERDE.dumps_typed(before)[1]
+
+
+class OwnSerializer(JsonPlusSerializer):
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return "msgpack", b"\xc0"
+
+
+@pytest.mark.parametrize(
+    ("serde", "value"),
+    [
+        (OwnSerializer(), [message(n) for n in range(50)]),
+        (EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"), [message(n) for n in range(50)]),
+        (SERDE, tuple(message(n) for n in range(50))),
+        (SERDE, [message(n) for n in range(FROM - 1)]),
+        (SERDE, [*(message(n) for n in range(50)), OwnMessage("a")]),
+        (SERDE, list(range(50))),
+        (SERDE, {"messages": [message(n) for n in range(50)]}),
+        (
+            JsonPlusSerializer(pickle_fallback=True),
+            [*(message(n) for n in range(50)), AIMessage("", additional_kwargs={"a": object})],
+        ),
+    ],
+    ids=["own serializer", "encrypted", "tuple", "short", "own message", "no messages", "dict", "pickled"],
+)
+def test_only_plain_messages_of_langgraphs_serializer_are_taken_apart(serde: Any, value: Any) -> None:
+    assert ElementCache().serialized(serde, value) is None
+
+
+def test_with_pickle_fallback_plain_messages_are_still_found() -> None:
+    serde, value = JsonPlusSerializer(pickle_fallback=True), [message(n) for n in range(50)]
+    assert bytes_of(ElementCache(), value, serde) == serde.dumps_typed(value)[1]
+
+
+def play(savers: Callable[[], RedisSaver], thread: str) -> None:
+    """A chat that grows, is trimmed at its front, and edited in its middle."""
+    config, value = at(thread), [message(n, 50 + n * 37 % 900) for n in range(60)]
+    for n in range(60, 75):
+        value = [*value[n % 3 :], message(n)]
+        value[10] = message(1000 + n)
+        with savers() as saver:
+            config = saver.put(
+                config, checkpoint({"messages": value}, {"messages": n}, id=f"id-{n}"), metadata(), {"messages": n}
+            )
+
+
+def test_what_is_stored_does_not_depend_on_what_is_remembered(url: str, prefix: str) -> None:
+    warm = RedisSaver(url, prefix=prefix)
+    warm.close = lambda: None  # type: ignore[method-assign]
+    play(lambda: warm, "warm")
+    play(lambda: RedisSaver(url, prefix=prefix), "cold")
+    stored: list[dict[bytes, bytes]] = []
+    for thread in (b"warm", b"cold"):
+        fields = warm.client.hgetall(ThreadKeys(prefix, thread).hash)
+        stored.append({name: content for name, content in fields.items() if name[:1] in b"DP"})
+    assert len(stored[0]) > 20
+    assert stored[0] == stored[1]
+    tuples = [[found.checkpoint for found in warm.list(at(thread))] for thread in ("warm", "cold")]
+    assert tuples[0] == tuples[1]
+    RedisSaver.close(warm)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    cache = ElementCache(limit=2_000_000)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for n in range(0, 12_000, 50):
+        elements = cache.serialized(SERDE, [message(k) for k in range(n, n + 50)])
+        assert elements is not None
+        cache.chunked(elements, {})
+    del elements
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 1_000_000 < taken < 4_500_000
+
+
+def test_a_list_larger_than_what_may_be_remembered_is_left_to_the_serializer() -> None:
+    assert ElementCache(limit=100_000).serialized(SERDE, [message(n) for n in range(200)]) is None
+    assert ElementCache(limit=1_000_000).serialized(SERDE, [message(n) for n in range(200)]) is not None
+
+
+def test_threads_share_what_is_remembered() -> None:
+    cache = ElementCache(limit=300_000)  # small, so that generations change all the time
+    failed: list[int] = []
+
+    def work(seed: int) -> None:
+        for round in range(60):
+            value = [message((seed * 7 + round * 13 + n) % 300) for n in range(40)]
+            elements = cache.serialized(SERDE, value)
+            expected = SERDE.dumps_typed(value)[1]
+            if elements is None or elements.joined() != expected:
+                failed.append(seed)
+                continue
+            if cache.chunked(elements, {}) != records.chunked("msgpack", expected, True, {}):
+                failed.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_map_whose_lock_is_held_at_a_fork_serves_the_child() -> None:
+    shared: Bounded[str, int] = Bounded(1000, lambda key, value: 10)
+    with shared._lock:
+        child = os.fork()
+        if child == 0:
+            shared.put("a", 1)
+            os._exit(0 if shared.get("a") == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_map_keeps_what_is_used_and_forgets_the_rest() -> None:
+    kept: Bounded[int, int] = Bounded(100, lambda key, value: value)
+    kept.put(0, 10)
+    for n in range(1, 100):
+        kept.put(n, 10)
+        assert kept.get(0) == 10
+    assert sum(kept.get(n) is not None for n in range(1, 90)) <= 10
+    kept.put(1000, 60)
+    assert kept.get(1000) is None  # more than half of the whole
+    assert chunks.RUN_MAX < chunks.CHUNK_MAX
