@@ -17,19 +17,28 @@ local now = clock[1] * 1000 + floor(clock[2] / 1000)
 local now_us = clock[1] * 1000000 + clock[2]
 
 local function number(n) return string.format('%.0f', n) end
-local function u(s, at, n) -- big-endian unsigned of n bytes
-  local v = 0
-  for k = at, at + n - 1 do v = v * 256 + byte(s, k) end
-  return v
+local function u(s, at, n) -- big-endian unsigned of 2 to 5 bytes, or 6 (written out: they are read in every loop)
+  local v, w, x, y, z, last = byte(s, at, at + n - 1)
+  if n == 2 then return v * 256 + w end
+  v = (v * 256 + w) * 256 + x
+  if n == 3 then return v end
+  v = v * 256 + y
+  if n == 4 then return v end
+  v = v * 256 + z
+  if n == 5 then return v end
+  return v * 256 + last
 end
-local function b(v, n)
-  local out = {}
-  for k = n, 1, -1 do out[k] = char(v % 256); v = floor(v / 256) end
-  return table.concat(out)
+local function b(v, n) -- the same, of 3 to 6 bytes
+  local low, high = v % 16777216, floor(v / 16777216)
+  local tail = char(floor(low / 65536), floor(low / 256) % 256, low % 256)
+  if n == 3 then return tail end
+  if n == 4 then return char(high % 256) .. tail end
+  if n == 5 then return char(floor(high / 256) % 256, high % 256) .. tail end
+  return char(floor(high / 65536) % 256, floor(high / 256) % 256, high % 256) .. tail
 end
 local function check4(content) -- codec.place_check
-  local hex = sub(redis.sha1hex(content), 1, 8)
-  return (hex:gsub('..', function(pair) return char(tonumber(pair, 16)) end))
+  local n = tonumber(sub(redis.sha1hex(content), 1, 8), 16)
+  return char(floor(n / 16777216), floor(n / 65536) % 256, floor(n / 256) % 256, n % 256)
 end
 local function hmget(key, fields) -- any number of fields
   local out = {}
@@ -89,23 +98,26 @@ end
 
 -- S: '1 born revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
 -- chunks, each chunk once and as often as records refer to it: what sharing saves
-local COUNTS = { 'born', 'rev', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
+local COUNTS = '^(1' .. (' (%d+)'):rep(10) .. ') (%x+)$'
 local function counts_of(raw)
-  if not raw then
-    local s = {}
-    for _, name in ipairs(COUNTS) do s[name] = 0 end
-    s.born = now_us -- so that a revision means this thread, and not one that was deleted and had the same id
-    return s
+  if not raw then -- born now, so that a revision means this thread, and not one that was deleted and had the same id
+    return {
+      born = now_us, rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0, unique = 0, referred = 0
+    }
   end
-  local line, sum = raw:match('^(1 .*) (%x+)$')
+  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred, sum = raw:match(COUNTS)
   if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
-  local s, k = {}, 0
-  for value in sub(line, 3):gmatch('%d+') do k = k + 1; s[COUNTS[k]] = tonumber(value) end
-  return s
+  return {
+    born = tonumber(born), rev = tonumber(rev), versions = tonumber(versions), checkpoints = tonumber(checkpoints),
+    writes = tonumber(writes), chunks = tonumber(chunks), stored = tonumber(stored), logical = tonumber(logical),
+    unique = tonumber(unique), referred = tonumber(referred)
+  }
 end
 local function counts_text(s)
-  local line = '1'
-  for _, name in ipairs(COUNTS) do line = line .. ' ' .. number(s[name]) end
+  local line = string.format(
+    '1 %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f',
+    s.born, s.rev, s.versions, s.checkpoints, s.writes, s.chunks, s.stored, s.logical, s.unique, s.referred
+  )
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
 
@@ -267,21 +279,22 @@ local function received(incoming, at)
   for k = 1, n do chunks[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
   local count = 0
   local function need(kind, name, sent)
-    if checked[kind .. name] then return end
-    checked[kind .. name] = true
-    local content = sent[name] or (KEYS[8] and call('HGET', KEYS[8], kind .. name))
-    if call('HEXISTS', T, kind .. name) == 1 then
+    local field = kind .. name
+    if checked[field] then return end
+    checked[field] = true
+    local content = sent[name] or (KEYS[8] and call('HGET', KEYS[8], field))
+    if call('HEXISTS', T, field) == 1 then
       -- what was sent again replaces what is there, which may be damaged
       if not content then return end
-      local there = call('HGET', T, kind .. name)
+      local there = call('HGET', T, field)
       if there == content then return end
       bytes = bytes - 17 - #there
       if kind == 'D' then count, unique = count - 1, unique - plain_size(content) end
     elseif not content then
-      missing[#missing + 1] = kind .. name
+      missing[#missing + 1] = field
       return
     end
-    fields[#fields + 1] = kind .. name
+    fields[#fields + 1] = field
     fields[#fields + 1] = content
     bytes = bytes + 17 + #content
     if kind == 'D' then count, unique = count + 1, unique + plain_size(content) end

@@ -30,7 +30,8 @@ if deleted then
   end
 end
 if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
-local first = newest('') == nil and not orphan -- no root checkpoint yet
+local head = newest(ns) or ''
+local first = not orphan and (ns == '' and head or newest('') or '') == '' -- no root checkpoint yet
 local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
@@ -39,7 +40,6 @@ if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
 
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
-local head = newest(ns) or ''
 if expected ~= '-' and (head ~= expected or (above(head, id) and not old)) and not same then return refused({ 'conflict', head }) end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
@@ -70,7 +70,7 @@ end
 
 -- from here on the write cannot fail: a full server lets a script end that has begun to write
 local purged = 0
-if state == 'lost' then call('UNLINK', I); purged = 1 end
+if state == 'lost' then call('UNLINK', I); purged, head = 1, '' end
 call('ZADD', I, 0, field)
 if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 if first then
@@ -100,6 +100,6 @@ end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return {
-  'ok', newest(ns), version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
+  'ok', above(head, id) and head or id, version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
   revision(s), number(created), number(same and u(old, 12, 5) or bytes), call('PTTL', T)
 }
