@@ -21,8 +21,8 @@ from .codec import CHUNK_MAX
 
 CUT_FROM: Final = 1024
 """Values below this many bytes are one chunk."""
-RUN_MIN: Final = 2048
-RUN_MAX: Final = 8192
+RUN_MIN: Final = 512
+RUN_MAX: Final = 4096
 RUN_MASK: Final = 1
 FINE_MIN: Final = 256
 """A value that is cut fine may end a run after each element of its outermost container, from this many bytes on."""
@@ -35,7 +35,7 @@ LITERALS_MAX: Final = 64
 
 PAGE_FROM: Final = 24
 """Reference lists up to this long stay in the record."""
-PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 64, 15
+PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 32, 15
 
 Segment = int | bytes
 Atom = tuple[bytes | memoryview, bool, int | None]
