@@ -28,8 +28,6 @@ from .records import Value
 
 FROM: Final = 16
 """Shorter lists are serialized as they are."""
-BYTES_MAX: Final = 32 * 1024 * 1024
-"""What the serialized messages may take in this process, and the runs made of them, which share most of it, again."""
 
 _PLAIN: Final = (
     ormsgpack.OPT_PASSTHROUGH_DATACLASS
@@ -63,9 +61,12 @@ Element = tuple[type, tuple[chunks.Atom, ...], int]
 
 
 class ElementCache:
-    """The serialized messages, and the digests of runs of them, that one saver remembers."""
+    """The serialized messages, and the digests of runs of them, that one saver remembers.
 
-    def __init__(self, limit: int = BYTES_MAX) -> None:
+    `limit`, in bytes, holds for the messages, and again for the runs, which share most of their bytes with them.
+    """
+
+    def __init__(self, limit: int) -> None:
         self._elements: Bounded[bytes, Element] = Bounded(limit, lambda key, element: _entry_size(key, element[2]))
         self._digests: Bounded[chunks.Run, bytes] = Bounded(limit, lambda run, _: sum(map(len, run)) + 50 * len(run) + 250)
 

@@ -53,7 +53,7 @@ from .errors import (
     ThreadTooLargeError,
 )
 from .keys import ThreadKeys
-from .records import Header, Parts, Place, Value
+from .records import Header, Parts, Place, Value, Verified
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -72,6 +72,10 @@ BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 KNOWN_MAX = 256
+CACHE_BYTES = 64 * 1024 * 1024
+"""What one saver may remember of contents: half for verified chunks and pages, a quarter each for messages and runs of them."""
+HAVE_MAX = 256
+"""A request does not tell of more chunks, outside of pages, than these."""
 WARN_BYTES = 64 * 1024 * 1024
 
 _MISSING = object()
@@ -92,6 +96,7 @@ class Settings:
     max_bytes: int = 0
     conflict: bool = False
     index: tuple[str, ...] = ()
+    cache: int = CACHE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
+        self._last: OrderedDict[tuple[bytes, bytes], Known] = OrderedDict()
         _memories.add(self)
 
     def after_fork(self) -> None:
@@ -122,12 +128,20 @@ class Memory:
                 self._known.move_to_end((thread, ns, checkpoint))
             return known
 
+    def last(self, thread: bytes, ns: bytes) -> Known | None:
+        """The checkpoint of a namespace that was read or written last."""
+        with self._lock:
+            return self._last.get((thread, ns))
+
     def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
         with self._lock:
-            self._known[(thread, ns, checkpoint)] = known
+            self._known[(thread, ns, checkpoint)] = self._last[(thread, ns)] = known
             self._known.move_to_end((thread, ns, checkpoint))
+            self._last.move_to_end((thread, ns))
             while len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
+            while len(self._last) > KNOWN_MAX:
+                self._last.popitem(last=False)
 
 
 _memories: weakref.WeakSet[Memory] = weakref.WeakSet()
@@ -270,7 +284,8 @@ class Operations:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.memory = Memory()
-        self.elements = ElementCache()
+        self.elements = ElementCache(settings.cache // 4)
+        self.verified = Verified(settings.cache // 2)
         self._layout_seen = self._layout_written = False
 
     # --- put ---
@@ -369,6 +384,7 @@ class Operations:
         pages = set(sealed.pages) - (known.pages if known else frozenset())
         reply: list[Any] = []
         for attempt in range(TRIES):
+            parts = {name: sealed.pages[name] for name in pages}, {name: b"".join(sealed.fresh[name]) for name in chunks}
             reply = yield from self._upload(
                 PUT,
                 target,
@@ -386,8 +402,7 @@ class Operations:
                     len(guards),
                     *(part for guard in guards for part in guard),
                 ],
-                {name: sealed.pages[name] for name in pages},
-                {name: b"".join(sealed.fresh[name]) for name in chunks},
+                *parts,
             )
             if reply[0] != b"missing":
                 break
@@ -399,6 +414,7 @@ class Operations:
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
             self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+            self.verified.sent(*parts)
         return reply
 
     def _draft(
@@ -626,11 +642,25 @@ class Operations:
         return tup._replace(config=config) if target.checkpoint else tup
 
     def fetch(self, target: Target, wanted: Sequence[tuple[bytes, bytes]]) -> Operation[tuple[list[Found], Parts]]:
+        """The checkpoints at these (namespace, id), with all they refer to. Of one, what this process has verified before is
+        not sent again: that the server still has it is not looked at here, but by the next put."""
         about = target.about("get")
-        args: list[Argument] = [target.keys.name, self._refresh, *(part for place in wanted for part in place)]
+        parts = self._have(target, *wanted[0]) if len(wanted) == 1 else Parts()
+        told: list[Argument] = [b"".join(parts.lists), b"".join(parts.loose)]
+        args = [target.keys.name, self._refresh, *told, *(part for place in wanted for part in place)]
         reply = yield Call(GET, target.keys.all, args, about)
         self.refuse(reply, about)
-        return [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
+        received = _parts(reply[2], reply[3])
+        parts.pages, parts.chunks = received.pages, received.chunks
+        return [Found(*entry) for entry in reply[1]], parts
+
+    def _have(self, target: Target, ns: bytes, checkpoint: bytes) -> Parts:
+        """What is here of that checkpoint, or of the one of its namespace that was last seen: a guess at what is the same."""
+        name = target.keys.name
+        known = (self.memory.get(name, ns, checkpoint) if checkpoint else None) or self.memory.last(name, ns)
+        parts = self.verified.have(known.pages, known.chunks) if known else Parts(verified=self.verified)
+        del parts.loose[HAVE_MAX:]
+        return parts
 
     def _known(self, serde: SerializerProtocol, target: Target, checkpoint: bytes) -> Operation[Known | None]:
         found, parts = yield from self.fetch(target, [(target.ns, checkpoint)])

@@ -32,7 +32,7 @@ from .durability import Durability, Fsync, Replicas
 from .effects import Operation
 from .embedded import EmbeddedServer
 from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
-from .operations import Listing, Operations, Settings, ttl_ms
+from .operations import CACHE_BYTES, Listing, Operations, Settings, ttl_ms
 from .verification import Finding, Progress, Repair, Verification
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -69,6 +69,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
         accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
+        cache_bytes: memory in bytes for what need not be done again: messages that were serialized before are not serialized
+            again, and chunks that were sent or verified before are not read again. 0: none, each read verifies all.
         serde: LangGraph serializer; None: `JsonPlusSerializer`.
         redis_options: keyword arguments for redis-py's connection pool, over this package's defaults.
 
@@ -101,6 +103,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         compression: CompressionType | str = CompressionType.LZ4,
         integrity_key: Secret | Sequence[Secret] | None = None,
         accept_unkeyed: bool = False,
+        cache_bytes: int = CACHE_BYTES,
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,6 +122,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
                 max_bytes=_positive(max_thread_bytes, "max_thread_bytes") or 0,
                 conflict=_one_of(conflict, ("allow", "raise"), "conflict") == "raise",
                 index=_names(index_metadata),
+                cache=_bytes(cache_bytes, "cache_bytes"),
             )
         )
         self._history = History(self._operations)
@@ -562,6 +566,12 @@ def _compression(compression: object) -> CompressionType:
 def _positive(count: int | None, what: str) -> int | None:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, or None, not {count!r}")
+    return count
+
+
+def _bytes(count: int, what: str) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"{what} must be a whole number of bytes, 0 for none, not {count!r}")
     return count
 
 

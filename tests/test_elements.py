@@ -39,6 +39,7 @@ from langgraph_redis_state.elements import FROM, ElementCache
 from langgraph_redis_state.keys import ThreadKeys
 
 SERDE = JsonPlusSerializer()
+LIMIT = 16 * 1024 * 1024
 
 
 class Text(str):
@@ -95,7 +96,7 @@ messages = st.builds(
     st.dictionaries(st.sampled_from(FIELDS), nested, max_size=3),
     st.just({}) | st.dictionaries(st.just("extra"), nested),
 )
-SHARED = ElementCache()
+SHARED = ElementCache(LIMIT)
 
 
 def outcome(work: Callable[[], Any]) -> Any:
@@ -146,7 +147,7 @@ def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: in
 
 def test_a_giant_message_is_sliced_as_before() -> None:
     value = [*(message(n) for n in range(FROM)), message(99, 700_000)]
-    cache = ElementCache()
+    cache = ElementCache(LIMIT)
     elements = cache.serialized(SERDE, value)
     assert elements is not None
     assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
@@ -183,7 +184,7 @@ def test_a_change_in_place_is_noticed(change: Callable[[Any], Any]) -> None:
     if change is CHANGES["a changed extra field"]:
         changed.__pydantic_extra__ = {"old": "value"}
     value = [changed, *(message(n) for n in range(FROM))]
-    cache = ElementCache()
+    cache = ElementCache(LIMIT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = SERDE.dumps_typed(value)[1]
@@ -201,7 +202,7 @@ def test_unchanged_messages_are_not_serialized_again(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         JsonPlusSerializer, "dumps_typed", lambda self, value: asked.append(len(value)) or original(self, value)
     )
-    cache, value = ElementCache(), [message(n) for n in range(100)]
+    cache, value = ElementCache(LIMIT), [message(n) for n in range(100)]
     assert cache.serialized(SERDE, value) is not None
     assert cache.serialized(SERDE, [*copy.deepcopy(value)[1:], message(100)]) is not None
     assert asked == [100, 1]
@@ -209,7 +210,7 @@ def test_unchanged_messages_are_not_serialized_again(monkeypatch: pytest.MonkeyP
 
 def test_a_message_that_changes_while_it_is_serialized_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     original = JsonPlusSerializer.dumps_typed
-    cache, value = ElementCache(), [message(n) for n in range(100)]
+    cache, value = ElementCache(LIMIT), [message(n) for n in range(100)]
     before = copy.deepcopy(value)
 
     def dumps_typed(self: Any, messages: Any) -> Any:
@@ -245,12 +246,12 @@ class OwnSerializer(JsonPlusSerializer):
     ids=["own serializer", "encrypted", "tuple", "short", "own message", "no messages", "dict", "pickled"],
 )
 def test_only_plain_messages_of_langgraphs_serializer_are_taken_apart(serde: Any, value: Any) -> None:
-    assert ElementCache().serialized(serde, value) is None
+    assert ElementCache(LIMIT).serialized(serde, value) is None
 
 
 def test_with_pickle_fallback_plain_messages_are_still_found() -> None:
     serde, value = JsonPlusSerializer(pickle_fallback=True), [message(n) for n in range(50)]
-    assert bytes_of(ElementCache(), value, serde) == serde.dumps_typed(value)[1]
+    assert bytes_of(ElementCache(LIMIT), value, serde) == serde.dumps_typed(value)[1]
 
 
 def play(savers: Callable[[], RedisSaver], thread: str) -> None:

@@ -917,7 +917,8 @@ def test_a_command_repeated_after_a_lost_reply_makes_no_second_version(
 # --- faults
 
 
-def test_every_flipped_byte_is_found(states: RedisStatePersistence, raw: Any) -> None:
+def test_every_flipped_byte_is_found(make: Make, raw: Any) -> None:
+    states = make(cache_bytes=0)
     chosen = random.Random(5)
     truth = {
         f"k{n}": f"{chosen.getrandbits(1600):x}" for n in range(4)
@@ -938,7 +939,8 @@ def test_every_flipped_byte_is_found(states: RedisStatePersistence, raw: Any) ->
     assert loaded(states, "s") == truth
 
 
-def test_lost_parts_are_errors_and_not_empty_states(states: RedisStatePersistence, raw: Any) -> None:
+def test_lost_parts_are_errors_and_not_empty_states(make: Make, raw: Any) -> None:
+    states = make(cache_bytes=0)
     states.save_with_metadata({"text": "word " * 500}, "s")
     keys = thread(states, "s")
     chunk = next(name for name in raw.hkeys(keys.hash) if name[:1] == b"D")

@@ -40,6 +40,13 @@ IDS = [f"1f0a0000-0000-6000-8000-00000000000{n}" for n in range(9)]
 
 
 @pytest.fixture
+def saver(url: str, prefix: str) -> Iterator[RedisSaver]:
+    """One that remembers no chunks: all it gives comes from the server."""
+    with RedisSaver(url, prefix=prefix, cache_bytes=0) as opened:
+        yield opened
+
+
+@pytest.fixture
 def raw(url: str) -> Iterator[Any]:
     """A plain client, to damage what the saver keeps."""
     with redis.Redis.from_url(url) as client:

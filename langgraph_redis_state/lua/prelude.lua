@@ -213,8 +213,16 @@ local function newest(ns) -- greatest id of a namespace, or nil
 end
 
 -- Pages and chunks that records refer to, each once: { digest, content, ... } twice. `record` begins with its stamp.
-local function collector()
+-- Those whose digests the reader says it has are left out, and so are the chunks of such a page.
+local function collector(have_pages, have_chunks)
   local seen_pages, pages, seen, chunks = {}, {}, {}, {}
+  local had = {}
+  for at = 1, #(have_pages or '') - 15, 16 do
+    local page = sub(have_pages, at, at + 15)
+    seen_pages[page] = true
+    had[#had + 1] = 'P' .. page
+  end
+  for at = 1, #(have_chunks or '') - 15, 16 do seen[sub(have_chunks, at, at + 15)] = true end
   local self = { bytes = 0 }
   function self.add(record)
     local n_pages, n_chunks, at = references(record, STAMP + 1)
@@ -242,6 +250,11 @@ local function collector()
   end
   function self.result()
     local page_names, chunk_names = {}, {}
+    if #pages > 0 then -- a new page mostly names chunks that pages before it named
+      for _, content in pairs(hmget(T, had)) do
+        for at = 1, #(content or '') - 15, 16 do seen[sub(content, at, at + 15)] = true end
+      end
+    end
     for k, page in ipairs(pages) do page_names[k] = 'P' .. page end
     local contents, out_pages = hmget(T, page_names), {}
     for k, page in ipairs(pages) do
