@@ -36,7 +36,7 @@ WHY = {
     ),
     "server blocked": (
         "The longest script removes the records, index entries and chunks of thousands of checkpoints at once, because a "
-        "removal is whole or not at all. What stays is not looked at, so a retention that takes a few is short."
+        "removal is whole or not at all. It handles what goes or what stays, whichever is less."
     ),
     "64 async threads": (
         "One Python thread does all the work, so what counts is CPU time for each call. At 20 messages every state is small: "

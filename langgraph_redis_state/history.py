@@ -380,7 +380,9 @@ class History:
                 entries = self._writes_at(target, survey, place)
                 if len(kept) < len(entries):
                     replaced[place] = records.joined_writes([entries[at][1] for at in kept])
-            if (not dropped and not replaced) or (yield from operations.remove(target, survey.revision, dropped, replaced)):
+            if (not dropped and not replaced) or (
+                yield from operations.remove(target, survey.revision, dropped, replaced, survey)
+            ):
                 return target.config(b"", goal)
         raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was removed, try again")
 

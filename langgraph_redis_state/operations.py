@@ -58,12 +58,18 @@ from .records import Header, Parts, Place, Value, Verified
 logger = logging.getLogger("langgraph_redis_state")
 
 PUT, PUT_WRITES, GET, LIST = Script("put", writes=True), Script("put_writes", writes=True), Script("get"), Script("list")
-ANCESTORS, DELETE, REMOVE = Script("ancestors"), Script("delete", writes=True), Script("remove", writes=True)
+ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
+WEIGH, REMOVE = Script("weigh"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
 SURVEY_CHECKPOINTS = 1000
+WEIGHED = 200
+"""Chunks and pages that go and whose content one script looks at."""
+SWAP_BYTES = 1024
+"""A removal makes the thread anew from what stays, instead of taking out what goes, where that is quicker; so many bytes take
+as long as one more field."""
 UPLOAD_BYTES = 4 * 1024 * 1024
 """New chunks beyond this are staged first, since hosted proxies cap the size of a request."""
 STAGING_MS = 600_000
@@ -276,6 +282,8 @@ class Survey:
     """The headers of these writes."""
     tags: dict[str, retention.Place]
     revision: bytes
+    sizes: dict[bytes, int]
+    """What the field of each of these takes on the server: bytes of its name and its content."""
 
 
 class Operations:
@@ -931,7 +939,7 @@ class Operations:
 
     def survey(self, target: Target) -> Operation[Survey | None]:
         """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
-        survey = Survey({}, {}, {}, {}, b"")
+        survey = Survey({}, {}, {}, {}, b"", {})
         cursor: tuple[bytes, bytes | None] | None = (b"", b"")
         while cursor is not None:
             page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
@@ -939,13 +947,17 @@ class Operations:
                 return None
             survey.revision = page.revision
             survey.tags = survey.tags or self.opened_tags(target, page.tags)
+            survey.sizes |= {name: len(name) + len(content) for name, content in page.tags.items()}
             for each in page.found:
                 at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
                 header, _, _ = self.opened(target, each)
                 written = self.write_headers(target, each.ns, each.checkpoint, each.writes)
                 survey.headers[at] = retention.Entry(header, any(w.index == retention.INTERRUPTED for w in written))
+                name = keys.checkpoint_field(each.ns, each.checkpoint)
+                survey.sizes[name] = len(name) + len(each.record or b"")
                 if each.writes:
                     survey.writes[at], survey.written[at] = each.writes, written
+                    survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
             cursor = page.following
         return survey
 
@@ -986,41 +998,41 @@ class Operations:
         """Removes checkpoints, replaces pending writes (b"" removes them), and sweeps what nothing refers to any more. False if
         the revision has passed.
 
-        Mark and sweep happen here, on verified headers and pages, and not in the script: the server is held up by what goes,
-        not by what stays. The revision says that nothing came in between.
+        Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
+        whichever is less, and what the counts lose. The revision says that nothing came in between.
         """
         about = target.about("removing checkpoints")
         survey = survey or (yield from self.survey(target))
         if survey is None or survey.revision != revision:
             return False
-        gone = set(dropped)
+        names, counts = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
+        if counts is None or records.revision(counts, target.keys.name, about) != revision:
+            return False
+        listed, gone = set(names), set(dropped)
+        rewritten = {
+            (ns, checkpoint): self.write_headers(target, ns.encode(), checkpoint.encode(), content)
+            for (ns, checkpoint), content in replaced.items()
+        }
         try:
-            fields, needed = yield from self._marked(target, about, survey, gone, replaced)
+            needed = yield from self._marked(target, about, survey, gone, rewritten, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
             (counts,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if counts is None or records.revision(counts, target.keys.name, about) != revision:
                 return False
             raise
-        runs = {survey.headers[place].header.run for place in gone}
-        runs -= {entry.header.run for place, entry in survey.headers.items() if place not in gone}
-        lists: list[list[Argument]] = [
-            [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone],
-            [b"G" + name.encode() for name, place in survey.tags.items() if place in gone],
-            [run for run in runs if run],
-            [field for field in fields if field[:1] in (b"D", b"P") and len(field) == 17 and field not in needed],
-        ]
-        arguments: list[Argument] = [target.keys.name, revision, len(replaced)]
-        for (ns, checkpoint), content in replaced.items():
-            arguments += [keys.writes_field(ns.encode(), checkpoint.encode()), content]
-        for each in lists:
-            arguments += [len(each), *each]
-        reply = yield Call(REMOVE, target.keys.all, arguments, about)
+        swept = sorted(name for name in listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
+        size = plain = 0
+        for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
+            reply = yield Call(WEIGH, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
+            size, plain = size + int(reply[1]), plain + int(reply[2])
+        stored = int(records.opened_counts(counts, target.keys.name, about).split()[6])
+        removal = _removal(survey, gone, replaced, rewritten, listed, swept, (stored, size, plain))
+        if removal is None:
+            return True
+        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision, *removal], about)
         if reply[0] == b"stale":
             return False
-        if reply[0] == b"damaged":
-            damaged = target.place(reply[1][:1], *keys.split_field(reply[1]))
-            raise CheckpointCorruptError(f"{about}: {damaged} is not what was written; nothing was removed")
         self.refuse(reply, about, also=b"none")
         return True
 
@@ -1030,27 +1042,24 @@ class Operations:
         about: str,
         survey: Survey,
         gone: set[retention.Place],
-        replaced: Mapping[retention.Place, bytes],
-    ) -> Operation[tuple[set[bytes], Mapping[bytes, retention.Place]]]:
-        """(all fields of a thread, the chunks and pages that what stays refers to, each with who does)."""
-        (listed,) = yield Read([("HKEYS", target.keys.hash)], about)
-        fields = set(listed)
+        rewritten: Mapping[retention.Place, Sequence[Header]],
+        listed: set[bytes],
+    ) -> Operation[Mapping[bytes, retention.Place]]:
+        """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
         kept: list[tuple[retention.Place, Header]] = []
         for place, entry in survey.headers.items():
             if place not in gone:
                 kept.append((place, entry.header))
-                if place not in replaced:
-                    kept += [(place, header) for header in survey.written.get(place, ())]
-        for (ns, checkpoint), content in replaced.items():
-            headers = self.write_headers(target, ns.encode(), checkpoint.encode(), content)
-            kept += [((ns, checkpoint), header) for header in headers]
         # writes whose checkpoint has not come yet are in no index
-        early = [field for field in fields if field[:1] == b"W" and _place_of(field) not in survey.headers]
+        early = [name for name in listed if name[:1] == b"W" and _place_of(name) not in survey.headers]
         if early:
             (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
-            for field, blob in zip(early, blobs, strict=True):
-                headers = self.write_headers(target, *keys.split_field(field), blob)
-                kept += [(_place_of(field), header) for header in headers]
+            for name, blob in zip(early, blobs, strict=True):
+                survey.written[_place_of(name)] = self.write_headers(target, *keys.split_field(name), blob)
+                survey.sizes[name] = len(name) + len(blob or b"")
+        for place, headers in {**survey.written, **rewritten}.items():
+            if place not in gone:
+                kept += [(place, header) for header in headers]
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
         for place, header in kept:
@@ -1064,14 +1073,14 @@ class Operations:
             for name in batch:
                 needed[b"P" + name] = pages[name]
                 needed.update((b"D" + chunk, pages[name]) for chunk in parts.page(name, about))
-        lost = needed.keys() - fields
+        lost = needed.keys() - listed
         if lost:
             place = needed[lost.pop()]
             raise CheckpointCorruptError(
                 f"{about}: checkpoint {place[1]!r} of namespace {place[0]!r} refers to parts that are not there; nothing was "
                 "removed"
             )
-        return fields, needed
+        return needed
 
     # --- copy ---
 
@@ -1392,6 +1401,68 @@ def _parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
         {name: content for name, content in zip(pages[::2], pages[1::2], strict=True) if content is not None},
         {name: content for name, content in zip(chunks[::2], chunks[1::2], strict=True) if content is not None},
     )
+
+
+def _removal(
+    survey: Survey,
+    gone: set[retention.Place],
+    replaced: Mapping[retention.Place, bytes],
+    rewritten: Mapping[retention.Place, Sequence[Header]],
+    listed: set[bytes],
+    swept: Sequence[bytes],
+    weights: tuple[int, int, int],
+) -> list[Argument] | None:
+    """What remove.lua is told behind the revision; None if nothing is to be done.
+
+    `rewritten`: the headers of what replaces pending writes; `listed`: all fields; `swept`: the chunks and pages that go;
+    `weights`: stored bytes of the thread, and of what is swept, but for the first WEIGHED of it, stored bytes and plain bytes
+    of chunks.
+    """
+    members: dict[bytes, retention.Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
+    for place in survey.headers:
+        ns, checkpoint = place[0].encode(), place[1].encode()
+        members[keys.checkpoint_field(ns, checkpoint)] = place
+        if ns:
+            members[keys.across_member(ns, checkpoint)] = place
+    unlisted = {name for name, place in members.items() if place in gone}
+    fresh = {keys.writes_field(ns.encode(), checkpoint.encode()): content for (ns, checkpoint), content in replaced.items()}
+    leaving = unlisted | {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone}
+    leaving |= {name for name, content in fresh.items() if not content}
+    leaving &= listed
+    fresh = {name: content for name, content in fresh.items() if content}
+    if not leaving and not swept and not fresh:
+        return None
+
+    writes = [header for place in gone | rewritten.keys() for header in survey.written.get(place, ())]
+    came = [header for headers in rewritten.values() for header in headers]
+    went = writes + [survey.headers[place].header for place in gone]
+    stored, size, plain = weights
+    size += sum(survey.sizes.get(name, 0) for name in leaving)
+    size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
+    runs = {survey.headers[place].header.run for place in gone}
+    runs -= {entry.header.run for place, entry in survey.headers.items() if place not in gone}
+
+    leaving |= set(swept)
+    staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
+    # to make a field anew takes the server about twice as long as to remove one
+    if 2 * (len(staying) + (stored - size) // SWAP_BYTES) < len(leaving):
+        how, fields, index = "keep", staying, members.keys() - unlisted
+    else:
+        how, fields, index = "drop", leaving, unlisted
+    arguments: list[Argument] = [
+        how,
+        len(gone),
+        len(writes) - len(came),
+        sum(name[:1] == b"D" for name in swept),
+        size,
+        sum(header.logical for header in went) - sum(header.logical for header in came),
+        plain,
+        sum(header.chunked for header in went) - sum(header.chunked for header in came),
+    ]
+    for names in (fields, index, {run.encode() for run in runs if run}):
+        arguments += [len(names), *sorted(names)]  # in order, which the server's sorted sets take faster
+    arguments += [len(fresh), *(part for pair in fresh.items() for part in pair)]
+    return [*arguments, len(swept[:WEIGHED]), *swept[:WEIGHED]]
 
 
 def _size(found: Sequence[Found], parts: Parts) -> int:

@@ -33,6 +33,7 @@ from langgraph_redis_state.codec import DIGEST, Integrity
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadBusyError
 from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.operations import LIST, REMOVE
 from langgraph_redis_state.records import Place, open_record, split_writes
 
 T = {"configurable": {"thread_id": "t"}}
@@ -423,6 +424,55 @@ def test_on_a_full_server_one_can_prune_truncate_and_delete() -> None:
             assert_tidy(client, "full", "prune")
             assert_tidy(client, "full", "truncate")
             put(saver, {"x": 1})
+
+
+@pytest.mark.parametrize("left", [1, 2, 15, 35, 39])
+def test_little_or_much_may_stay_and_all_that_is_not_checkpoints_stays_too(
+    saver: RedisSaver, raw: Any, prefix: str, left: int
+) -> None:
+    made: list[str] = []
+    for n in range(40):
+        each = checkpoint({"text": f"{n} " * 200, "n": n})
+        saver.put(at("t", "", made[-1] if made else None), each, metadata(), each["channel_versions"])
+        saver.put_writes(at("t", "", each["id"]), [("n", n), ("text", f"{n}" * 900)], "task")
+        made.append(each["id"])
+    saver.put_writes(at("t", "", new_id()), [("early", "x" * 2000)], "task")
+    saver.tag("t", "oldest", made[0])
+    chain(saver, 3, "inner:1")
+    saver.set_ttl("t", 1000)
+    keys = ThreadKeys(prefix, b"t")
+    settings, before = raw.hget(keys.hash, "T"), raw.pttl(keys.hash)
+    writes = {name for name in raw.hkeys(keys.hash) if name[:1] == b"W"}
+    saver.prune(["t"], keep_last=left)
+    assert [each.checkpoint_id for each in saver.history("t")] == [*made[-left:][::-1], made[0]][: left + 1]
+    assert saver.tags("t") == {"oldest": made[0]}
+    assert raw.hget(keys.hash, "T") == settings
+    times = [raw.pttl(key) for key in keys.all[:2]]
+    assert all(before - 60_000 < each <= before for each in times)
+    assert raw.zscore(keys.all[3], "t") is not None
+    assert len(writes) - 39 + left == len([name for name in raw.hkeys(keys.hash) if name[:1] == b"W"])
+    assert_tidy(raw, prefix)
+
+
+def test_leaving_a_few_of_many_holds_the_server_no_longer_than_reading_a_page_of_them() -> None:
+    with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
+        with RedisSaver(server.url, prefix="many") as saver:
+            chain(saver, 3000)
+            saver.copy_thread("t", "warm")
+            saver.prune(["warm"], keep_last=10)  # from here on scripts are called by name
+            client.config_set("slowlog-max-len", 100_000)
+            client.config_set("slowlog-log-slower-than", 0)
+            saver.prune(["t"], keep_last=10)
+            client.config_set("slowlog-log-slower-than", -1)
+            assert len(roots(saver)) == 10
+            assert_tidy(client, "many")
+            longest: dict[bytes, int] = {}
+            for entry in client.slowlog_get(100_000):
+                command, _, rest = entry["command"].partition(b" ")
+                if command.upper() == b"EVALSHA":
+                    name = rest.split()[0]
+                    longest[name] = max(longest.get(name, 0), entry["duration"])
+            assert longest[REMOVE.sha.encode()] < 2 * longest[LIST.sha.encode()]
 
 
 # --- at the same time, and halfway --------------------------------------------------------------------------------------

@@ -49,9 +49,10 @@ local function hmget(key, fields) -- any number of fields
   end
   return out
 end
-local function in_batches(command, key, items)
-  for from = 1, #items, BATCH do
-    call(command, key, unpack(items, from, math.min(from + BATCH - 1, #items)))
+local function in_batches(command, key, items, first, last) -- all items, or those from first to last
+  last = last or #items
+  for from = first or 1, last, BATCH do
+    call(command, key, unpack(items, from, math.min(from + BATCH - 1, last)))
   end
 end
 local function split(field) -- 'C<ns>\0<id>' -> ns, id
@@ -162,20 +163,25 @@ end
 
 -- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.
 local function heal()
-  local found = false
+  local entries = {}
+  local function enter(member)
+    entries[#entries + 1] = 0
+    entries[#entries + 1] = member
+  end
   for _, field in ipairs(call('HKEYS', T)) do
     local kind = byte(field)
     if kind == 67 then
-      local ns, id = split(field)
-      call('ZADD', I, 0, field)
-      if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
-      found = true
+      enter(field)
+      if byte(field, 2) ~= 0 then -- not of the root namespace
+        local ns, id = split(field)
+        enter('A' .. id .. '\0' .. ns)
+      end
     elseif kind == 71 then
-      call('ZADD', I, 0, field)
-      found = true
+      enter(field)
     end
   end
-  local left = found and call('PTTL', T) or 0
+  in_batches('ZADD', I, entries)
+  local left = #entries > 0 and call('PTTL', T) or 0
   if left > 0 then call('PEXPIREAT', I, number(now + left)) end
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
@@ -278,6 +284,18 @@ end
 -- returned, and then nothing may be written; else the contents to write, and their bytes.
 local function plain_size(content) -- of a packed chunk, codec.py
   return byte(content) == 0 and #content - 1 or u(content, 2, 4)
+end
+local function weigh(names, first, last) -- chunks and pages: stored bytes with their names, plain bytes of the chunks
+  local stored, plain = 0, 0
+  local contents = first <= last and call('HMGET', T, unpack(names, first, last)) or {}
+  for k = first, last do
+    local content = contents[k - first + 1]
+    if content then
+      stored = stored + #names[k] + #content
+      if byte(names[k]) == 68 then plain = plain + plain_size(content) end
+    end
+  end
+  return stored, plain
 end
 local function tally(s, record, at, sign) -- the values of a record, whose header begins at `at`, come or go
   s.logical = s.logical + sign * u(record, at + 10, 5)
