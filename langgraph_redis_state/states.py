@@ -267,17 +267,20 @@ class States:
         rest. `count`: how many there are on the server; `revision`: that of `versions`, None if others came in between."""
         kept = versions[: self._keep]
         if old or (self._keep and count > self._keep):
-            if revision is None or count != len(versions):
+            known = None
+            if revision is not None and count == len(versions):
+                known = yield from self._resolved(target, [*versions, *([old] if old else ())])
+            if known is None or revision is None:
                 return (yield from self._sweep(target))
-            known = yield from self._resolved(target, [*versions, *([old] if old else ())])
             kept, gone = known[: len(kept)], versions[len(kept) :]
             parts = _union(known[len(kept) :]) - _union(kept)
             if gone or parts:
                 fields = [keys.checkpoint_field(b"", each.id.encode()) for each in gone]
                 arguments: list[Argument] = [target.keys.name, revision, 0, len(fields), *fields, 0, 0, len(parts), *parts]
                 reply = yield Call(REMOVE, target.keys.all, arguments, f"saving state {target.thread!r}")
-                if reply[0] != b"ok":  # stale: whoever changed it since tidies too
-                    return
+                if reply[0] != b"ok":
+                    # others changed it since: they remove the versions that are too many, but do not know what `old` had
+                    return (yield from self._sweep(target)) if old else None
                 revision = _following(revision)
         if revision is not None:
             if len(self._seen) >= KNOWN_MAX:
@@ -492,14 +495,17 @@ class States:
                 "the prefix it was saved with"
             ) from error
 
-    def _resolved(self, target: Target, entries: Sequence[Entry]) -> Operation[list[Entry]]:
-        """The same, with all their parts: reads the pages of those whose are not known."""
+    def _resolved(self, target: Target, entries: Sequence[Entry]) -> Operation[list[Entry] | None]:
+        """The same, with all their parts: reads the pages of those whose are not known. None if a page is gone: others came in
+        between, or it is lost."""
         about = f"saving state {target.thread!r}"
         names = list({page for entry in entries if entry.parts is None for page in entry.header.pages})
         if not names:
             return list(entries)
         (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in names))], about)
-        pages = Parts({name: content for name, content in zip(names, contents, strict=True) if content is not None})
+        if None in contents:
+            return None
+        pages = Parts(dict(zip(names, contents, strict=True)))
 
         def parts(header: Header) -> frozenset[bytes]:
             chunks = [chunk for page in header.pages for chunk in pages.page(page, about)]
