@@ -26,6 +26,8 @@ RUN_MAX: Final = 4096
 RUN_MASK: Final = 1
 FINE_MIN: Final = 256
 """A value that is cut fine may end a run after each element of its outermost container, from this many bytes on."""
+FINE_ELEMENTS: Final = 256
+"""Outermost containers of more elements are not cut fine: each chunk costs the server some 100 bytes of its own."""
 ELEMENTS_MAX: Final = 200_000
 """Containers of more elements are sliced: finding the elements would cost more than it saves."""
 DEPTH_MAX: Final = 32
@@ -60,6 +62,7 @@ def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segmen
     view = memoryview(value)
     places: list[Range] = []
     _atoms(value, 0, len(value), places)
+    fine = fine and sum(not depth for *_, depth in places) <= FINE_ELEMENTS
     segments, runs = group(
         [(view[low:high], literal, FINE_MIN if fine and not depth else None) for low, high, literal, depth in places]
     )

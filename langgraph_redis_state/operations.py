@@ -947,7 +947,7 @@ class Operations:
                 return None
             survey.revision = page.revision
             survey.tags = survey.tags or self.opened_tags(target, page.tags)
-            survey.sizes |= {name: len(name) + len(content) for name, content in page.tags.items()}
+            survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
             for each in page.found:
                 at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
                 header, _, _ = self.opened(target, each)

@@ -26,9 +26,9 @@ def message(n: int, size: int = 300) -> AIMessage:
     return AIMessage(content=f"{n} " + "".join(random.Random(n).choices("abcdefgh ", k=size)), id=str(n))
 
 
-def cut(value: object) -> tuple[list[chunks.Segment], list[bytes]]:
+def cut(value: object, fine: bool = False) -> tuple[list[chunks.Segment], list[bytes]]:
     _, blob = SERDE.dumps_typed(value)
-    segments, pieces = chunks.cut(blob, True)
+    segments, pieces = chunks.cut(blob, True, fine)
     assert chunks.join(segments, pieces) == blob
     assert chunks.count(segments) == len(pieces)
     assert all(0 < len(piece) <= CHUNK_MAX for piece in pieces)
@@ -38,8 +38,25 @@ def cut(value: object) -> tuple[list[chunks.Segment], list[bytes]]:
 @given(values)
 @settings(max_examples=150, deadline=None)
 def test_any_value_comes_back(value: object) -> None:
-    cut([value] * 40)
-    cut({"a": value, "b": [value] * 50, "c": {"d": value}})
+    for fine in (False, True):
+        cut([value] * 40, fine)
+        cut({"a": value, "b": [value] * 50, "c": {"d": value}}, fine)
+
+
+def test_cut_fine_a_key_changes_alone() -> None:
+    before = {f"k{n}": f"{n} " * 150 for n in range(50)}
+    _, old = cut(before, fine=True)
+    _, new = cut({**before, "k20": "another"}, fine=True)
+    assert len(old) == 50
+    assert len(set(new) - set(old)) == 1, "the key, with the one after it since it is short now"
+    long = [message(n) for n in range(400)]
+    assert cut({**before, "list": long}, fine=True)[1][51:] == cut(long)[1], "what is inside a key is cut as everywhere"
+
+
+def test_containers_of_many_elements_are_never_cut_fine() -> None:
+    many = [f"{n} " * 150 for n in range(chunks.FINE_ELEMENTS + 1)]
+    assert cut(many, fine=True) == cut(many)
+    assert len(cut(many[:-2], fine=True)[1]) > 2 * len(cut(many)[1])
 
 
 @given(st.binary(max_size=5000), st.booleans())
