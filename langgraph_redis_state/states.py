@@ -483,11 +483,11 @@ class States:
 
     def _entry(self, target: Target, found: Found) -> Entry:
         header, plain, place = self._operations.opened(target, found)
-        type_, blob, _ = records.open_body(plain, place)
+        type_, blob, channels = records.open_body(plain, place)
         parts = None if header.pages else frozenset(b"D" + chunk for chunk in header.loose)
         try:
             rest, metadata = self._serde.loads_typed((type_, blob))
-            metadata["checksum"]
+            metadata["checksum"], {name: None for name, *_ in channels}[WHOLE]
             return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], header.logical - len(blob), parts)
         except Exception as error:
             raise SerializationError(

@@ -963,9 +963,10 @@ def test_lost_parts_are_errors_and_not_empty_states(make: Make, raw: Any) -> Non
 def test_what_is_no_state_is_said_to_be_none(url: str, states: RedisStatePersistence) -> None:
     with RedisSaver(url, prefix=states._operations.settings.prefix) as saver:
         made: Any = {"v": 4, "id": "1", "ts": "", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}
-        saver.put({"configurable": {"thread_id": "s", "checkpoint_ns": ""}}, made, {}, {})
-    with pytest.raises(SerializationError, match="no saved state"):
-        states.load_with_metadata("s")
+        for metadata in ({}, {"checksum": b"", "compression": "lz4"}):
+            saver.put({"configurable": {"thread_id": "s", "checkpoint_ns": ""}}, made, metadata, {})  # type: ignore[arg-type]
+            with pytest.raises(SerializationError, match="no saved state"):
+                states.load_with_metadata("s")
 
 
 def test_a_server_that_is_down_is_unavailable_and_works_when_it_is_back(tmp_path: Path) -> None:
