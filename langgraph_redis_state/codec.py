@@ -115,11 +115,8 @@ class Integrity:
 
 
 def _checksum(key: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
-    hasher = hashlib.blake2b(key=key, digest_size=DIGEST)
-    for part in (*place, header, body):
-        hasher.update(len(part).to_bytes(4, "big"))
-        hasher.update(part)
-    return hasher.digest()
+    signed = b"".join([piece for part in (*place, header, body) for piece in (len(part).to_bytes(4, "big"), part)])
+    return hashlib.blake2b(signed, key=key, digest_size=DIGEST).digest()
 
 
 def place_check(content: bytes, *place: bytes) -> bytes:

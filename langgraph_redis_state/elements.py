@@ -26,8 +26,10 @@ from .bounded import Bounded
 from .codec import digest
 from .records import Value
 
-FROM: Final = 16
+FROM: Final = 4
 """Shorter lists are serialized as they are."""
+SAMPLE_FROM: Final = 64
+"""Of longer lists some messages tell whether they fit into the cache."""
 
 _PLAIN: Final = (
     ormsgpack.OPT_PASSTHROUGH_DATACLASS
@@ -103,6 +105,8 @@ class ElementCache:
 
     def _has_room_for(self, value: list[Any]) -> bool:
         """False for a list that would push itself out of the cache, judged by some of its messages."""
+        if len(value) < SAMPLE_FROM:
+            return self._elements.limit > 0
         some = value[:: 1 + len(value) // 16]
         size = sum(_entry_size(key, len(key)) for message in some if (key := _key(message)) is not None)
         return size * len(value) <= self._elements.limit // 2 * len(some)

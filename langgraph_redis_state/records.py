@@ -205,7 +205,7 @@ class Header:
 def packed_id(text: bytes) -> bytes:
     """An id in its header form."""
     if len(text) == 36 and _UUID.fullmatch(text):
-        return b"\x80" + UUID(text.decode()).bytes
+        return b"\x80" + bytes.fromhex(text.replace(b"-", b"").decode())
     if len(text) < 0x7F:
         return b"%c%s" % (len(text), text)
     return b"\x7f" + len(text).to_bytes(4, "big") + text
