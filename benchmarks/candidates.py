@@ -21,7 +21,7 @@ import ormsgpack
 import redis
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
-OURS, MEMORY, SERIALIZE, SET = "this", "InMemorySaver", "floor: serialize", "floor: one SET"
+OURS, COLD, MEMORY, SERIALIZE, SET = "this", "this, cache_bytes=0", "InMemorySaver", "floor: serialize", "floor: one SET"
 
 
 class Candidate:
@@ -48,20 +48,28 @@ class Candidate:
 
 class Ours(Candidate):
     name, package = OURS, "langgraph-redis-state"
+    options: ClassVar[dict[str, Any]] = {}
 
     @contextlib.contextmanager
     def sync(self, url: str) -> Iterator[Any]:
         from langgraph_redis_state import RedisSaver
 
-        with RedisSaver(url) as saver:
+        with RedisSaver(url, **self.options) as saver:
             yield saver
 
     @contextlib.asynccontextmanager
     async def asynchronous(self, url: str) -> AsyncIterator[Any]:
         from langgraph_redis_state import RedisSaver
 
-        async with RedisSaver(url) as saver:
+        async with RedisSaver(url, **self.options) as saver:
             yield saver
+
+
+class Cold(Ours):
+    """What every call would cost a process that has seen none of the state before."""
+
+    name = COLD
+    options: ClassVar[dict[str, Any]] = {"cache_bytes": 0}
 
 
 class InMemory(Candidate):
@@ -243,6 +251,7 @@ class SetFloor(Candidate):
 FLOORS = (SERIALIZE, SET)
 ALL: tuple[type[Candidate], ...] = (
     Ours,
+    Cold,
     InMemory,
     SerializeFloor,
     SetFloor,

@@ -21,10 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from langgraph_redis_state import RedisSaver
+
 from .candidates import ALL, FLOORS, MEMORY, OURS, Candidate
 from .graphs import chat_graph, fan_out_graph
 from .measure import Timings, longest_stall, quiet, turns
 from .servers import Proxy, Server
+from .targets import READY
 from .workloads import Prose, State, Thread, agent, chat, counter, deep_agent, document, message, window
 
 Results = dict[str, Any]
@@ -514,8 +519,29 @@ def concurrent(bench: Bench) -> Results:
 # --- the event loop, and importing ---
 
 
+ALONE = "the serializer alone"
+
+
+class _Ready(JsonPlusSerializer):
+    """Gives large values from memory, so that what is left of a call is what this package does."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._value, self._dumped = value, JsonPlusSerializer().dumps_typed(value)
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return self._dumped if obj is self._value else super().dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return self._value if len(data[1]) == len(self._dumped[1]) else super().loads_typed(data)
+
+
 def stalls(bench: Bench) -> Results:
-    """How long the event loop stands still while a state of 10 MB is put and read: one text, and 2,500 messages."""
+    """How long the event loop stands still while a state of 10 MB is put and read: one text, and 2,500 messages.
+
+    Also with a serializer that has nothing to do, which leaves what this package itself does; and the serializer alone,
+    dumping on the loop and loading in a worker thread, as this package calls it.
+    """
     prose = Prose(41)
     part = prose.words(30_000)
     text = "\n".join(f"{number} {part}" for number in range(1 + 10_000_000 // len(part)))[:10_000_000]
@@ -526,21 +552,42 @@ def stalls(bench: Bench) -> Results:
     cases = {"one text of 10 MB": text, "2,500 messages, 10 MB": messages}
     found: dict[str, dict[str, dict[str, float]]] = {}
 
+    async def calls(case: str, name: str, saver: Any, value: Any) -> None:
+        bench.tick(f"loop stall: {name}")
+        thread = Thread(saver, case)
+        gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
+        for number in range(bench.scale.stalls):
+            call = thread.call(State({"value": value, "number": number}, ["value", "number"]))
+            gaps["aput"].append(await longest_stall(lambda c=call: saver.aput(*c.put)))
+            gaps["aget_tuple"].append(await longest_stall(lambda: saver.aget_tuple(thread.latest)))
+        keep(case, name, gaps)
+
+    async def alone(case: str, value: Any) -> None:
+        serde = JsonPlusSerializer()
+        dumped = serde.dumps_typed(value)
+
+        async def dump() -> None:
+            serde.dumps_typed(value)
+
+        gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
+        for _ in range(bench.scale.stalls):
+            gaps["aput"].append(await longest_stall(dump))
+            gaps["aget_tuple"].append(await longest_stall(lambda: asyncio.to_thread(serde.loads_typed, dumped)))
+        keep(case, ALONE, gaps)
+
+    def keep(case: str, name: str, gaps: dict[str, list[float]]) -> None:
+        for call_name, each in gaps.items():
+            found.setdefault(f"{call_name}, {case}", {})[name] = statistics.median(each)
+
     async def main() -> None:
         async with bench.async_savers() as savers:
             for case, value in cases.items():
                 for name, saver in savers.items():
-                    if name not in (OURS, MEMORY) and name not in bench.servers:
-                        continue
-                    bench.tick(f"loop stall: {name}")
-                    thread = Thread(saver, case)
-                    gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
-                    for number in range(bench.scale.stalls):
-                        call = thread.call(State({"value": value, "number": number}, ["value", "number"]))
-                        gaps["aput"].append(await longest_stall(lambda s=saver, c=call: s.aput(*c.put)))
-                        gaps["aget_tuple"].append(await longest_stall(lambda s=saver, t=thread: s.aget_tuple(t.latest)))
-                    for call_name, each in gaps.items():
-                        found.setdefault(f"{call_name}, {case}", {})[name] = statistics.median(each)
+                    if name in (OURS, MEMORY) or name in bench.servers:
+                        await calls(case, name, saver, value)
+                async with RedisSaver(bench.urls[OURS], prefix="ready", serde=_Ready(value)) as saver:
+                    await calls(case, READY, saver, value)
+                await alone(case, value)
 
     asyncio.run(main())
     return found

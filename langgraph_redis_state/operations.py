@@ -121,7 +121,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
-        self._last: OrderedDict[tuple[bytes, bytes], Known] = OrderedDict()
+        self._newest: OrderedDict[tuple[bytes, bytes], tuple[bytes, Known]] = OrderedDict()
         _memories.add(self)
 
     def after_fork(self) -> None:
@@ -134,20 +134,22 @@ class Memory:
                 self._known.move_to_end((thread, ns, checkpoint))
             return known
 
-    def last(self, thread: bytes, ns: bytes) -> Known | None:
-        """The checkpoint of a namespace that was read or written last."""
+    def newest(self, thread: bytes, ns: bytes) -> Known | None:
+        """Of those of a namespace the one with the greatest id, which mostly holds what the others hold."""
         with self._lock:
-            return self._last.get((thread, ns))
+            return self._newest.get((thread, ns), (b"", None))[1]
 
     def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
         with self._lock:
-            self._known[(thread, ns, checkpoint)] = self._last[(thread, ns)] = known
+            self._known[(thread, ns, checkpoint)] = known
             self._known.move_to_end((thread, ns, checkpoint))
-            self._last.move_to_end((thread, ns))
+            if self._newest.get((thread, ns), (b"", None))[0] <= checkpoint:
+                self._newest[(thread, ns)] = checkpoint, known
+            self._newest.move_to_end((thread, ns))
             while len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
-            while len(self._last) > KNOWN_MAX:
-                self._last.popitem(last=False)
+            while len(self._newest) > KNOWN_MAX:
+                self._newest.popitem(last=False)
 
 
 _memories: weakref.WeakSet[Memory] = weakref.WeakSet()
@@ -392,7 +394,6 @@ class Operations:
         pages = set(sealed.pages) - (known.pages if known else frozenset())
         reply: list[Any] = []
         for attempt in range(TRIES):
-            parts = {name: sealed.pages[name] for name in pages}, {name: b"".join(sealed.fresh[name]) for name in chunks}
             reply = yield from self._upload(
                 PUT,
                 target,
@@ -410,7 +411,8 @@ class Operations:
                     len(guards),
                     *(part for guard in guards for part in guard),
                 ],
-                *parts,
+                {name: sealed.pages[name] for name in pages},
+                {name: sealed.fresh[name] for name in chunks},
             )
             if reply[0] != b"missing":
                 break
@@ -422,7 +424,6 @@ class Operations:
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
             self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
-            self.verified.sent(*parts)
         return reply
 
     def _draft(
@@ -535,7 +536,7 @@ class Operations:
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
 
-        def seal() -> tuple[list[Argument], dict[bytes, bytes], dict[bytes, bytes]]:
+        def seal() -> tuple[list[Argument], dict[bytes, bytes], records.Fresh]:
             arguments: list[Argument] = []
             fresh: records.Fresh = {}
             pages: dict[bytes, bytes] = {}
@@ -561,7 +562,7 @@ class Operations:
                     chunked=value.chunked,
                 )
                 arguments += ["first" if index >= 0 else "last", marker, record]
-            return arguments, pages, {name: b"".join(run) for name, run in fresh.items()}
+            return arguments, pages, fresh
 
         arguments, pages, fresh = yield from compute(seal, sum(len(blob) for _, _, (_, blob) in serialized))
         reply = yield from self._upload(
@@ -591,12 +592,16 @@ class Operations:
         about: str,
         args: list[Argument],
         pages: Mapping[bytes, bytes],
-        chunks: Mapping[bytes, bytes],
+        chunks: records.Fresh,
     ) -> Operation[list[Any]]:
-        """Runs a writing script with new pages and chunks; many bytes go to staging first. Chunks come plain."""
-        size = sum(map(len, chunks.values()))
-        compression = self.settings.compression
-        packed = yield from compute(lambda: {name: pack(plain, compression) for name, plain in chunks.items()}, size)
+        """Runs a writing script with new pages and chunks; many bytes go to staging first."""
+
+        def pack_all() -> dict[bytes, bytes]:
+            plain = {name: b"".join(run) for name, run in chunks.items()}
+            self.verified.sent(pages, plain)
+            return {name: pack(content, self.settings.compression) for name, content in plain.items()}
+
+        packed = yield from compute(pack_all, sum(len(piece) for run in chunks.values() for piece in run))
         all_keys: tuple[bytes, ...] = target.keys.all
         if sum(map(len, packed.values())) > UPLOAD_BYTES:
             staged = target.keys.staging(os.urandom(8).hex().encode())
@@ -663,9 +668,9 @@ class Operations:
         return [Found(*entry) for entry in reply[1]], parts
 
     def _have(self, target: Target, ns: bytes, checkpoint: bytes) -> Parts:
-        """What is here of that checkpoint, or of the one of its namespace that was last seen: a guess at what is the same."""
+        """What is here of that checkpoint, or of the newest of its namespace that was seen: a guess at what is the same."""
         name = target.keys.name
-        known = (self.memory.get(name, ns, checkpoint) if checkpoint else None) or self.memory.last(name, ns)
+        known = (self.memory.get(name, ns, checkpoint) if checkpoint else None) or self.memory.newest(name, ns)
         parts = self.verified.have(known.pages, known.chunks) if known else Parts(verified=self.verified)
         del parts.loose[HAVE_MAX:]
         return parts
@@ -1466,7 +1471,8 @@ def _removal(
 
 
 def _size(found: Sequence[Found], parts: Parts) -> int:
-    return sum(len(f.record or b"") + len(f.writes or b"") for f in found) + sum(map(len, parts.chunks.values()))
+    received = sum(len(f.record or b"") + len(f.writes or b"") for f in found) + sum(map(len, parts.chunks.values()))
+    return received + sum(map(len, parts.plain.values()))
 
 
 def _taken_over(known: Known | None, versions: Mapping[str, Any], names: Iterable[str]) -> dict[str, Value]:

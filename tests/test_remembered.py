@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -191,3 +192,31 @@ def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:
     have = verified.have([digest(page), b"unknown"], set(names))
     assert list(have.lists) == [digest(page)]
     assert have.plain == dict(zip(names, contents, strict=True))
+
+
+async def test_large_states_are_decoded_in_a_worker_thread_though_little_was_received(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make() as saver:
+        put(saver, at("t"), {"note": words(1, 60_000)}, 1)
+        await saver.aget_tuple(at("t"))
+        where: list[int] = []
+        original = type(saver.serde).loads_typed
+
+        def loads_typed(self: Any, data: Any) -> Any:
+            where.append(threading.get_ident())
+            return original(self, data)
+
+        monkeypatch.setattr(type(saver.serde), "loads_typed", loads_typed)
+        await saver.aget_tuple(at("t"))
+        assert where
+        assert threading.get_ident() not in where
+
+
+def test_after_an_old_checkpoint_was_read_the_latest_is_still_known(make: Make, raw: Any) -> None:
+    writer, reader = make(), make()
+    first = put(writer, at("t"), {"messages": [message(n) for n in range(5)]}, 1)
+    put(writer, first, {"messages": [message(n) for n in range(300)]}, 2)
+    whole = received(raw, lambda: reader.get_tuple(at("t")))
+    reader.get_tuple(first)
+    assert received(raw, lambda: reader.get_tuple(at("t"))) < whole / 50
