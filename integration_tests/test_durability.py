@@ -280,6 +280,7 @@ async def test_a_cancelled_put_leaves_the_connection_usable(replicated: Replicat
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 @both_surfaces
 async def test_what_is_acknowledged_is_on_disk(image: str, fsync: str, prefix: str, surface: Surface) -> None:
+    """By the server's own account: killing a process leaves what the system has not written yet, only a power cut would show."""
     with single(image, "--save", "", "--appendonly", "yes", "--appendfsync", fsync) as (server, box):
         async with RedisSaver(server.url, prefix=prefix, durability=Fsync()) as saver:
             config = await put(surface(saver), at("t"), {"x": 1})
@@ -289,7 +290,9 @@ async def test_what_is_acknowledged_is_on_disk(image: str, fsync: str, prefix: s
                     await put(surface(more), at("t"))
             box.kill()
             box.start()
-            assert await surface(saver).aget_tuple(config) is not None
+        async with RedisSaver(server.url, prefix=prefix) as saver:
+            assert (await surface(saver).aget_tuple(config)).checkpoint["channel_values"] == {"x": 2}
+            assert len(await ids(surface(saver), at("t"))) == 3
 
 
 @pytest.mark.parametrize(
