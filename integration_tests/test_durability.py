@@ -280,7 +280,7 @@ async def test_a_cancelled_put_leaves_the_connection_usable(replicated: Replicat
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 @both_surfaces
 async def test_what_is_acknowledged_is_on_disk(image: str, fsync: str, prefix: str, surface: Surface) -> None:
-    """By the server's own account: killing a process leaves what the system has not written yet, only a power cut would show."""
+    """By the server's own account: a killed process leaves what the system has not written yet, only a power cut would show."""
     with single(image, "--save", "", "--appendonly", "yes", "--appendfsync", fsync) as (server, box):
         async with RedisSaver(server.url, prefix=prefix, durability=Fsync()) as saver:
             config = await put(surface(saver), at("t"), {"x": 1})

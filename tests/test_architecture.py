@@ -82,7 +82,7 @@ def test_every_operation_is_delegated_to(name: str) -> None:
     """Calling another operation without `yield from` would silently do nothing."""
     operations = {
         node.name
-        for tree in (MODULES["history"], MODULES["operations"], MODULES["states", "verification"])
+        for tree in (MODULES["history"], MODULES["operations"], MODULES["states"], MODULES["verification"])
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
         and isinstance(node.returns, ast.Subscript)

@@ -14,11 +14,11 @@ from langgraph_redis_state.keys import ThreadKeys
 from langgraph_redis_state.records import STAMP, opened_counts
 
 KEYS = [b"{t}%d" % n for n in range(7)]
-PRELUDE = Script("prelude").source[: len(Script("prelude").source) // 2]  # a Script is the prelude and a verb
+PRELUDE = Script("prelude").source.partition("local function verb()")[0]
 
 
 def evaluated(saver: RedisSaver, code: str, *arguments: Any) -> Any:
-    return saver.client.eval(PRELUDE + code, len(KEYS), *KEYS, b"thread", *arguments)
+    return saver.client.eval(PRELUDE + code, len(KEYS), *KEYS, b"thread", *arguments, b"token")
 
 
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
