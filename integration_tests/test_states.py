@@ -124,8 +124,8 @@ async def test_savers_of_one_state_lose_no_version_and_give_none_twice(target: S
 
 
 async def test_a_flipped_byte_is_an_error(target: Server, prefix: str, open_on: Open) -> None:
-    states = await open_on(RedisStatePersistence, target, prefix)
-    agents = await open_on(AgentCheckpointer, target, f"{prefix}:a" if not target.grant else prefix)
+    states = await open_on(RedisStatePersistence, target, prefix, cache_bytes=0)
+    agents = await open_on(AgentCheckpointer, target, f"{prefix}:a" if not target.grant else prefix, cache_bytes=0)
     await states.save_with_metadata(FIELDS, "s")
     await agents.save_state("t", snapshot(1))
     reads = {"s": lambda: states.load_with_metadata("s"), "t": lambda: agents.load_state("t")}

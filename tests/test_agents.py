@@ -279,14 +279,14 @@ def test_concurrent_savers_leave_one_whole_state(url: str, namespace: str) -> No
         assert [each.version for each in agents._states.list_versions("t")] == [90]
 
 
-def test_a_flipped_byte_is_an_error_and_no_empty_state(agents: AgentCheckpointer, url: str) -> None:
-    agents.save_state("t", AgentStateSnapshot(files={"f": "some text " * 200}))
-    keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")
-    with redis.Redis.from_url(url) as client:
+def test_a_flipped_byte_is_an_error_and_no_empty_state(url: str, namespace: str) -> None:
+    with AgentCheckpointer(url, namespace=namespace, cache_bytes=0) as agents, redis.Redis.from_url(url) as client:
+        agents.save_state("t", AgentStateSnapshot(files={"f": "some text " * 200}))
+        keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")
         for name, content in client.hgetall(keys.hash).items():
             if name[:1] in b"CD":
                 client.hset(keys.hash, name, content[:-1] + bytes([content[-1] ^ 1]))
                 with pytest.raises(CheckpointerError):
                     agents.load_state("t")
                 client.hset(keys.hash, name, content)
-    assert agents.load_state("t") is not None
+        assert agents.load_state("t") is not None
