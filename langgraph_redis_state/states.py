@@ -46,6 +46,7 @@ from .operations import (
     REMOVE,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
+    WEIGHED,
     Draft,
     Found,
     Known,
@@ -197,10 +198,11 @@ class States:
             ts = datetime.now(timezone.utc).isoformat() if old else ""  # else the server says when
             parent = (old.header.parent if old else head.id if head else None) or ""
             target.checkpoint = id.encode()
+            draft = self._draft(content, ts, metadata, parent, about)
             reply = yield from operations.send(
                 target,
                 about,
-                self._draft(content, ts, metadata, parent, about),
+                draft,
                 own or operations.settings.ttl,
                 expected=head.id.encode() if head else b"",
                 known=operations.memory.get(name, b"", base.id.encode()) if base else None,
@@ -220,9 +222,11 @@ class States:
             left = own
             with suppress(ThreadNotFoundError):  # deleted meanwhile
                 yield from self._history.expire(target.thread, "own", own / 1000)
-        header = Header(int(created_at), int(version), int(new_bytes), parent=parent or None)
-        parts = _parts(operations.memory.get(name, b"", target.checkpoint))
+        sent = operations.memory.get(name, b"", target.checkpoint)
+        parts = _parts(sent)
         size = content.size if isinstance(content, Value) else len(content[1])
+        header = Header(int(created_at), int(version), int(new_bytes), logical=len(draft.rest[1]) + size, parent=parent or None)
+        header.chunked = sent.values[WHOLE].chunked if sent else 0
         saved = Entry(id, header, metadata, ts, size, parts)
         versions = [saved if each is old else each for each in entries] if old else [saved, *entries]
         undisturbed = parts is not None and (not entries or now == _following(revision))
@@ -276,7 +280,15 @@ class States:
             parts = _union(known[len(kept) :]) - _union(kept)
             if gone or parts:
                 fields = [keys.checkpoint_field(b"", each.id.encode()) for each in gone]
-                arguments: list[Argument] = [target.keys.name, revision, 0, len(fields), *fields, 0, 0, len(parts), *parts]
+                names = [*fields, *parts]
+                if len(names) > WEIGHED:
+                    return (yield from self._sweep(target))
+                logical, referred = sum(each.header.logical for each in gone), sum(each.header.chunked for each in gone)
+                counts = (len(gone), 0, _chunks(parts), 0, logical, 0, referred)  # what is stored of it, the script weighs
+                lists: tuple[Sequence[bytes], ...] = (names, fields, (), (), names)
+                arguments: list[Argument] = [target.keys.name, revision, "drop", *counts]
+                for each in lists:
+                    arguments += [len(each), *each]
                 reply = yield Call(REMOVE, target.keys.all, arguments, f"saving state {target.thread!r}")
                 if reply[0] != b"ok":
                     # others changed it since: they remove the versions that are too many, but do not know what `old` had
