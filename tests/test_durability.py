@@ -26,13 +26,14 @@ from langgraph_redis_state import (
     ThreadNotFoundError,
     history,
     operations,
+    verification,
 )
 from langgraph_redis_state.durability import ROUNDS, confirmed
 from langgraph_redis_state.effects import Call, Script
 
 NOBODY = Replicas(1, timeout=0.05)
 """More than a server without replicas can give."""
-SCRIPTS = [each for module in (operations, history) for each in vars(module).values() if isinstance(each, Script)]
+SCRIPTS = [each for module in (operations, history, verification) for each in vars(module).values() if isinstance(each, Script)]
 
 
 class Sync(SyncSurface):

@@ -150,7 +150,7 @@ def test_a_lost_chunk_is_made_again_by_the_next_put(make: Make, raw: Any, prefix
     values = {"messages": [message(n) for n in range(100)], "note": words(1, 3000)}
     config = put(warm, at("t"), values, 1)
     lost = [name for name in raw.hkeys(keys.hash) if name[:1] in b"DP"]
-    raw.hdel(keys.hash, *lost[::3])
+    raw.hdel(keys.hash, *lost)  # a page that is there stands for its chunks: one lost from under it, only verify finds
     assert warm.get_tuple(at("t")).checkpoint["channel_values"] == values
     with pytest.raises(CheckpointLostError):
         make().get_tuple(at("t"))
