@@ -318,8 +318,6 @@ class History:
             reply = yield from operations._upload(FORK, target, about, args, pages, {})
             if reply[0] == b"stale":
                 continue
-            if reply[0] == b"missing":
-                raise CheckpointLostError(f"{about}: parts of {goal!r} are gone from the server; nothing was written")
             if reply[0] == b"none":
                 raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
             operations.refuse(reply, about)

@@ -35,6 +35,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records, retention
+from .bounded import Bounded
 from .codec import CompressionType, Integrity, pack
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .elements import ElementCache, Elements
@@ -296,6 +297,8 @@ class Operations:
         self.memory = Memory()
         self.elements = ElementCache(settings.cache // 4)
         self.verified = Verified(settings.cache // 2)
+        self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
+        """Threads that changed while retention looked at them: the next put looks again."""
         self._layout_seen = self._layout_written = False
 
     # --- put ---
@@ -337,11 +340,6 @@ class Operations:
         reply = yield from self.send(
             target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, index=index, again=again
         )
-        if reply[0] == b"missing":
-            raise CheckpointLostError(
-                f"{about}: the server keeps losing parts of the state ({len(reply) - 1} missing after {TRIES} tries); "
-                "nothing was written. Is maxmemory-policy evicting keys?"
-            )
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
         if int(reply[3]):
@@ -354,14 +352,20 @@ class Operations:
             )
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-        if not target.ns and retention.is_due(int(reply[5]), self.settings.max_versions, self.settings.max_age):
-            # a thread that changes meanwhile is left for the next time
+        if not target.ns and self._is_due(target, int(reply[5])):
             choice = partial(retention.newest_roots, limit=self.settings.max_versions, age=self.settings.max_age)
             try:
-                yield from self.remove_all_but(target, choice)
+                done = yield from self.remove_all_but(target, choice)
             except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
                 logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
+            else:
+                if not done or self._overtaken.get(target.keys.name):
+                    self._overtaken.put(target.keys.name, not done)
         return target.config(target.ns, checkpoint["id"])
+
+    def _is_due(self, target: Target, roots: int) -> bool:
+        limit, age = self.settings.max_versions, self.settings.max_age
+        return retention.is_due(roots, limit, age) or bool(self._overtaken.get(target.keys.name))
 
     def send(
         self,
