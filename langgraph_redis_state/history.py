@@ -26,7 +26,6 @@ from . import keys, records, retention
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
     CheckpointerError,
-    CheckpointLostError,
     CheckpointNotFoundError,
     InvalidConfigError,
     ServerRefusedError,
