@@ -151,12 +151,14 @@ async def many_puts(saver: RedisSaver, surface: Surface, count: int, workers: in
 
 @levels
 @both_surfaces
+@pytest.mark.parametrize("protocol", [2, 3])
 async def test_what_is_acknowledged_is_on_so_many_replicas(
-    replicated: Replicated, prefix: str, surface: Surface, level: Replicas
+    replicated: Replicated, prefix: str, surface: Surface, level: Replicas, protocol: int
 ) -> None:
     replicated.until_connected(2)
     wanted = 2 if level.count == "all" else level.count
-    async with RedisSaver(replicated.url, prefix=prefix, durability=level) as saver:
+    options = {"protocol": protocol}
+    async with RedisSaver(replicated.url, prefix=prefix, durability=level, redis_options=options) as saver:
         config = at("t")
         for n in range(20):
             config = await put(surface(saver), config, {"x": [n] * 1000})
@@ -280,7 +282,7 @@ async def test_a_cancelled_put_leaves_the_connection_usable(replicated: Replicat
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 @both_surfaces
 async def test_what_is_acknowledged_is_on_disk(image: str, fsync: str, prefix: str, surface: Surface) -> None:
-    """By the server's own account: a killed process leaves what the system has not written yet, only a power cut would show."""
+    """By the server's own account: a process that is killed leaves what the system still has to write."""
     with single(image, "--save", "", "--appendonly", "yes", "--appendfsync", fsync) as (server, box):
         async with RedisSaver(server.url, prefix=prefix, durability=Fsync()) as saver:
             config = await put(surface(saver), at("t"), {"x": 1})

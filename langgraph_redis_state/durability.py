@@ -28,7 +28,8 @@ class Replicas:
     hangs is listed until the server's `repl-timeout`, and until then writes fail; one that is disconnected is not waited for.
     So nothing acknowledged is lost when the primary alone fails and the most advanced replica takes over, as Sentinel and
     Cluster choose it. A number is stricter: so many, whoever is connected. Less than all of them loses what it acknowledged
-    if a replica that was not among them takes over.
+    if a replica that was not among them takes over. A primary that is replaced without having failed (an ordered
+    fail-over, a network in two parts) goes on with the replicas left to it; only the number of all replicas refuses that.
 
     Args:
         count: replicas, at least 1, or "all". The user needs the right to `WAIT`, for "all" also to `ROLE`.
