@@ -10,7 +10,7 @@ done by one script, if the thread is still the one that was read.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -141,14 +141,16 @@ class Reading:
     def entries(self, kind: bytes) -> Iterator[Entry]:
         return (entry for name, each in self.fields.items() if name[:1] == kind for entry in each.entries)
 
-    def lacking(self, entry: Entry) -> str:
-        """The first part that a record refers to and that is not there, or ''."""
-        needed = [b"P" + name for name in entry.header.pages] + [b"D" + name for name in entry.header.loose]
-        for name in needed:
-            for part in (name, *(self.fields[name].refers if name in self.fields else ())):
-                if part not in self.fields:
-                    return where_of(part)
-        return ""
+    def parts(self, entry: Entry) -> Iterator[bytes]:
+        """The pages and chunks that a record refers to, as far as its pages are there to tell."""
+        for name in entry.header.pages:
+            page = self.fields.get(b"P" + name)
+            yield from (b"P" + name, *(page.refers if page else ()))
+        yield from (b"D" + name for name in entry.header.loose)
+
+    def users(self) -> Counter[bytes]:
+        """How many records refer to each page and chunk."""
+        return Counter(part for kind in RECORDS for entry in self.entries(kind) for part in set(self.parts(entry)))
 
 
 class Verification:
@@ -267,7 +269,9 @@ class Verification:
                 continue
             self._saw(threads=int(reading.there))
             if self._drop is None:
-                return [_finding(fault, target.thread) for fault in faults(reading)]
+                size = sum(each.size for each in reading.fields.values())
+                wrong: list[Fault] = yield from compute(partial(list, faults(reading)), size)
+                return [_finding(fault, target.thread) for fault in wrong]
             mended = yield from self._mended(reading, about)
             if mended is not None:
                 return mended
@@ -420,9 +424,7 @@ def faults(reading: Reading) -> Iterator[Fault]:
     whole = not any(fault.kind in ("damaged", "lost") for fault in found)
     yield from _counts(reading, whole)
     if whole:
-        needed = {b"P" + page for kind in RECORDS for entry in reading.entries(kind) for page in entry.header.pages}
-        needed |= {part for page in list(needed) for part in reading.fields[page].refers}
-        needed |= {b"D" + chunk for kind in RECORDS for entry in reading.entries(kind) for chunk in entry.header.loose}
+        needed = reading.users()
         for name in reading.fields:
             if name[:1] in PARTS and name not in needed and not reading.fields[name].unknown:
                 yield Fault("orphan", where_of(name), "nothing refers to it", True, "removed", (("-fields", name),))
@@ -449,6 +451,7 @@ def _absent(reading: Reading) -> Iterator[Fault]:
 
 
 def _content(reading: Reading) -> Iterator[Fault]:
+    users = reading.users() if any(each.problem for each in reading.fields.values()) else Counter[bytes]()
     for name, each in reading.fields.items():
         where, kind = where_of(name), name[:1]
         drop: tuple[tuple[str, Any], ...] = (("-fields", name),)
@@ -459,8 +462,7 @@ def _content(reading: Reading) -> Iterator[Fault]:
         if each.unknown:
             yield Fault("unknown", where, "no field that this version writes", False, "removed", (("-fields", name),))
         elif each.problem:
-            users = sum(name in _needs(reading, entry) for one in RECORDS for entry in reading.entries(one))
-            of_whom = f"; {users} records refer to it" if kind in PARTS else ""
+            of_whom = f"; {users[name]} records refer to it" if kind in PARTS else ""
             yield Fault("damaged", where, each.problem + of_whom, False, "removed", drop)
         elif kind == b"G" and each.refers[0] not in reading.fields and each.refers[0] not in reading.index:
             yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", False, "removed", drop)
@@ -477,19 +479,13 @@ def _content(reading: Reading) -> Iterator[Fault]:
 def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] | None, str]:
     if entry.problem:
         return "damaged", entry.problem
-    if part := reading.lacking(entry):
-        return "lost", f"{part}, to which it refers, is gone"
+    if part := next((part for part in reading.parts(entry) if part not in reading.fields), b""):
+        return "lost", f"{where_of(part)}, to which it refers, is gone"
     pages = [reading.fields[b"P" + page] for page in entry.header.pages]
     count = len(entry.header.loose) + sum(len(page.refers) for page in pages)
     if count != entry.places and not any(page.problem for page in pages):
         return "damaged", f"{count} references to chunks for {entry.places} places"
     return None, ""
-
-
-def _needs(reading: Reading, entry: Entry) -> set[bytes]:
-    pages = {b"P" + page for page in entry.header.pages}
-    inner = {part for page in pages if page in reading.fields for part in reading.fields[page].refers}
-    return pages | inner | {b"D" + chunk for chunk in entry.header.loose}
 
 
 def _index(reading: Reading) -> Iterator[Fault]:
