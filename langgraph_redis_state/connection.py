@@ -23,6 +23,7 @@ import urllib.parse
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -644,6 +645,7 @@ def _build_async(target: _Target, options: Mapping[str, Any]) -> _Clients:
         nodes = [cluster.ClusterNode(*node) for node in target.nodes]
         return _Clients(cluster.RedisCluster(startup_nodes=nodes, ssl=target.tls, **settings))
     _, kind = _connection_classes(target)
+    kind = _packing_fast(kind)
     settings = _settings(target, options, _parameters(waiting_pool, kind), is_async=True)
     settings["db"] = target.db
     if target.topology == "sentinel":
@@ -654,6 +656,16 @@ def _build_async(target: _Target, options: Mapping[str, Any]) -> _Clients:
         return _Clients(client, tuple(sentinel.sentinels))
     pool = waiting_pool(connection_class=kind, **_address(target), **settings)
     return _Clients(_redis(".asyncio").Redis.from_pool(pool))
+
+
+@cache
+def _packing_fast(kind: type) -> type:
+    """An async connection that packs commands with hiredis, as the sync ones do: a tenth of the time of a call, with its many
+    arguments, goes into packing them in Python."""
+    if not _redis(".utils").HIREDIS_AVAILABLE:
+        return kind
+    pack = _redis(".connection").HiredisRespSerializer().pack
+    return type(kind.__name__, (kind,), {"pack_command": lambda self, *arguments: pack(*arguments)})
 
 
 def _address(target: _Target) -> dict[str, Any]:

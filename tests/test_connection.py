@@ -653,3 +653,13 @@ def test_redis_is_imported_when_it_is_needed() -> None:
         "assert 'redis' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_async_connections_pack_commands_as_redis_py_does(connection: Connection) -> None:
+    made = connection.async_client().connection_pool.connection_class()
+    plain = redis.asyncio.UnixDomainSocketConnection()
+    assert type(made).pack_command is not type(plain).pack_command
+    for command in (("CONFIG GET", "a"), ("SET", "é", b"\x00\xff", 12, 1.5), ("EVALSHA", "sha", 1, b"k", b"x" * 20_000, "")):
+        assert b"".join(made.pack_command(*command)) == b"".join(plain.pack_command(*command))
+    assert await connection.async_client().ping()
+    await connection.aclose()
