@@ -153,6 +153,15 @@ def test_a_giant_message_is_sliced_as_before() -> None:
     assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
+def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> None:
+    value = [AIMessage(f"{n}", additional_kwargs={"parts": [str(n * k) * 9 for k in range(200)]}) for n in range(60)]
+    cache = ElementCache(LIMIT)
+    elements = cache.serialized(SERDE, value)
+    assert elements is not None
+    assert sum(literal for _, literal, _ in elements.atoms) > chunks.LITERALS_MAX
+    assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "content": lambda m: setattr(m, "content", "other"),
     "content block": lambda m: m.content[0].update(text="other"),
