@@ -232,6 +232,18 @@ def test_a_message_that_changes_while_it_is_serialized_is_not_remembered(monkeyp
     assert bytes_of(cache, before) == SERDE.dumps_typed(before)[1]
 
 
+def test_messages_of_two_classes_with_the_same_content_are_two() -> None:
+    human, system = HumanMessage("a"), SystemMessage("a")
+    system.type = "human"  # type: ignore[assignment]
+    assert human.__dict__ == system.__dict__
+    cache = ElementCache(LIMIT)
+    for value in ([human] * FROM, [system] * FROM, [human, system] * FROM):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(2):
+                assert bytes_of(cache, value) == SERDE.dumps_typed(value)[1]
+
+
 class OwnSerializer(JsonPlusSerializer):
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         return "msgpack", b"\xc0"
