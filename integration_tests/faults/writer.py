@@ -1,8 +1,8 @@
 """A client that is killed in the middle of its work; `test_killed_clients.py` runs it, and kills it.
 
 For each line on its standard input it forks a process that works until it is killed: puts, writes, copies, prunes and
-uploads through staging, on threads named after the number in the line. What was acknowledged goes to a file, line by
-line, before the next operation begins.
+uploads through staging, or a graph that is interrupted and resumed, on threads named after the number in the line. What
+was acknowledged goes to a file, line by line, before the next operation begins.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(1, str(Path(__file__).parents[2] / "tests"))
+import redis.asyncio  # noqa: F401 - before the first fork: it takes longer than some clients live
 
+sys.path.insert(1, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(2, str(Path(__file__).parents[1]))
+
+from graphs import graph_on
+from langchain_core.messages import HumanMessage
+from langgraph.types import Command
 from shapes import SyncSurface, at, id_of, put
 
 from langgraph_redis_state import RedisSaver
@@ -40,6 +46,7 @@ async def work(url: str, prefix: str, number: int, surface: str, acknowledged: s
     thread = f"thread {number}"
     chance = random.Random(number)
     config = at(thread)
+    await opened.aping()
     done("began")
     for step in range(1, 10_000):
         config = await put(saver, config, state(number, step % 60), step=step)
@@ -58,6 +65,19 @@ async def work(url: str, prefix: str, number: int, surface: str, acknowledged: s
             done("put", f"large {number}", id_of(large))
 
 
+def run_graphs(url: str, prefix: str, number: int, acknowledged: str) -> None:
+    saver = RedisSaver(url, prefix=prefix)
+    graph = graph_on(saver)
+    saver.ping()
+    out = os.open(acknowledged, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(out, b'["began"]\n')
+    for run in range(10_000):
+        config: Any = {"configurable": {"thread_id": f"graph {run} of {number}"}}
+        graph.invoke({"messages": [HumanMessage("rivers bridges", id="h1")]}, config)
+        graph.invoke(Command(resume="yes"), config)
+        os.write(out, (json.dumps(["graph", config["configurable"]["thread_id"]]) + "\n").encode())
+
+
 def main() -> None:
     url, prefix, acknowledged = sys.argv[1:]
     child = 0
@@ -67,6 +87,8 @@ def main() -> None:
         number, surface = line.split()
         child = os.fork()
         if child == 0:
+            if surface == "graph":
+                run_graphs(url, prefix, int(number), acknowledged)
             asyncio.run(work(url, prefix, int(number), surface, acknowledged))
             os._exit(0)
         print(child, flush=True)
