@@ -342,6 +342,8 @@ class Operations:
         )
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
+        if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
+            self._layout_seen = self._layout_written = False
         if int(reply[3]):
             logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
         if newest.encode() == parent and parent > target.checkpoint:
