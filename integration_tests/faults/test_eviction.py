@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from calls import BIG, Open, every_method
 from conftest import TOPOLOGIES_OF
+from figures import figure
 from langgraph.checkpoint.serde.types import INTERRUPT
 from servers import Server, single
 from shapes import at, id_of, ids, listed, plain, put
@@ -117,6 +118,6 @@ async def test_a_server_that_evicts_for_real_never_makes_a_saver_answer_wrong(op
             else:
                 gone += 1
                 assert not made or before < 2
-        print(f"evicted: {whole} threads whole, {gone} gone with both keys, {lost} lost a key and said so")
+        figure("eviction for real", threads=60, whole=whole, gone_with_both_keys=gone, lost_a_key_and_said_so=lost, wrong=0)
         assert gone + lost > 0
         assert whole > 0
