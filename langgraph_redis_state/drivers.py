@@ -277,7 +277,7 @@ def _slot_moves(error: Exception) -> bool:
     text = str(error)
     return (
         ("ClusterError" in type(error).__name__ and "TTL exhausted" in text)
-        or type(error).__name__ == "TryAgainError"
+        or type(error).__name__ in ("TryAgainError", "AskError", "MovedError")
         or (isinstance(error, AttributeError) and error.obj is None and error.name in _OF_A_NODE)
     )
 
