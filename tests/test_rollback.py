@@ -980,6 +980,7 @@ def test_going_back_while_others_write_is_right_or_refused(url: str, prefix: str
                 each = checkpoint({"n": len(acknowledged) + 1})
                 other.put(at("t", "", first["id"]), each, metadata(), each["channel_versions"])
                 acknowledged.append(each["id"])
+                stop.wait(random.random() * 0.01)  # without a pause nothing else comes through
 
         writer = threading.Thread(target=write)
         writer.start()
@@ -995,6 +996,7 @@ def test_going_back_while_others_write_is_right_or_refused(url: str, prefix: str
         finally:
             stop.set()
             writer.join()
+        assert done > 10
         found = everything(saver)
         assert ("", first["id"]) in found
         if mode == "fork":
