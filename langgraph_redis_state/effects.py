@@ -16,7 +16,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -99,8 +99,14 @@ class Script:
     def __init__(self, name: str, *, writes: bool = False) -> None:
         self.name = name
         self.writes = writes
-        self.source = f"{_source('prelude')}local function verb()\n{_source(name)}end\n{_ANSWER}"
-        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def source(self) -> str:
+        return f"{_source('prelude')}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
