@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -37,6 +37,13 @@ class Bounded(Generic[K, V]):
             found = self._old.get(key)
             if found is not None:
                 self.put(key, found)
+        return found
+
+    def get_all(self, keys: Sequence[K | None]) -> list[V | None]:
+        """`get` of each, of None None."""
+        found: list[V | None] = list(map(cast(dict[K | None, V], self._young).get, keys))
+        if None in found:
+            found = [self.get(key) if each is None and key is not None else each for key, each in zip(keys, found, strict=True)]
         return found
 
     def put(self, key: K, value: V) -> None:

@@ -14,8 +14,11 @@ models, datetimes, lone surrogates ...) does not pack, and such a message goes t
 from __future__ import annotations
 
 import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, cast
 
 import msgspec
 import ormsgpack
@@ -62,18 +65,34 @@ Element = tuple[type, tuple[chunks.Atom, ...], int]
 """Class, parts, bytes."""
 
 
-class ElementCache:
-    """The serialized messages, and the digests of runs of them, that one saver remembers.
+@dataclass(frozen=True, slots=True)
+class List:
+    """A list as it was when last serialized: its messages' classes, their keys joined, and what was found for them."""
 
-    `limit`, in bytes, holds for the messages, and again for the runs, which share most of their bytes with them.
+    kinds: list[type]
+    keys: bytes
+    elements: list[Element]
+
+
+_NOTHING: Final = List([], b"", [])
+
+
+class ElementCache:
+    """The serialized messages, the digests of runs of them, and the lists they stood in, that one saver remembers.
+
+    `limit`, in bytes, holds for each of the three; they share most of their bytes.
     """
 
     def __init__(self, limit: int) -> None:
         self._elements: Bounded[bytes, Element] = Bounded(limit, lambda key, element: _entry_size(key, element[2]))
         self._digests: Bounded[chunks.Run, bytes] = Bounded(limit, lambda run, _: sum(map(len, run)) + 50 * len(run) + 250)
+        self._lists: Bounded[Hashable, List] = Bounded(limit, lambda _, each: len(each.keys) + 16 * len(each.kinds) + 500)
 
-    def serialized(self, serde: Any, value: Any) -> Elements | None:
-        """What `serde.dumps_typed(value)` gives, type "msgpack", in parts; None where only the serializer itself can say."""
+    def serialized(self, serde: Any, value: Any, place: Hashable = None) -> Elements | None:
+        """What `serde.dumps_typed(value)` gives, type "msgpack", in parts; None where only the serializer itself can say.
+
+        `place` says whose value it is: what was there before is compared at once, as far as the list only grew.
+        """
         if type(value) is not list or not FROM <= len(value) <= chunks.ELEMENTS_MAX or not _is_plain(serde):
             return None
         module = sys.modules.get("langchain_core.messages")
@@ -81,27 +100,40 @@ class ElementCache:
             return None
         if not self._has_room_for(value):
             return None
-        found: list[Element | None] = []
-        unknown: list[tuple[int, bytes | None]] = []
-        get = self._elements.get
-        for message in value:
-            key = _key(message)
-            element = get(key) if key is not None else None
-            if element is None or element[0] is not type(message):
-                unknown.append((len(found), key))
-                element = None
-            found.append(element)
-        if unknown and not self._serialize(serde, value, unknown, found):
-            return None
-        header = _header(len(value))
-        atoms: list[chunks.Atom] = [(header, True, None)]
-        size = len(header)
-        for element in found:
-            if element is None:
+        kinds = list(map(type, value))
+        before = self._grown_from(place, value, kinds)
+        since = value[len(before.kinds) :]
+        keys = _keys(since)
+        found = self._elements.get_all(keys)
+        unknown = [
+            at
+            for at, (kind, element) in enumerate(zip(kinds[len(before.kinds) :], found, strict=True))
+            if element is None or element[0] is not kind
+        ]
+        sure = None not in keys
+        if unknown:
+            remembered = self._serialize(serde, since, keys, unknown, found)
+            if remembered is None:
                 return None
-            atoms += element[1]
-            size += element[2]
-        return Elements(atoms, size)
+            sure = sure and remembered
+        elements = before.elements + cast(list[Element], found)
+        if place is not None and sure:
+            self._lists.put(place, List(kinds, before.keys + b"".join(cast(list[bytes], keys)), elements))
+        header = _header(len(value))
+        atoms: list[chunks.Atom] = [(header, True, None), *chain.from_iterable([element[1] for element in elements])]
+        return Elements(atoms, len(header) + sum([element[2] for element in elements]))
+
+    def _grown_from(self, place: Hashable, value: list[Any], kinds: list[type]) -> List:
+        """The list that was there before, if this one begins with all of it; else an empty one."""
+        before = self._lists.get(place) if place is not None else None
+        if before is not None and len(before.kinds) <= len(value) and before.kinds == kinds[: len(before.kinds)]:
+            # the ends first, since a list that lost some is told by them
+            first, last = _key(value[0]), _key(value[len(before.kinds) - 1])
+            if first and last and before.keys.startswith(first) and before.keys.endswith(last):
+                joined = _joined(value)
+                if joined is not None and joined.startswith(before.keys, len(_header(len(value)))):
+                    return before
+        return _NOTHING
 
     def _has_room_for(self, value: list[Any]) -> bool:
         """False for a list that would push itself out of the cache, judged by some of its messages."""
@@ -115,26 +147,31 @@ class ElementCache:
         self,
         serde: Any,
         value: list[Any],
-        unknown: list[tuple[int, bytes | None]],
+        keys: Sequence[bytes | None],
+        unknown: Sequence[int],
         found: list[Element | None],
-    ) -> bool:
-        """Serializes the elements at the unknown places. False if the serializer does not take them as msgpack."""
-        messages = [value[at] for at, _ in unknown]
+    ) -> bool | None:
+        """Serializes the elements at the unknown places. True if all are remembered by their keys; None if the serializer does
+        not take them as msgpack."""
+        messages = [value[at] for at in unknown]
         type_, blob = serde.dumps_typed(messages)
         if type_ != "msgpack":
-            return False
+            return None
         try:
             raws = _array.decode(blob)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return False
-        for (at, key), message, raw in zip(unknown, messages, raws, strict=True):
-            body = bytes(raw)
+            return None
+        sure = True
+        for at, message, raw in zip(unknown, messages, raws, strict=True):
+            key, body = keys[at], bytes(raw)
             element = type(message), chunks.element(body), len(body)
             found[at] = element
             # another thread may have changed it while it was serialized
             if key is not None and _key(message) == key:
                 self._elements.put(key, element)
-        return True
+            else:
+                sure = False
+        return sure
 
     def chunked(self, elements: Elements, fresh: records.Fresh) -> Value:
         """`records.chunked` of the joined elements."""
@@ -161,6 +198,24 @@ def _is_plain(serde: Any) -> bool:
 def _kinds(module: Any) -> frozenset[type]:
     names = ("HumanMessage", "AIMessage", "ToolMessage", "SystemMessage", "FunctionMessage", "ChatMessage", "AIMessageChunk")
     return frozenset(getattr(module, name) for name in names)
+
+
+def _keys(messages: Sequence[Any]) -> list[bytes | None]:
+    """`_key` of each."""
+    pack, option = ormsgpack.packb, _PLAIN
+    try:
+        return [None if message.__pydantic_extra__ else pack(message.__dict__, option=option) for message in messages]
+    except (ormsgpack.MsgpackEncodeError, AttributeError):  # of some: each by itself
+        return [_key(message) for message in messages]
+
+
+def _joined(messages: Sequence[Any]) -> bytes | None:
+    """The keys of all, joined, behind a header; None if not all have one."""
+    try:
+        plain = [message.__dict__ for message in messages if not message.__pydantic_extra__]
+        return ormsgpack.packb(plain, option=_PLAIN) if len(plain) == len(messages) else None
+    except (ormsgpack.MsgpackEncodeError, AttributeError):
+        return None
 
 
 def _key(message: Any) -> bytes | None:

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -80,7 +80,8 @@ WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 KNOWN_MAX = 256
 CACHE_BYTES = 64 * 1024 * 1024
-"""What one saver may remember of contents: half for verified chunks and pages, a quarter each for messages and runs of them."""
+"""What one saver may remember of contents: half for verified chunks and pages, half for what messages were
+serialized to: a third of it each for messages, runs of them, and lists."""
 HAVE_MAX = 256
 """A request does not tell of more chunks, outside of pages, than these."""
 WARN_BYTES = 64 * 1024 * 1024
@@ -295,7 +296,7 @@ class Operations:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.memory = Memory()
-        self.elements = ElementCache(settings.cache // 4)
+        self.elements = ElementCache(settings.cache // 6)
         self.verified = Verified(settings.cache // 2)
         self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""
@@ -456,7 +457,7 @@ class Operations:
         return Draft(
             rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
             serialized={
-                name: self._dumped(serde, value, f"{about}, channel {name!r}")
+                name: self._dumped(serde, value, (target.keys.name, target.ns, name), f"{about}, channel {name!r}")
                 for name, value in values.items()
                 if name not in carried
             },
@@ -469,9 +470,9 @@ class Operations:
             run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
         )
 
-    def _dumped(self, serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes | Elements]:
+    def _dumped(self, serde: SerializerProtocol, value: Any, place: Hashable, what: str) -> tuple[str, bytes | Elements]:
         try:
-            elements = self.elements.serialized(serde, value)
+            elements = self.elements.serialized(serde, value, place)
         except Exception as error:
             raise refused_value(error, what) from error
         return dumped(serde, value, what) if elements is None else ("msgpack", elements)

@@ -33,7 +33,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 from shapes import at, checkpoint, metadata
 
-from langgraph_redis_state import RedisSaver, chunks, records
+from langgraph_redis_state import RedisSaver, chunks, elements, records
 from langgraph_redis_state.bounded import Bounded
 from langgraph_redis_state.elements import FROM, ElementCache
 from langgraph_redis_state.keys import ThreadKeys
@@ -108,8 +108,8 @@ def outcome(work: Callable[[], Any]) -> Any:
             return type(error)
 
 
-def bytes_of(cache: ElementCache, value: Any, serde: Any = SERDE) -> bytes | None:
-    found = cache.serialized(serde, value)
+def bytes_of(cache: ElementCache, value: Any, serde: Any = SERDE, place: Any = None) -> bytes | None:
+    found = cache.serialized(serde, value, place)
     assert found is None or len(found) == len(found.joined())
     return None if found is None else found.joined()
 
@@ -124,7 +124,7 @@ def test_any_list_of_messages_gives_the_bytes_of_the_serializer(some: list[Any],
     value = [*some, *(message(n) for n in range(FROM + more))]
     expected = outcome(lambda: SERDE.dumps_typed(value)[1])
     for _ in range(2):
-        found = outcome(lambda: bytes_of(SHARED, value))
+        found = outcome(lambda: bytes_of(SHARED, value, place="here"))
         assert found in (expected, None)
 
 
@@ -145,12 +145,52 @@ def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: in
         assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
 
 
+STEPS = st.sampled_from(["append", "change", "first", "last", "pop", "class", "extra", "same", "other"])
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(0, 1 << 20)), min_size=3, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_a_list_that_grows_and_changes_in_place_is_always_what_it_is_now(steps: list[tuple[str, int]]) -> None:
+    cache, value = ElementCache(LIMIT), [message(n, 40) for n in range(10)]
+    for step, n in steps:
+        at = n % len(value)
+        if step == "append":
+            value.append(message(n, 40))
+        elif step in ("change", "first", "last"):
+            value[{"first": 0, "last": -1}.get(step, at)].additional_kwargs[str(n % 3)] = [n]
+        elif step == "pop" and len(value) > FROM:
+            value.pop(at)
+        elif step == "class":
+            other = made(AIMessageChunk if type(value[at]) is AIMessage else AIMessage, {}, {})
+            other.__dict__.clear()
+            other.__dict__.update(value[at].__dict__)  # the same content, of another class
+            value[at] = other
+        elif step == "extra":
+            value[at] = AIMessage("x", extra=n)
+        elif step == "other":
+            assert bytes_of(cache, [message(k, 30) for k in range(12)], place="there") is not None
+        expected = outcome(lambda: SERDE.dumps_typed(value)[1])
+        assert outcome(lambda: bytes_of(cache, value, place="here")) in (expected, None)
+
+
+def test_a_list_that_grew_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, value = ElementCache(LIMIT), [message(n) for n in range(50)]
+    assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
+    looked: list[int] = []
+    keys = elements._keys
+    monkeypatch.setattr(elements, "_keys", lambda messages: looked.append(len(messages)) or keys(messages))
+    value.append(message(50))
+    assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
+    assert bytes_of(cache, value[:20], place="here") == SERDE.dumps_typed(value[:20])[1]
+    assert looked == [1, 20]
+
+
 def test_a_giant_message_is_sliced_as_before() -> None:
     value = [*(message(n) for n in range(FROM)), message(99, 700_000)]
     cache = ElementCache(LIMIT)
-    elements = cache.serialized(SERDE, value)
-    assert elements is not None
-    assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+    found = cache.serialized(SERDE, value)
+    assert found is not None
+    assert cache.chunked(found, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
 def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> None:
