@@ -503,6 +503,10 @@ def _settings(target: _Target, options: Mapping[str, Any], names: set[str], *, i
     if "driver_info" in names and {"lib_name", "lib_version"} & settings.keys():
         del settings["driver_info"]
     settings["retry"] = _retry(options, is_async=is_async)
+    if "retry_on_error" in names and not {"retry", "retry_on_error"} & options.keys():
+        # before redis-py 6 async clients repeat after these only if told so
+        errors = _redis(".exceptions")
+        settings["retry_on_error"] = [errors.ConnectionError, errors.TimeoutError]
     settings |= {
         name: value for name, value in (("username", target.username), ("password", target.password)) if value is not None
     }

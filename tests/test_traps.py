@@ -1303,3 +1303,13 @@ def test_an_interrupt_survives_pruning_and_another_process_answers_it(url: str, 
         graph = build(two)
         assert [asked.value for asked in graph.get_state(at("t", None)).interrupts] == ["how many?"]
         assert graph.invoke(Command(resume=3), at("t", None))["log"] == ["a", "b", "c", "3"]
+
+
+async def test_connections_that_the_server_closes_are_replaced_and_nobody_notices(either: Any, url: str) -> None:
+    config = await put(either, at("t"), {"x": 0})
+    with redis.Redis.from_url(url) as admin:
+        for n in range(1, 6):
+            admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            config = await put(either, config, {"x": n})
+            admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert (await either.aget_tuple(at("t"))).checkpoint["channel_values"] == {"x": n}
