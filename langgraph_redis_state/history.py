@@ -133,10 +133,10 @@ class History:
     """Operations on the past of threads."""
 
     def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+        self.operations = operations
 
-    def _target(self, thread: Any, ns: str = "") -> Target:
-        return Target(self._operations.settings.prefix, thread, ns, None)
+    def target(self, thread: Any, ns: str = "") -> Target:
+        return Target(self.operations.settings.prefix, thread, ns, None)
 
     # --- looking ---
 
@@ -144,7 +144,7 @@ class History:
         self, serde: SerializerProtocol, target: Target, cursor: tuple[bytes, bytes | None], most: int
     ) -> Operation[tuple[list[Version], tuple[bytes, bytes | None] | None]]:
         """Versions below a cursor, and where the next page begins."""
-        operations = self._operations
+        operations = self.operations
         yield from operations.check_layout(write=False)
         page = yield from operations.page(target, target.ns.decode(), cursor, most, whole=False)
         tags = page.tags
@@ -158,7 +158,7 @@ class History:
     def _version(
         self, serde: SerializerProtocol, target: Target, found: Found, named: Mapping[retention.Place, Sequence[str]]
     ) -> Version:
-        header, plain, place = self._operations.opened(target, found)
+        header, plain, place = self.operations.opened(target, found)
         body = opened_body(plain, place)
         _, metadata = body.load(serde, header, place)
         at = (found.ns.decode(), found.checkpoint.decode())
@@ -180,7 +180,7 @@ class History:
     def resolve(self, target: Target, to: str | int) -> Operation[str]:
         """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
         about = target.about("finding a checkpoint")
-        operations = self._operations
+        operations = self.operations
         if isinstance(to, int) and not isinstance(to, bool):
             if to >= 0:
                 raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
@@ -210,17 +210,17 @@ class History:
         return wanted.decode()
 
     def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
-        yield from self._operations.check_layout(write=False)
-        page = yield from self._operations.page(target, "", (b"", b""), 1, whole=False)
-        return self._operations.opened_tags(target, page.tags)
+        yield from self.operations.check_layout(write=False)
+        page = yield from self.operations.page(target, "", (b"", b""), 1, whole=False)
+        return self.operations.opened_tags(target, page.tags)
 
     def diff(
         self, serde: SerializerProtocol, thread: Any, a: str | int, b: str | int, ns: str
     ) -> Operation[dict[str, ChannelDiff]]:
         """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
         set may serialize differently each time."""
-        target = self._target(thread, ns)
-        operations = self._operations
+        target = self.target(thread, ns)
+        operations = self.operations
         ids = []
         for each in (a, b):
             ids.append((yield from self.resolve(target, each)).encode())
@@ -252,42 +252,42 @@ class History:
     # --- tags ---
 
     def tag(self, thread: Any, name: str, checkpoint: str | int | None, ns: str) -> Operation[None]:
-        target = self._target(thread, ns)
+        target = self.target(thread, ns)
         about = target.about(f"tag {name!r}")
         tag = b"G" + keys.encode(name, "tag")
         if not name:
             raise InvalidConfigError(f"{about}: a tag needs a name")
-        yield from self._operations.check_layout(write=True)
+        yield from self.operations.check_layout(write=True)
         if checkpoint is None:
-            page = yield from self._operations.page(target, ns, (b"", b""), 1, whole=False)
+            page = yield from self.operations.page(target, ns, (b"", b""), 1, whole=False)
             if not page.found:
                 raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
             at = page.found[0].checkpoint
         else:
             at = (yield from self.resolve(target, checkpoint)).encode()
-        content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self._operations.settings.integrity)
+        content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self.operations.settings.integrity)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content], about)
         if reply[0] == b"none":
             raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
-        self._operations.refuse(reply, about)
+        self.operations.refuse(reply, about)
 
     def untag(self, thread: Any, name: str) -> Operation[bool]:
-        target = self._target(thread)
+        target = self.target(thread)
         about = target.about(f"untag {name!r}")
-        yield from self._operations.check_layout(write=True)
+        yield from self.operations.check_layout(write=True)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b""], about)
-        self._operations.refuse(reply, about, also=b"none")
+        self.operations.refuse(reply, about, also=b"none")
         return reply[0] == b"ok" and bool(reply[1])
 
     def tags(self, thread: Any) -> Operation[dict[str, str]]:
-        tags = yield from self._tags(self._target(thread))
+        tags = yield from self._tags(self.target(thread))
         return {name: checkpoint for name, (_, checkpoint) in sorted(tags.items())}
 
     # --- going back ---
 
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        target = self._target(thread)
-        operations = self._operations
+        target = self.target(thread)
+        operations = self.operations
         about = target.about("rollback")
         yield from operations.check_layout(write=True)
         goal = yield from self.resolve(target, to)
@@ -302,19 +302,19 @@ class History:
             found, parts = yield from operations.fetch(target, wanted)
             origin_of = {each.ns.decode(): each for each in found}
             newest = retention.newest_of_each(survey.headers)
-            heads = {ns: _above(newest[ns], about) for ns in origins}
+            heads = {ns: id_above(newest[ns], about) for ns in origins}
             pages: dict[bytes, bytes] = {}
             known: list[tuple[str, Known]] = []
             args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
             for ns, head in heads.items():
-                there = self._target(thread, ns)
+                there = self.target(thread, ns)
                 there.checkpoint = head.encode()
                 draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
-                sealed = operations._seal(there, draft)
+                sealed = operations.seal(there, draft)
                 args += [there.ns, there.checkpoint, sealed.record]
                 pages |= sealed.pages
                 known.append((ns, sealed.known))
-            reply = yield from operations._upload(FORK, target, about, args, pages, {})
+            reply = yield from operations.upload(FORK, target, about, args, pages, {})
             if reply[0] == b"stale":
                 continue
             if reply[0] == b"none":
@@ -336,7 +336,7 @@ class History:
         header = records.Header()
         values: dict[str, records.Value] = {}
         if origin is not None:
-            header, plain, place = self._operations.opened(target, origin)
+            header, plain, place = self.operations.opened(target, origin)
             body = opened_body(plain, place)
             checkpoint, stored = body.load(serde, header, place)
             metadata = {name: value for name, value in stored.items() if name != "run_id"}
@@ -360,8 +360,8 @@ class History:
         )
 
     def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        target = self._target(thread)
-        operations = self._operations
+        target = self.target(thread)
+        operations = self.operations
         about = target.about("rollback")
         yield from operations.check_layout(write=True)
         goal = yield from self.resolve(target, to)
@@ -388,7 +388,7 @@ class History:
         if place not in survey.writes:
             return []
         where = target.place(b"W", place[0].encode(), place[1].encode())
-        integrity = self._operations.settings.integrity
+        integrity = self.operations.settings.integrity
         return [
             (records.open_record(raw, where, integrity)[0], raw) for raw in records.split_writes(survey.writes[place], where)
         ]
@@ -396,20 +396,20 @@ class History:
     # --- expiry ---
 
     def expire(self, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
-        target = self._target(thread)
+        target = self.target(thread)
         about = target.about("set_ttl" if how != "persist" else "persist")
-        ttl = ttl_ms(seconds, "seconds") if how == "own" else self._operations.settings.ttl if how == "default" else 0
-        yield from self._operations.check_layout(write=True)
+        ttl = ttl_ms(seconds, "seconds") if how == "own" else self.operations.settings.ttl if how == "default" else 0
+        yield from self.operations.check_layout(write=True)
         reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
         if reply[0] == b"none":
             raise ThreadNotFoundError(f"{about}: there is no such thread")
-        self._operations.refuse(reply, about)
+        self.operations.refuse(reply, about)
 
     # --- finding ---
 
     def infos(self, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
         """Threads that live, with their counts; what the indexes still say of expired ones is dropped."""
-        targets = [self._target(thread) for thread, _ in threads]
+        targets = [self.target(thread) for thread, _ in threads]
         about = "listing threads"
         replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], about)
         result: list[ThreadInfo] = []
@@ -426,7 +426,7 @@ class History:
     def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:
         """Threads whose indexed metadata have all these values, with their last activity. `indexed`: the keys there are, if
         not those the saver was told."""
-        settings = self._operations.settings
+        settings = self.operations.settings
         unknown = set(wanted) - set(settings.index if indexed is None else indexed)
         if unknown or not wanted:
             raise ValueError(
@@ -455,17 +455,17 @@ class History:
 
     def stats(self, thread: Any) -> Operation[Stats]:
         if thread is not None:
-            target = self._target(thread)
+            target = self.target(thread)
             about = target.about("stats")
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if raw is None:
                 raise ThreadNotFoundError(f"{about}: there is no such thread")
             return _stats(1, parsed_counts(raw, target, about)[3:], None)
-        names = yield from self._operations.threads()
+        names = yield from self.operations.threads()
         totals = [0] * 7
         living = 0
         for at in range(0, len(names), THREADS_PAGE):
-            targets = [self._target(name) for name, _ in names[at : at + THREADS_PAGE]]
+            targets = [self.target(name) for name, _ in names[at : at + THREADS_PAGE]]
             replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], "stats")
             for target, raw in zip(targets, replies, strict=True):
                 if raw is not None:
@@ -490,7 +490,7 @@ class ThreadListing:
         self._left: list[tuple[str, float]] | None = None
 
     def next_page(self) -> Operation[list[ThreadInfo] | None]:
-        operations = self._history._operations
+        operations = self._history.operations
         if self._left is None:
             yield from operations.check_layout(write=False)
             if self._wanted is not None:
@@ -516,7 +516,7 @@ class VersionListing:
 
     def __init__(self, history: History, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
         self._history, self._serde, self._limit = history, serde, limit
-        self._target = history._target(thread, ns)
+        self._target = history.target(thread, ns)
         self._cursor: tuple[bytes, bytes | None] | None = (b"", b"")
 
     def next_page(self) -> Operation[list[Version] | None]:
@@ -624,7 +624,7 @@ def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) 
     ]
 
 
-def _above(head: str, about: str) -> str:
+def id_above(head: str, about: str) -> str:
     """A new UUIDv6 greater than `head`."""
     fresh = str(uuid6())
     if fresh > head:

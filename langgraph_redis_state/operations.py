@@ -396,12 +396,12 @@ class Operations:
             if isinstance(metadata.get(name), str | int | float)
         ]
         indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
-        sealed: Sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+        sealed: Sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
         chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
         pages = set(sealed.pages) - (known.pages if known else frozenset())
         reply: list[Any] = []
         for attempt in range(TRIES):
-            reply = yield from self._upload(
+            reply = yield from self.upload(
                 PUT,
                 target,
                 about,
@@ -427,7 +427,7 @@ class Operations:
             lacking = {name[1:] for name in reply[1:]} - set(sealed.fresh) - set(sealed.pages)
             if again is not None and draft.carried and (lacking or attempt):
                 again()
-                sealed = yield from compute(lambda: self._seal(target, draft), draft.size)
+                sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
             self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
@@ -495,7 +495,7 @@ class Operations:
             draft.serialized[name] = type_, blob
         draft.carried = {}
 
-    def _seal(self, target: Target, draft: Draft) -> Sealed:
+    def seal(self, target: Target, draft: Draft) -> Sealed:
         fresh: records.Fresh = {}
         values = dict(draft.carried)
         for name, (type_, blob) in draft.serialized.items():
@@ -572,7 +572,7 @@ class Operations:
             return arguments, pages, fresh
 
         arguments, pages, fresh = yield from compute(seal, sum(len(blob) for _, _, (_, blob) in serialized))
-        reply = yield from self._upload(
+        reply = yield from self.upload(
             PUT_WRITES,
             target,
             about,
@@ -592,7 +592,7 @@ class Operations:
             raise CheckpointLostError(f"{about}: the server lost what was just sent; nothing was written")
         self.refuse(reply, about)
 
-    def _upload(
+    def upload(
         self,
         script: Script,
         target: Target,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from .codec import CompressionType
 from .connected import Connected
 from .drivers import arun, run
-from .saver import RedisSaver, _positive
+from .saver import RedisSaver, positive
 from .states import StateLike, StateMetadata, States, VersionLike
 
 __all__ = ["RedisStatePersistence", "StateMetadata"]
@@ -55,7 +55,7 @@ class RedisStatePersistence(Connected):
         if idle := options.keys() & {"max_age", "conflict", "index_metadata"}:
             raise TypeError(f"{sorted(idle)} mean nothing for states; see max_versions, default_ttl and tags")
         options.setdefault("prefix", prefix_of("state", namespace))
-        keep = _positive(max_versions, "max_versions") if enable_versioning else 1
+        keep = positive(max_versions, "max_versions") if enable_versioning else 1
         self._saver = RedisSaver(
             redis_url,
             ttl=default_ttl,
@@ -66,7 +66,7 @@ class RedisStatePersistence(Connected):
             **options,
         )
         self._connection, self._operations = self._saver._connection, self._saver._operations
-        self._states = States(self._operations, self._saver._history, self._saver.serde, keep)
+        self._states = States(self._operations, self._saver.serde, keep)
 
     def save_with_metadata(
         self,

@@ -117,9 +117,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
                 compression=_compression(compression),
                 integrity=Integrity(_secrets(integrity_key), accept_unkeyed),
                 tombstone=ttl_ms(tombstone, "tombstone") if tombstone else 0,
-                max_versions=_positive(max_versions, "max_versions"),
+                max_versions=positive(max_versions, "max_versions"),
                 max_age=None if max_age is None else ttl_ms(max_age, "max_age"),
-                max_bytes=_positive(max_thread_bytes, "max_thread_bytes") or 0,
+                max_bytes=positive(max_thread_bytes, "max_thread_bytes") or 0,
                 conflict=_one_of(conflict, ("allow", "raise"), "conflict") == "raise",
                 index=_names(index_metadata),
                 cache=_bytes(cache_bytes, "cache_bytes"),
@@ -563,7 +563,7 @@ def _compression(compression: object) -> CompressionType:
         raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
 
 
-def _positive(count: int | None, what: str) -> int | None:
+def positive(count: int | None, what: str) -> int | None:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, or None, not {count!r}")
     return count

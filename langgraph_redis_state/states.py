@@ -39,7 +39,7 @@ from .errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from .history import History, ThreadListing, _above
+from .history import History, ThreadListing, id_above
 from .operations import (
     BUSY_TRIES,
     KNOWN_MAX,
@@ -144,8 +144,8 @@ class Seen(NamedTuple):
 class States:
     """All operations on states. `keep`: how many versions a state has at most, None: any number."""
 
-    def __init__(self, operations: Operations, history: History, serde: SerializerProtocol, keep: int | None) -> None:
-        self._operations, self._history, self._serde, self._keep = operations, history, serde, keep
+    def __init__(self, operations: Operations, serde: SerializerProtocol, keep: int | None) -> None:
+        self._operations, self._history, self._serde, self._keep = operations, History(operations), serde, keep
         self._seen: dict[bytes, Seen] = {}  # what a state was after the last save of this process; only ever a hint
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -193,7 +193,7 @@ class States:
             head = entries[0] if entries else None
             old = _named(entries[:keep], label)
             base = old or head
-            id = old.id if old else _above(head.id if head else "", about)
+            id = old.id if old else id_above(head.id if head else "", about)
             metadata = {**described, **_numbered(label, old, head), "compression": operations.settings.compression.value}
             ts = datetime.now(timezone.utc).isoformat() if old else ""  # else the server says when
             parent = (old.header.parent if old else head.id if head else None) or ""

@@ -55,6 +55,29 @@ def test_lower_modules_do_not_import_upper_ones(name: str, allowed: set[str]) ->
     assert ours <= allowed | {".chunks"} if name == "records" else ours <= allowed
 
 
+def defined(module: ast.Module) -> set[str]:
+    """Names of functions, of attributes that `self` is given, and of fields."""
+    names = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_private_names_stay_in_their_module(name: str) -> None:
+    nodes = list(ast.walk(MODULES[name]))
+    used = {
+        alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module for alias in node.names if node.level
+    }
+    foreign = set().union(*(defined(module) for other, module in MODULES.items() if other != name)) - defined(MODULES[name])
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)} & foreign
+    shared = defined(MODULES["connected"])  # what all that are Connected have
+    assert not {each for each in used - shared if each.startswith("_") and not each.endswith("__")}
+
+
 def test_importing_the_package_does_not_import_redis() -> None:
     code = "import sys, langgraph_redis_state; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
