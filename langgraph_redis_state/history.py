@@ -42,6 +42,7 @@ from .operations import (
     Operations,
     Survey,
     Target,
+    Written,
     dumped,
     metadata_text,
     opened_body,
@@ -53,6 +54,9 @@ FORK, TAG = Script("fork", writes=True), Script("tag", writes=True)
 EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
 
 THREADS_PAGE = 200
+
+Back = Callable[[Target, Survey, str, str], Operation[str | None]]
+"""One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,44 +290,55 @@ class History:
     # --- going back ---
 
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+        return (yield from self._back(thread, to, partial(self._fork, serde)))
+
+    def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+        return (yield from self._back(thread, to, self._truncate))
+
+    def _back(self, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
         target = self.target(thread)
-        operations = self.operations
         about = target.about("rollback")
-        yield from operations.check_layout(write=True)
+        yield from self.operations.check_layout(write=True)
         goal = yield from self.resolve(target, to)
         for _ in range(BUSY_TRIES):
-            survey = yield from operations.survey(target)
+            survey = yield from self.operations.survey(target)
             if survey is None:
                 continue
             if ("", goal) not in survey.headers:
                 raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
-            origins = _origins(survey, goal, partial(self._writes_at, target, survey))
-            wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
-            found, parts = yield from operations.fetch(target, wanted)
-            origin_of = {each.ns.decode(): each for each in found}
-            newest = retention.newest_of_each(survey.headers)
-            heads = {ns: id_above(newest[ns], about) for ns in origins}
-            pages: dict[bytes, bytes] = {}
-            known: list[tuple[str, Known]] = []
-            args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
-            for ns, head in heads.items():
-                there = self.target(thread, ns)
-                there.checkpoint = head.encode()
-                draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
-                sealed = operations.seal(there, draft)
-                args += [there.ns, there.checkpoint, sealed.record]
-                pages |= sealed.pages
-                known.append((ns, sealed.known))
-            reply = yield from operations.upload(FORK, target, about, args, pages, {})
-            if reply[0] == b"stale":
-                continue
-            if reply[0] == b"none":
-                raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
-            operations.refuse(reply, about)
-            for ns, each in known:
-                operations.memory.put(target.keys.name, ns.encode(), heads[ns].encode(), each)
-            return target.config(b"", heads[""])
-        raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was written, try again")
+            head = yield from go(target, survey, goal, about)
+            if head is not None:
+                return target.config(b"", head)
+        raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was changed, try again")
+
+    def _fork(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str, about: str) -> Operation[str | None]:
+        operations = self.operations
+        origins = _origins(survey, goal)
+        wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
+        found, parts = yield from operations.fetch(target, wanted)
+        origin_of = {each.ns.decode(): each for each in found}
+        newest = retention.newest_of_each(survey.headers)
+        heads = {ns: id_above(newest[ns], about) for ns in origins}
+        pages: dict[bytes, bytes] = {}
+        known: list[tuple[str, Known]] = []
+        args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
+        for ns, head in heads.items():
+            there = self.target(target.given, ns)
+            there.checkpoint = head.encode()
+            draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
+            sealed = operations.seal(there, draft)
+            args += [there.ns, there.checkpoint, sealed.record]
+            pages |= sealed.pages
+            known.append((ns, sealed.known))
+        reply = yield from operations.upload(FORK, target, about, args, pages, {})
+        if reply[0] == b"stale":
+            return None
+        if reply[0] == b"none":
+            raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
+        operations.refuse(reply, about)
+        for ns, each in known:
+            operations.memory.put(target.keys.name, ns.encode(), heads[ns].encode(), each)
+        return heads[""]
 
     def _forked(
         self, serde: SerializerProtocol, target: Target, origin: Found | None, parts: records.Parts, root: str
@@ -359,39 +374,12 @@ class History:
             fork=root.encode(),
         )
 
-    def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        target = self.target(thread)
-        operations = self.operations
-        about = target.about("rollback")
-        yield from operations.check_layout(write=True)
-        goal = yield from self.resolve(target, to)
-        for _ in range(BUSY_TRIES):
-            survey = yield from operations.survey(target)
-            if survey is None:
-                continue
-            if ("", goal) not in survey.headers:
-                raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
-            dropped, trimmed = _taken_back(survey, goal, partial(self._writes_at, target, survey))
-            replaced = {}
-            for place, kept in trimmed.items():
-                entries = self._writes_at(target, survey, place)
-                if len(kept) < len(entries):
-                    replaced[place] = records.joined_writes([entries[at][1] for at in kept])
-            if (not dropped and not replaced) or (
-                yield from operations.remove(target, survey.revision, dropped, replaced, survey)
-            ):
-                return target.config(b"", goal)
-        raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was removed, try again")
-
-    def _writes_at(self, target: Target, survey: Survey, place: retention.Place) -> list[tuple[records.Header, bytes]]:
-        """The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
-        if place not in survey.writes:
-            return []
-        where = target.place(b"W", place[0].encode(), place[1].encode())
-        integrity = self.operations.settings.integrity
-        return [
-            (records.open_record(raw, where, integrity)[0], raw) for raw in records.split_writes(survey.writes[place], where)
-        ]
+    def _truncate(self, target: Target, survey: Survey, goal: str, about: str) -> Operation[str | None]:
+        dropped, replaced = _taken_back(survey, goal)
+        if not dropped and not replaced:
+            return goal
+        removed = yield from self.operations.remove(target, survey.revision, dropped, replaced, survey)
+        return goal if removed else None
 
     # --- expiry ---
 
@@ -532,11 +520,7 @@ class VersionListing:
 _RESUMED = WRITES_IDX_MAP[RESUME]
 
 
-Writes = Callable[[retention.Place], list[tuple[records.Header, bytes]]]
-"""The pending writes of a checkpoint: their headers, and each as it is stored."""
-
-
-def _before(survey: Survey, goal: str, writes_at: Writes) -> tuple[set[retention.Place], dict[str, str]]:
+def _before(survey: Survey, goal: str) -> tuple[set[retention.Place], dict[str, str]]:
     """The checkpoints that were there when the thread stood at `goal`, and for each namespace that asked something in the
     step after it, which checkpoint asked first.
 
@@ -547,7 +531,7 @@ def _before(survey: Survey, goal: str, writes_at: Writes) -> tuple[set[retention
     """
     thread = survey.headers
     parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
-    own = [header for header, _ in writes_at(("", goal))]
+    own = [header for header, _ in survey.writes.get(("", goal), ())]
     resumed = [header.created_at for header in own if header.index == _RESUMED]
     asked = any(header.index == retention.INTERRUPTED for header in own)
     untouched = ("", goal) not in parents and not resumed
@@ -572,26 +556,28 @@ def _before(survey: Survey, goal: str, writes_at: Writes) -> tuple[set[retention
     return {place for place, entry in thread.items() if stays(*place, entry.header)}, asking
 
 
-def _origins(survey: Survey, goal: str, writes_at: Writes) -> dict[str, str]:
+def _origins(survey: Survey, goal: str) -> dict[str, str]:
     """What a fork to `goal` holds again: for the root namespace the target, and for each namespace that remembers earlier
     calls and has moved on since, its newest checkpoint from then; "" if there was none."""
-    there, _ = _before(survey, goal, writes_at)
+    there, _ = _before(survey, goal)
     then, now = retention.newest_of_each(there), retention.newest_of_each(survey.headers)
     return {"": goal} | {ns: then.get(ns, "") for ns in now if ns and ":" not in ns and then.get(ns) != now[ns]}
 
 
-def _taken_back(survey: Survey, goal: str, writes_at: Writes) -> tuple[list[retention.Place], dict[retention.Place, list[int]]]:
-    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, which writes stay."""
+def _taken_back(survey: Survey, goal: str) -> tuple[list[retention.Place], dict[retention.Place, Written]]:
+    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, the writes that stay."""
     thread = survey.headers
     parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
-    there, asking = _before(survey, goal, writes_at)
+    there, asking = _before(survey, goal)
     dropped = [place for place in thread if place not in there]
     touched = {"", *(ns for ns, _ in dropped), *asking}
-    return dropped, {
-        (ns, end): _writes_kept(end, [header for header, _ in writes_at((ns, end))], (ns, end) in parents)
-        for ns, end in {**retention.newest_of_each(there), "": goal}.items()
-        if ns in touched
-    }
+    replaced: dict[retention.Place, Written] = {}
+    for place in {**retention.newest_of_each(there), "": goal}.items():
+        writes = survey.writes.get(place, [])
+        kept = _writes_kept(place[1], [header for header, _ in writes], place in parents)
+        if place[0] in touched and len(kept) < len(writes):
+            replaced[place] = [writes[at] for at in kept]
+    return dropped, replaced
 
 
 def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) -> list[int]:

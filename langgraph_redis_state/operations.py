@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -276,17 +276,19 @@ class Page:
     tags: dict[bytes, bytes | None]
 
 
+Written = list[tuple[Header, bytes]]
+"""The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
+
+
 @dataclass(slots=True)
 class Survey:
-    """All headers of a thread at one revision, its pending writes as stored, its tags."""
+    """All headers of a thread at one revision, its pending writes and its tags."""
 
-    headers: retention.Headers
-    writes: dict[retention.Place, bytes]
-    written: dict[retention.Place, list[Header]]
-    """The headers of these writes."""
-    tags: dict[str, retention.Place]
-    revision: bytes
-    sizes: dict[bytes, int]
+    headers: retention.Headers = field(default_factory=dict)
+    writes: dict[retention.Place, Written] = field(default_factory=dict)
+    tags: dict[str, retention.Place] = field(default_factory=dict)
+    revision: bytes = b""
+    sizes: dict[bytes, int] = field(default_factory=dict)
     """What the field of each of these takes on the server: bytes of its name and its content."""
 
 
@@ -951,7 +953,7 @@ class Operations:
 
     def survey(self, target: Target) -> Operation[Survey | None]:
         """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
-        survey = Survey({}, {}, {}, {}, b"", {})
+        survey = Survey()
         cursor: tuple[bytes, bytes | None] | None = (b"", b"")
         while cursor is not None:
             page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
@@ -963,21 +965,21 @@ class Operations:
             for each in page.found:
                 at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
                 header, _, _ = self.opened(target, each)
-                written = self.write_headers(target, each.ns, each.checkpoint, each.writes)
-                survey.headers[at] = retention.Entry(header, any(w.index == retention.INTERRUPTED for w in written))
+                written = self.written(target, each.ns, each.checkpoint, each.writes)
+                survey.headers[at] = retention.Entry(header, any(w.index == retention.INTERRUPTED for w, _ in written))
                 name = keys.checkpoint_field(each.ns, each.checkpoint)
                 survey.sizes[name] = len(name) + len(each.record or b"")
                 if each.writes:
-                    survey.writes[at], survey.written[at] = each.writes, written
+                    survey.writes[at] = written
                     survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
             cursor = page.following
         return survey
 
-    def write_headers(self, target: Target, ns: bytes, checkpoint: bytes, blob: bytes | None) -> list[Header]:
-        """The headers of the pending writes of a checkpoint, verified."""
+    def written(self, target: Target, ns: bytes, checkpoint: bytes, blob: bytes | None) -> Written:
+        """The pending writes in the field of a checkpoint."""
         place = target.place(b"W", ns, checkpoint)
         raws = records.split_writes(blob, place) if blob else ()
-        return [records.verified(raw, place, self.settings.integrity)[0] for raw in raws]
+        return [(records.verified(raw, place, self.settings.integrity)[0], raw) for raw in raws]
 
     def opened_tags(self, target: Target, fields: Mapping[bytes, bytes | None]) -> dict[str, retention.Place]:
         """Names of checkpoints, verified."""
@@ -1004,11 +1006,11 @@ class Operations:
         target: Target,
         revision: bytes,
         dropped: Iterable[retention.Place],
-        replaced: Mapping[retention.Place, bytes],
+        replaced: Mapping[retention.Place, Written],
         survey: Survey | None = None,
     ) -> Operation[bool]:
-        """Removes checkpoints, replaces pending writes (b"" removes them), and sweeps what nothing refers to any more. False if
-        the revision has passed.
+        """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
+        any more. False if the revision has passed.
 
         Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
         whichever is less, and what the counts lose. The revision says that nothing came in between.
@@ -1021,12 +1023,8 @@ class Operations:
         if counts is None or records.revision(counts, target.keys.name, about) != revision:
             return False
         listed, gone = set(names), set(dropped)
-        rewritten = {
-            (ns, checkpoint): self.write_headers(target, ns.encode(), checkpoint.encode(), content)
-            for (ns, checkpoint), content in replaced.items()
-        }
         try:
-            needed = yield from self._marked(target, about, survey, gone, rewritten, listed)
+            needed = yield from self._marked(target, about, survey, gone, replaced, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
             (counts,) = yield Read([("HGET", target.keys.hash, "S")], about)
@@ -1039,7 +1037,7 @@ class Operations:
             reply = yield Call(WEIGH, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
             size, plain = size + int(reply[1]), plain + int(reply[2])
         stored = int(records.opened_counts(counts, target.keys.name, about).split()[6])
-        removal = _removal(survey, gone, replaced, rewritten, listed, swept, (stored, size, plain))
+        removal = _removal(survey, gone, replaced, listed, swept, (stored, size, plain))
         if removal is None:
             return True
         reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision, *removal], about)
@@ -1054,7 +1052,7 @@ class Operations:
         about: str,
         survey: Survey,
         gone: set[retention.Place],
-        rewritten: Mapping[retention.Place, Sequence[Header]],
+        replaced: Mapping[retention.Place, Written],
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
@@ -1067,11 +1065,11 @@ class Operations:
         if early:
             (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
             for name, blob in zip(early, blobs, strict=True):
-                survey.written[_place_of(name)] = self.write_headers(target, *keys.split_field(name), blob)
+                survey.writes[_place_of(name)] = self.written(target, *keys.split_field(name), blob)
                 survey.sizes[name] = len(name) + len(blob or b"")
-        for place, headers in {**survey.written, **rewritten}.items():
+        for place, written in {**survey.writes, **replaced}.items():
             if place not in gone:
-                kept += [(place, header) for header in headers]
+                kept += [(place, header) for header, _ in written]
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
         for place, header in kept:
@@ -1418,17 +1416,15 @@ def _parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
 def _removal(
     survey: Survey,
     gone: set[retention.Place],
-    replaced: Mapping[retention.Place, bytes],
-    rewritten: Mapping[retention.Place, Sequence[Header]],
+    replaced: Mapping[retention.Place, Written],
     listed: set[bytes],
     swept: Sequence[bytes],
     weights: tuple[int, int, int],
 ) -> list[Argument] | None:
     """What remove.lua is told behind the revision; None if nothing is to be done.
 
-    `rewritten`: the headers of what replaces pending writes; `listed`: all fields; `swept`: the chunks and pages that go;
-    `weights`: stored bytes of the thread, and of what is swept, but for the first WEIGHED of it, stored bytes and plain bytes
-    of chunks.
+    `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is swept,
+    but for the first WEIGHED of it, stored bytes and plain bytes of chunks.
     """
     members: dict[bytes, retention.Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
     for place in survey.headers:
@@ -1437,7 +1433,10 @@ def _removal(
         if ns:
             members[keys.across_member(ns, checkpoint)] = place
     unlisted = {name for name, place in members.items() if place in gone}
-    fresh = {keys.writes_field(ns.encode(), checkpoint.encode()): content for (ns, checkpoint), content in replaced.items()}
+    fresh = {
+        keys.writes_field(ns.encode(), checkpoint.encode()): records.joined_writes([raw for _, raw in written])
+        for (ns, checkpoint), written in replaced.items()
+    }
     leaving = unlisted | {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone}
     leaving |= {name for name, content in fresh.items() if not content}
     leaving &= listed
@@ -1445,8 +1444,8 @@ def _removal(
     if not leaving and not swept and not fresh:
         return None
 
-    writes = [header for place in gone | rewritten.keys() for header in survey.written.get(place, ())]
-    came = [header for headers in rewritten.values() for header in headers]
+    writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
+    came = [header for written in replaced.values() for header, _ in written]
     went = writes + [survey.headers[place].header for place in gone]
     stored, size, plain = weights
     size += sum(survey.sizes.get(name, 0) for name in leaving)
