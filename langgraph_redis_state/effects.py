@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -121,3 +121,27 @@ def compute(work: Callable[[], T], size: int) -> Operation[T]:
     """`yield from compute(...)` gives what `work` returns, typed."""
     result: T = yield Compute(work, size)
     return result
+
+
+def portion(command: str, key: bytes, cursor: int, count: int, about: str) -> Operation[tuple[int, list[tuple[bytes, Any]]]]:
+    """About `count` entries of a large key, by HSCAN or ZSCAN, which may give one twice, and the cursor of the next. It is -1
+    to begin with, and 0 at the end."""
+    ((following, content),) = yield Read([(command, key, max(cursor, 0), "COUNT", count)], about)
+    return int(following), pairs(content)
+
+
+def pairs(content: Any) -> list[tuple[bytes, Any]]:
+    """Names with contents or scores, in whatever form a client gives them: a mapping, pairs, or one after the other."""
+    if isinstance(content, dict):
+        return list(content.items())
+    if content and isinstance(content[0], list | tuple):
+        return [tuple(pair) for pair in content]
+    return list(zip(content[::2], content[1::2], strict=True))
+
+
+def counted(items: Collection[Any]) -> list[Argument]:
+    """A list as scripts take it, its length before it; each item is an argument, or a tuple of them."""
+    arguments: list[Argument] = [len(items)]
+    for item in items:
+        arguments += item if isinstance(item, tuple) else (item,)
+    return arguments

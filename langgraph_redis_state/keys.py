@@ -128,6 +128,12 @@ def across_member(ns: bytes, checkpoint: bytes) -> bytes:
     return b"A" + checkpoint + b"\0" + ns
 
 
+def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
+    """All that the index holds of a checkpoint."""
+    field = checkpoint_field(ns, checkpoint)
+    return (field, across_member(ns, checkpoint)) if ns else (field,)
+
+
 def split_field(field: bytes) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a `C` or `W` field."""
     ns, _, checkpoint = field[1:].rpartition(b"\0")

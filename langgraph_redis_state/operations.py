@@ -13,11 +13,12 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
@@ -37,7 +38,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from . import keys, records, retention
 from .bounded import Bounded
 from .codec import CompressionType, Integrity, pack
-from .effects import Argument, Call, Operation, Read, Script, compute
+from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
     CheckpointConflictError,
@@ -292,6 +293,23 @@ class Survey:
     """What the field of each of these takes on the server: bytes of its name and its content."""
 
 
+class Removal(NamedTuple):
+    """What `remove.lua` is told besides thread and revision; its header says what each means."""
+
+    how: str
+    fewer: tuple[int, ...]
+    fields: Collection[bytes]
+    members: Collection[bytes]
+    runs: Collection[bytes] = ()
+    replaced: Mapping[bytes, bytes] = {}
+    weighed: Sequence[bytes] = ()
+
+    @property
+    def arguments(self) -> list[Argument]:
+        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed]
+        return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster
+
+
 class Operations:
     """All operations of one saver. They share what this process remembers, and the settings."""
 
@@ -415,10 +433,8 @@ class Operations:
                     draft.run,
                     b"-" if expected is None else expected,
                     self.settings.max_bytes,
-                    len(indexed),
-                    *(part for pair in indexed for part in pair),
-                    len(guards),
-                    *(part for guard in guards for part in guard),
+                    *counted(indexed),
+                    *counted(guards),
                 ],
                 {name: sealed.pages[name] for name in pages},
                 {name: sealed.fresh[name] for name in chunks},
@@ -616,12 +632,7 @@ class Operations:
             staged = target.keys.staging(os.urandom(8).hex().encode())
             yield from self._stage(target, staged, [(b"D" + name, data) for name, data in packed.items()], (), about)
             all_keys, packed = (*all_keys, staged[0]), {}
-        parts: list[Argument] = [len(pages)]
-        for name, content in pages.items():
-            parts += [name, content]
-        parts.append(len(packed))
-        for name, data in packed.items():
-            parts += [name, data]
+        parts = counted(pages.items()) + counted(packed.items())
         reply: list[Any] = yield Call(script, all_keys, [target.keys.name, *args, *parts], about)
         return reply
 
@@ -757,12 +768,7 @@ class Operations:
             [("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, -1, "WITHSCORES") for bucket in range(keys.BUCKETS)],
             "listing threads",
         )
-        active: list[tuple[float, bytes]] = []
-        for reply in replies:
-            if reply and isinstance(reply[0], list | tuple):  # RESP3
-                active += [(float(score), name) for name, score in reply]
-            else:
-                active += [(float(score), name) for name, score in zip(reply[::2], reply[1::2], strict=True)]
+        active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
         return [(_stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
     def delta_history(
@@ -1040,7 +1046,7 @@ class Operations:
         removal = _removal(survey, gone, replaced, listed, swept, (stored, size, plain))
         if removal is None:
             return True
-        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision, *removal], about)
+        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision, *removal.arguments], about)
         if reply[0] == b"stale":
             return False
         self.refuse(reply, about, also=b"none")
@@ -1124,18 +1130,14 @@ class Operations:
         runs: dict[bytes, None] = {}
         needed: set[bytes] = set()
         copied: set[bytes] = set()
-        cursor: Any = 0
-        while True:
-            (reply,) = yield Read([("HSCAN", origin.keys.hash, cursor, "COUNT", 100)], about)
-            cursor, content = reply
-            pairs = list(content.items()) if isinstance(content, dict) else list(zip(content[::2], content[1::2], strict=True))
+        cursor = -1
+        while cursor:
+            cursor, there = yield from portion("HSCAN", origin.keys.hash, cursor, 100, about)
             fields, members = yield from compute(
-                partial(self._resealed, origin, copy, pairs, runs, needed), sum(len(value) for _, value in pairs)
+                partial(self._resealed, origin, copy, there, runs, needed), sum(len(content) for _, content in there)
             )
             copied.update(name for name, _ in fields)
             yield from self._stage(copy, staged, fields, members, about)
-            if int(cursor) == 0:
-                break
         if [counts] != (yield Read([("HGET", origin.keys.hash, "S")], about)):
             return False
         if not needed <= copied:
@@ -1151,7 +1153,7 @@ class Operations:
         self,
         origin: Target,
         copy: Target,
-        pairs: Sequence[tuple[bytes, bytes]],
+        there: Sequence[tuple[bytes, bytes]],
         runs: dict[bytes, None],
         needed: set[bytes],
     ) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
@@ -1166,7 +1168,7 @@ class Operations:
             needed.update(b"P" + page for page in header.pages)
             needed.update(b"D" + chunk for chunk in header.loose)
 
-        for name, content in pairs:
+        for name, content in there:
             kind = name[:1]
             if kind == b"P":
                 page = Parts({name[1:]: content}).page(name[1:], about)
@@ -1184,20 +1186,18 @@ class Operations:
                 members.append(name)
             elif kind in (b"C", b"W"):
                 ns, checkpoint = keys.split_field(name)
-                here, there = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
+                places = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
                 if kind == b"C":
-                    header, record = records.moved(content, here, there, integrity)
+                    header, record = records.moved(content, *places, integrity)
                     refer(header)
                     fields.append((name, record))
-                    members.append(name)
-                    if ns:
-                        members.append(keys.across_member(ns, checkpoint))
+                    members += keys.index_members(ns, checkpoint)
                     if header.run:
                         runs[header.run.encode()] = None
                 else:
                     moved = []
-                    for raw in records.split_writes(content, here):
-                        header, record = records.moved(raw, here, there, integrity)
+                    for raw in records.split_writes(content, places[0]):
+                        header, record = records.moved(raw, *places, integrity)
                         refer(header)
                         moved.append(record)
                     fields.append((name, records.joined_writes(moved)))
@@ -1420,18 +1420,15 @@ def _removal(
     listed: set[bytes],
     swept: Sequence[bytes],
     weights: tuple[int, int, int],
-) -> list[Argument] | None:
-    """What remove.lua is told behind the revision; None if nothing is to be done.
+) -> Removal | None:
+    """What goes, worked out; None if nothing is to be done.
 
     `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is swept,
     but for the first WEIGHED of it, stored bytes and plain bytes of chunks.
     """
     members: dict[bytes, retention.Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
     for place in survey.headers:
-        ns, checkpoint = place[0].encode(), place[1].encode()
-        members[keys.checkpoint_field(ns, checkpoint)] = place
-        if ns:
-            members[keys.across_member(ns, checkpoint)] = place
+        members.update(dict.fromkeys(keys.index_members(place[0].encode(), place[1].encode()), place))
     unlisted = {name for name, place in members.items() if place in gone}
     fresh = {
         keys.writes_field(ns.encode(), checkpoint.encode()): records.joined_writes([raw for _, raw in written])
@@ -1460,8 +1457,7 @@ def _removal(
         how, fields, index = "keep", staying, members.keys() - unlisted
     else:
         how, fields, index = "drop", leaving, unlisted
-    arguments: list[Argument] = [
-        how,
+    fewer = (
         len(gone),
         len(writes) - len(came),
         sum(name[:1] == b"D" for name in swept),
@@ -1469,11 +1465,8 @@ def _removal(
         sum(header.logical for header in went) - sum(header.logical for header in came),
         plain,
         sum(header.chunked for header in went) - sum(header.chunked for header in came),
-    ]
-    for names in (fields, index, {run.encode() for run in runs if run}):
-        arguments += [len(names), *sorted(names)]  # in order, which the server's sorted sets take faster
-    arguments += [len(fresh), *(part for pair in fresh.items() for part in pair)]
-    return [*arguments, len(swept[:WEIGHED]), *swept[:WEIGHED]]
+    )
+    return Removal(how, fewer, fields, index, {run.encode() for run in runs if run}, fresh, swept[:WEIGHED])
 
 
 def _size(found: Sequence[Found], parts: Parts) -> int:

@@ -29,7 +29,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records
 from .codec import DIGEST, CompressionType
-from .effects import Argument, Call, Operation, Read, compute
+from .effects import Call, Operation, Read, compute
 from .errors import (
     CheckpointerError,
     CheckpointNotFoundError,
@@ -51,6 +51,7 @@ from .operations import (
     Found,
     Known,
     Operations,
+    Removal,
     Target,
     dumped,
     stored_rest,
@@ -284,11 +285,8 @@ class States:
                 if len(names) > WEIGHED:
                     return (yield from self._sweep(target))
                 logical, referred = sum(each.header.logical for each in gone), sum(each.header.chunked for each in gone)
-                counts = (len(gone), 0, _chunks(parts), 0, logical, 0, referred)  # what is stored of it, the script weighs
-                lists: tuple[Sequence[bytes], ...] = (names, fields, (), (), names)
-                arguments: list[Argument] = [target.keys.name, revision, "drop", *counts]
-                for each in lists:
-                    arguments += [len(each), *each]
+                fewer = (len(gone), 0, _chunks(parts), 0, logical, 0, referred)  # what is stored of it, the script weighs
+                arguments = [target.keys.name, revision, *Removal("drop", fewer, names, fields, weighed=names).arguments]
                 reply = yield Call(REMOVE, target.keys.all, arguments, f"saving state {target.thread!r}")
                 if reply[0] != b"ok":
                     # others changed it since: they remove the versions that are too many, but do not know what `old` had

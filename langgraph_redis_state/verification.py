@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import chunks, keys, records
 from .codec import DIGEST
-from .effects import Argument, Call, Operation, Read, Scan, Script, compute
+from .effects import Argument, Call, Operation, Read, Scan, Script, compute, portion
 from .errors import CheckpointCorruptError
 from .operations import BUSY_TRIES, Operations, Target
 from .records import FIXED, STAMP, Header, Parts
@@ -288,17 +288,15 @@ class Verification:
         arguments: list[Argument] = [target.keys.name, len(runs), *runs, *meta]
         first = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         fields: dict[bytes, Field] = {}
-        cursor: Any = 0
-        while first.there and 1 not in first.wrong:
-            ((cursor, content),) = yield Read([("HSCAN", target.keys.hash, cursor, "COUNT", PORTION)], about)
-            pairs = [(key, value) for key, value in _pairs(content) if key not in fields]  # HSCAN may give a field twice
-            size = sum(len(key) + len(value) for key, value in pairs)
-            portion: dict[bytes, Field] = yield from compute(partial(self._examined, target, pairs), size)
-            fields |= portion
-            read = sum(max(len(each.entries), 1) for key, each in portion.items() if key[:1] in RECORDS)
-            self._saw(records=read, chunks=sum(key[:1] == b"D" for key in portion), bytes=size)
-            if not int(cursor):
-                break
+        cursor = -1 if first.there and 1 not in first.wrong else 0
+        while cursor:
+            cursor, there = yield from portion("HSCAN", target.keys.hash, cursor, PORTION, about)
+            there = [(key, value) for key, value in there if key not in fields]
+            size = sum(len(key) + len(value) for key, value in there)
+            found: dict[bytes, Field] = yield from compute(partial(self._examined, target, there), size)
+            fields |= found
+            read = sum(max(len(each.entries), 1) for key, each in found.items() if key[:1] in RECORDS)
+            self._saw(records=read, chunks=sum(key[:1] == b"D" for key in found), bytes=size)
         index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
         last = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         last.fields, last.index = fields, index
@@ -307,12 +305,11 @@ class Verification:
 
     def _members(self, key: bytes, about: str) -> Operation[dict[bytes, float]]:
         members: dict[bytes, float] = {}
-        cursor: Any = 0
-        while True:
-            ((cursor, content),) = yield Read([("ZSCAN", key, cursor, "COUNT", 1000)], about)
-            members.update((member, float(score)) for member, score in _pairs(content))
-            if not int(cursor):
-                return members
+        cursor = -1
+        while cursor:
+            cursor, there = yield from portion("ZSCAN", key, cursor, 1000, about)
+            members.update((member, float(score)) for member, score in there)
+        return members
 
     def _examined(self, target: Target, pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Field]:
         return {name: self._one(target, name, content) for name, content in pairs}
@@ -765,15 +762,6 @@ def _inspected(reply: Any, target: Target) -> Reading:
     active, expiry = (None if score is None else float(score) for score in (active, expiry))
     times = (left, index_left, active, expiry, int(now))
     return Reading(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
-
-
-def _pairs(content: Any) -> list[tuple[bytes, Any]]:
-    """What HSCAN and ZSCAN give, in each form that clients give it."""
-    if isinstance(content, dict):
-        return list(content.items())
-    if content and isinstance(content[0], list | tuple):
-        return [tuple(pair) for pair in content]
-    return list(zip(content[::2], content[1::2], strict=True))
 
 
 def _message(error: Exception, place: records.Place) -> str:
