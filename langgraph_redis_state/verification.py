@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from . import chunks, keys, records
 from .codec import DIGEST
-from .effects import Argument, Call, Operation, Read, Scan, Script, compute, portion
+from .effects import Argument, Call, Operation, Read, Scan, Script, compute, counted, portion
 from .errors import CheckpointCorruptError
 from .operations import BUSY_TRIES, Operations, Target
 from .records import FIXED, STAMP, Header, Parts
@@ -27,6 +27,7 @@ INSPECT, REPAIR = Script("inspect"), Script("repair", writes=True)
 
 RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
 """Kinds of fields."""
+WRONG_TYPE = "the key is not of the type that belongs there"
 PORTION = 50
 """Fields read at once: at most some 13 MB, chunks being what they are."""
 
@@ -79,15 +80,25 @@ class Progress:
     bytes: int = 0
 
 
+REPAIRABLE = frozenset({"index", "bucket", "counts", "expiry", "orphan", "staging"})
+"""What can be mended from what is there. What else `repair()` does takes something away."""
+
+
 class Fault(NamedTuple):
-    """A finding to be, and what mends it: pairs of a list of `repair.lua`, and what to put there."""
+    """A finding to be, and what mends it. `fixes`: in a thread, pairs of a list of `repair.lua` and what to put there; of what
+    belongs to no thread, a command."""
 
     kind: Kind
     where: str
     problem: str
-    repairable: bool
     done: str
-    fixes: tuple[tuple[str, Any], ...] = ()
+    fixes: tuple[tuple[Any, ...], ...] = ()
+
+    def found(self, thread: str | None) -> Finding:
+        return Finding(self.kind, thread, self.where, self.problem, self.kind in REPAIRABLE)
+
+    def mended(self, thread: str | None) -> Repair:
+        return Repair(self.kind, thread, self.where, self.done)
 
 
 @dataclass(slots=True)
@@ -138,8 +149,26 @@ class Reading:
     fields: dict[bytes, Field] = field(default_factory=dict)
     index: dict[bytes, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, reply: Any, target: Target) -> Reading:
+        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
+        active, expiry = (None if score is None else float(score) for score in (active, expiry))
+        times = (left, index_left, active, expiry, int(now))
+        return cls(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
+
+    @property
+    def thread(self) -> bytes:
+        return self.target.keys.name
+
     def entries(self, kind: bytes) -> Iterator[Entry]:
         return (entry for name, each in self.fields.items() if name[:1] == kind for entry in each.entries)
+
+    def highest(self, kind: bytes) -> int:
+        """The highest number that the server gave to one of these records."""
+        return max((entry.header.version for entry in self.entries(kind)), default=0)
+
+    def held_runs(self) -> set[bytes]:
+        return {entry.header.run.encode() for entry in self.entries(b"C") if entry.header.run}
 
     def parts(self, entry: Entry) -> Iterator[bytes]:
         """The pages and chunks that a record refers to, as far as its pages are there to tell."""
@@ -195,7 +224,7 @@ class Verification:
         about = f"verifying prefix {self._prefix!r}"
         pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix.encode()) + b":{*"
         names: list[bytes] = yield Scan(pattern, about)
-        found: list[tuple[Fault, tuple[Argument, ...]]] = []
+        found: list[Fault] = []
         staging: list[bytes] = []
         for name in dict.fromkeys(names):
             parts = re.fullmatch(
@@ -205,30 +234,27 @@ class Verification:
             if parts and parts[2] == b"u":
                 staging.append(name)
             elif bucket >= keys.BUCKETS or (parts and parts[2] and not _is_thread(parts[3], bucket)):
-                fault = Fault("unknown", _text(name), "no key that this package writes there", False, "the key was removed")
-                found.append((fault, ("UNLINK", name)))
+                found.append(_stray_key("unknown", name, "no key that this package writes there"))
             else:
                 self._known[bucket].update([parts[3]] if parts and parts[2] else ())
         for at in range(0, len(staging), 1000):
             left = yield Read([("PTTL", name) for name in staging[at : at + 1000]], about)
             for name, ms in zip(staging[at : at + 1000], left, strict=True):
                 if ms == -1:
-                    fault = Fault("staging", _text(name), "left behind, and it never expires", True, "the key was removed")
-                    found.append((fault, ("UNLINK", name)))
+                    found.append(_stray_key("staging", name, "left behind, and it never expires"))
         return (yield from self._settled(found, about))
 
     def _bucket(self, bucket: int, known: set[bytes]) -> Operation[list[Any]]:
         """The indexes of a bucket: which threads they name, and members that are of no thread of this bucket."""
         about = f"verifying bucket {bucket:04x} of prefix {self._prefix!r}"
         named: dict[bytes, tuple[set[bytes], set[bytes]]] = {name: (set(), set()) for name in known}
-        found: list[tuple[Fault, tuple[Argument, ...]]] = []
+        found: list[Fault] = []
         for n, index in enumerate(("threads", "expiry", "runs", "m")):
             name = keys.bucket_key(self._prefix, bucket, index)
             try:
                 members = yield from self._members(name, about)
             except CheckpointCorruptError:
-                fault = Fault("unknown", _text(name), "the key is not of the type that belongs there", False, "removed")
-                found.append((fault, ("UNLINK", name)))
+                found.append(_stray_key("unknown", name, WRONG_TYPE))
                 continue
             for member in members:
                 thread = _owner(n, member)
@@ -238,23 +264,22 @@ class Verification:
                         if n >= 2:
                             entries[n - 2].add(member)
                 elif self._only is None:
-                    fault = Fault(
-                        "bucket", _text(name), f"{member!r} is no entry of this bucket", True, f"{member!r} was removed"
-                    )
-                    found.append((fault, ("ZREM", name, member)))
+                    problem, done = f"{member!r} is no entry of this bucket", f"{member!r} was removed"
+                    found.append(Fault("bucket", _text(name), problem, done, (("ZREM", name, member),)))
         self._threads = [(thread, *entries) for thread, entries in sorted(named.items(), reverse=True)]
         return (yield from self._settled(found, about))
 
-    def _settled(self, found: Iterable[tuple[Fault, tuple[Argument, ...]]], about: str) -> Operation[list[Any]]:
+    def _settled(self, found: Sequence[Fault], about: str) -> Operation[list[Any]]:
         """Findings of keys and members that no script writes: so one plain command removes each."""
-        result: list[Any] = []
-        for fault, command in found:
-            if self._drop is None:
-                result.append(_finding(fault, None))
-            elif fault.repairable or self._drop:
-                yield Read([command], about)
-                result.append(_repair(fault, None))
-        return result
+        if self._drop is None:
+            return [fault.found(None) for fault in found]
+        chosen = [fault for fault in found if self._may_mend(fault)]
+        for fault in chosen:
+            yield Read(fault.fixes, about)
+        return [fault.mended(None) for fault in chosen]
+
+    def _may_mend(self, fault: Fault) -> bool:
+        return bool(fault.fixes) and (fault.kind in REPAIRABLE or bool(self._drop))
 
     # --- a thread ---
 
@@ -271,22 +296,22 @@ class Verification:
             if self._drop is None:
                 size = sum(each.size for each in reading.fields.values())
                 wrong: list[Fault] = yield from compute(partial(list, faults(reading)), size)
-                return [_finding(fault, target.thread) for fault in wrong]
+                return [fault.found(target.thread) for fault in wrong]
             mended = yield from self._mended(reading, about)
             if mended is not None:
                 return mended
         problem = f"it changed each of {BUSY_TRIES} times it was read"
-        busy = Fault("busy", "the thread", problem, False, f"nothing: {problem}")
+        busy = Fault("busy", "the thread", problem, f"nothing: {problem}")
         if self._drop is not None:
-            return [_repair(busy, target.thread)]
+            return [busy.mended(target.thread)]
         # that a field is damaged is so whatever else was going on
         damaged = [fault for fault in faults(reading) if fault.kind == "damaged"]
-        return [_finding(fault, target.thread) for fault in (*damaged, busy)]
+        return [fault.found(target.thread) for fault in (*damaged, busy)]
 
     def _reading(self, target: Target, about: str, runs: set[bytes], meta: set[bytes]) -> Operation[tuple[Reading, bool]]:
         """A reading, and whether the thread stayed the same meanwhile."""
         arguments: list[Argument] = [target.keys.name, len(runs), *runs, *meta]
-        first = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
+        first = Reading.of((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         fields: dict[bytes, Field] = {}
         cursor = -1 if first.there and 1 not in first.wrong else 0
         while cursor:
@@ -298,7 +323,7 @@ class Verification:
             read = sum(max(len(each.entries), 1) for key, each in found.items() if key[:1] in RECORDS)
             self._saw(records=read, chunks=sum(key[:1] == b"D" for key in found), bytes=size)
         index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
-        last = _inspected((yield Call(INSPECT, target.keys.all, arguments, about)), target)
+        last = Reading.of((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         last.fields, last.index = fields, index
         same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
         return last, same
@@ -366,38 +391,32 @@ class Verification:
         target, before, settings = reading.target, reading.counts, reading.settings
         plan: dict[str, dict[Any, None]] = defaultdict(dict)
         done: list[Repair] = []
-        while chosen := [fault for fault in faults(reading) if fault.fixes and (fault.repairable or self._drop)]:
+        while chosen := [fault for fault in faults(reading) if self._may_mend(fault)]:
             for fault in chosen:
-                done.append(_repair(fault, target.thread))
+                done.append(fault.mended(target.thread))
                 for what, item in fault.fixes:
                     _apply(reading, plan, what, item)
             reading.counts = _counts_line(reading)
         if not done or reading.wrong:
             return []
-        living = {run for run, _ in _runs(reading)}
-        for member in [each for each in reading.runs if plan["-fields"] and _run_of(each, target.keys.name) not in living]:
-            _apply(reading, plan, "-runs", member)
-        writes: list[Argument] = []
+        if plan["-fields"]:
+            held = reading.held_runs()
+            for member in [each for each in reading.runs if _paired(each, reading.thread) not in held]:
+                _apply(reading, plan, "-runs", member)
+        writes: dict[bytes, bytes] = {}
         for name in plan["writes"].keys() & reading.fields.keys():
             (content,) = yield Read([("HGET", target.keys.hash, name)], about)
             raws = list(records.split_writes(content or b"\1\0\0\0", target.place(b"W", *keys.split_field(name))))
-            if len(raws) <= max(entry.at for entry in reading.fields[name].entries):
+            staying = [entry.at for entry in reading.fields[name].entries]
+            if len(raws) <= max(staying):
                 return None
-            writes += [name, records.joined_writes([raws[entry.at] for entry in reading.fields[name].entries])]
+            writes[name] = records.joined_writes([raws[at] for at in staying])
         stays = any(name[:1] in RECORDS for name in reading.fields)
         active = max((entry.header.created_at for entry in reading.entries(b"C")), default=0) or reading.now
-        arguments: list[Argument] = [
-            target.keys.name,
-            before or b"",
-            settings or b"",
-            reading.counts or b"" if stays else b"",
-            active,
-        ]
-        for what in ("keys", "-fields"):
-            arguments += [len(plan[what]), *plan[what]]
-        arguments += [len(writes) // 2, *writes]
-        for what in ("-index", "+index", "-runs", "+runs", "-meta", "+meta"):
-            arguments += [len(plan[what]), *plan[what]]
+        counts = reading.counts or b"" if stays else b""
+        arguments: list[Argument] = [reading.thread, before or b"", settings or b"", counts, active]
+        for what in ("keys", "-fields", "writes", "-index", "+index", "-runs", "+runs", "-meta", "+meta"):
+            arguments += counted(writes.items() if what == "writes" else plan[what])
         reply = yield Call(REPAIR, target.keys.all, arguments, about)
         return None if reply[0] == b"stale" else done
 
@@ -410,7 +429,7 @@ def faults(reading: Reading) -> Iterator[Fault]:
     nothing refers to say nothing as long as a record is damaged or lost."""
     for n in set(reading.wrong) & {1, 2, 7}:
         key = _text(reading.target.keys.all[n - 1])
-        yield Fault("unknown", key, "the key is not of the type that belongs there", False, "removed", (("keys", n),))
+        yield Fault("unknown", key, WRONG_TYPE, "removed", (("keys", n),))
     if 1 in reading.wrong:
         return
     if not reading.there:
@@ -424,13 +443,13 @@ def faults(reading: Reading) -> Iterator[Fault]:
         needed = reading.users()
         for name in reading.fields:
             if name[:1] in PARTS and name not in needed and not reading.fields[name].unknown:
-                yield Fault("orphan", where_of(name), "nothing refers to it", True, "removed", (("-fields", name),))
+                yield Fault("orphan", where_of(name), "nothing refers to it", "removed", _dropped(name))
     if reading.settings is not None:
         try:
-            records.opened_line(reading.settings, reading.target.keys.name, "", "")
+            records.opened_line(reading.settings, reading.thread, "", "")
         except CheckpointCorruptError:
             done = "removed; the saver's TTL applies from the next write"
-            yield Fault("settings", where_of(b"T"), "they are damaged", False, done, (("-fields", b"T"),))
+            yield Fault("settings", where_of(b"T"), "they are damaged", done, _dropped(b"T"))
     yield from _expiry(reading)
     yield from _entries_of_bucket(reading)
 
@@ -439,38 +458,32 @@ def _absent(reading: Reading) -> Iterator[Fault]:
     strays = (*(("-runs", each) for each in reading.runs), *(("-meta", each) for each in reading.meta))
     if reading.index:
         problem = f"its hash is gone, while its index has {len(reading.index)} entries (evicted?)"
-        yield Fault("lost", "the thread", problem, False, "what was left of it was removed", (("gone", b""), *strays))
+        yield Fault("lost", "the thread", problem, "what was left of it was removed", (("gone", b""), *strays))
     elif reading.expiry is not None and reading.expiry <= reading.now:
         return  # it expired, and the next writes to the bucket tidy up
     elif strays or reading.active is not None or reading.expiry is not None:
         problem = "they name the thread, which is not there"
-        yield Fault("bucket", "the bucket's indexes", problem, True, "its entries were removed", (("gone", b""), *strays))
+        yield Fault("bucket", "the bucket's indexes", problem, "its entries were removed", (("gone", b""), *strays))
 
 
 def _content(reading: Reading) -> Iterator[Fault]:
     users = reading.users() if any(each.problem for each in reading.fields.values()) else Counter[bytes]()
     for name, each in reading.fields.items():
-        where, kind = where_of(name), name[:1]
-        drop: tuple[tuple[str, Any], ...] = (("-fields", name),)
-        if kind == b"C":
-            drop = _dropped(name)
-        elif kind == b"G":
-            drop += (("-index", name),)
+        where, kind, drop = where_of(name), name[:1], _dropped(name)
         if each.unknown:
-            yield Fault("unknown", where, "no field that this version writes", False, "removed", (("-fields", name),))
+            yield Fault("unknown", where, "no field that this version writes", "removed", (("-fields", name),))
         elif each.problem:
             of_whom = f"; {users[name]} records refer to it" if kind in PARTS else ""
-            yield Fault("damaged", where, each.problem + of_whom, False, "removed", drop)
+            yield Fault("damaged", where, each.problem + of_whom, "removed", drop)
         elif kind == b"G" and each.refers[0] not in reading.fields and each.refers[0] not in reading.index:
-            yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", False, "removed", drop)
-        broken = [(entry, *_broken(reading, entry)) for entry in each.entries]
-        for entry, what, problem in broken:
-            if what:
-                if kind == b"C":
-                    yield Fault(what, where, problem, False, "removed, with its pending writes", drop)
-                else:
-                    problem = f"write {entry.at + 1} of {len(each.entries)}: {problem}"
-                    yield Fault(what, where, problem, False, f"write {entry.at + 1} was removed", (("writes", name),))
+            yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", "removed", drop)
+        for entry in each.entries:
+            what, problem = _broken(reading, entry)
+            if what and kind == b"C":
+                yield Fault(what, where, problem, "removed, with its pending writes", drop)
+            elif what:
+                problem = f"write {entry.at + 1} of {len(each.entries)}: {problem}"
+                yield Fault(what, where, problem, f"write {entry.at + 1} was removed", (("writes", name),))
 
 
 def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] | None, str]:
@@ -487,48 +500,27 @@ def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] 
 
 def _index(reading: Reading) -> Iterator[Fault]:
     sound: list[bytes] = []
-    unsure: set[bytes] = set()
+    unsure: list[bytes] = []
     for name, each in reading.fields.items():
-        if name[:1] in (b"C", b"G") and not each.unknown:
-            members = _dropped_members(name)
-            if each.problem or any(_broken(reading, entry)[0] for entry in each.entries):
-                unsure.update(members)
-            else:
-                sound += members
+        if members := () if each.unknown else _members_of(name):
+            torn = each.problem or any(_broken(reading, entry)[0] for entry in each.entries)
+            (unsure if torn else sound).extend(members)
     if not reading.index and (sound or unsure):
         fixes = tuple(("+index", member) for member in (*sound, *unsure))
-        yield Fault("index", "the index", "it is gone, while the hash holds checkpoints", True, "written from the hash", fixes)
+        yield Fault("index", "the index", "it is gone, while the hash holds checkpoints", "written from the hash", fixes)
         return
     for member in sound:
         if reading.index.get(member, 1) != 0:
             problem = "it is not in the index, or not in its order"
-            yield Fault("index", _where_of_member(member), problem, True, "its entry was written", (("+index", member),))
-    for member in reading.index.keys() - sound - unsure:
-        fix = (("-index", member),)
-        if member[:1] == b"C" and _is_field(member):
-            yield Fault(
-                "lost",
-                where_of(member),
-                "it is gone, but for its entry in the index",
-                False,
-                "the entry was removed",
-                _dropped(member),
-            )
-        elif member[:1] == b"G":
-            yield Fault(
-                "lost", where_of(member), "it is gone, but for its entry in the index", False, "the entry was removed", fix
-            )
-        elif not (
-            member[:1] == b"A" and _checkpoint_of(member) in reading.index and _checkpoint_of(member) not in reading.fields
-        ):
-            yield Fault(
-                "index",
-                _where_of_member(member),
-                "the index has it, and there is nothing of that name",
-                True,
-                "the entry was removed",
-                fix,
-            )
+            yield Fault("index", _where_of_member(member), problem, "its entry was written", (("+index", member),))
+    done = "the entry was removed"
+    for member in reading.index.keys() - {*sound, *unsure}:
+        checkpoint = _checkpoint_of(member)
+        if member[:1] == b"G" or (member[:1] == b"C" and _is_field(member)):
+            yield Fault("lost", where_of(member), "it is gone, but for its entry in the index", done, _dropped(member))
+        elif member[:1] != b"A" or checkpoint not in reading.index or checkpoint in reading.fields:
+            problem = "the index has it, and there is nothing of that name"
+            yield Fault("index", _where_of_member(member), problem, done, (("-index", member),))
 
 
 def _counted(reading: Reading) -> tuple[int, ...]:
@@ -550,99 +542,97 @@ def _counted(reading: Reading) -> tuple[int, ...]:
 NAMES = ("checkpoints", "writes", "chunks", "stored bytes", "logical bytes", "unique chunk bytes", "referred chunk bytes")
 
 
-def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
+def _stated(reading: Reading) -> list[int] | None:
+    """What the field S says; None if it is damaged or gone."""
     try:
-        _, revision, versions, *stated = map(int, records.opened_counts(reading.counts, reading.target.keys.name, "").split())
+        numbers = [int(number) for number in records.opened_counts(reading.counts, reading.thread, "").split()]
     except (CheckpointCorruptError, ValueError):
-        yield Fault("counts", where_of(b"S"), "they are damaged or gone", True, "counted anew", (("counts", b""),))
-        return
-    differing = [
-        f"{name} {number} instead of {right}"
-        for name, number, right in zip(NAMES, stated, _counted(reading), strict=True)
-        if number != right
-    ]
-    if versions < max((entry.header.version for entry in reading.entries(b"C")), default=0):
-        differing.append(f"{versions} versions, and there is one of a higher number")
-    if revision < max((entry.header.version for entry in reading.entries(b"W")), default=0):
-        differing.append(f"revision {revision}, and there is a write of a higher one")
-    if differing and whole:
-        yield Fault("counts", where_of(b"S"), "; ".join(differing), True, "counted anew", (("counts", b""),))
+        return None
+    return numbers if len(numbers) == 3 + len(NAMES) else None
+
+
+def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
+    differing: list[str] = []
+    stated = _stated(reading)
+    if stated is None:
+        differing.append("they are damaged or gone")
+    elif whole:
+        _, revision, versions, *numbers = stated
+        for name, number, right in zip(NAMES, numbers, _counted(reading), strict=True):
+            if number != right:
+                differing.append(f"{name} {number} instead of {right}")
+        if versions < reading.highest(b"C"):
+            differing.append(f"{versions} versions, and there is one of a higher number")
+        if revision < reading.highest(b"W"):
+            differing.append(f"revision {revision}, and there is a write of a higher one")
+    if differing:
+        yield Fault("counts", where_of(b"S"), "; ".join(differing), "counted anew", (("counts", b""),))
 
 
 def _counts_line(reading: Reading) -> bytes:
     """The field S as it shall be, of the next revision."""
-    name = reading.target.keys.name
-    try:
-        born, revision, versions = map(int, records.opened_counts(reading.counts, name, "").split()[:3])
-    except (CheckpointCorruptError, ValueError):
-        born, revision, versions = reading.now * 1000, 0, 0
-    revision = max([revision, *(entry.header.version for entry in reading.entries(b"W"))]) + 1
-    versions = max([versions, *(entry.header.version for entry in reading.entries(b"C"))])
-    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, revision, versions, *_counted(reading))), name)
+    born, revision, versions, *_ = _stated(reading) or (reading.now * 1000, 0, 0)
+    revision, versions = max(revision, reading.highest(b"W")) + 1, max(versions, reading.highest(b"C"))
+    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, revision, versions, *_counted(reading))), reading.thread)
 
 
 def _expiry(reading: Reading) -> Iterator[Fault]:
     fix = (("expiry", b""),)
-    left, other = reading.left, reading.index_left
-    if 2 not in reading.wrong and other != -2 and ((left < 0) != (other < 0) or abs(left - other) > 1000):
-        problem = f"the hash expires {_moment(left)}, the index {_moment(other)}"
-        yield Fault("expiry", "the thread's two keys", problem, True, "the index expires with the hash", fix)
-    if 4 not in reading.wrong:
-        stated = -1 if reading.expiry is None else reading.expiry - reading.now
-        if (left < 0) != (reading.expiry is None) or (left >= 0 and abs(left - stated) > 1000):
-            problem = (
-                f"the thread expires {_moment(left)}, and they say {_moment(stated) if reading.expiry is not None else 'never'}"
-            )
-            yield Fault("bucket", "the bucket's moments of expiry", problem, True, "its moment was written", fix)
+    left, of_index = (None if ms < 0 else ms for ms in (reading.left, reading.index_left))
+    if 2 not in reading.wrong and reading.index_left != -2 and _differ(left, of_index):
+        problem = f"the hash expires {_moment(left)}, the index {_moment(of_index)}"
+        yield Fault("expiry", "the thread's two keys", problem, "the index expires with the hash", fix)
+    said = None if reading.expiry is None else reading.expiry - reading.now
+    if 4 not in reading.wrong and _differ(left, said):
+        problem = f"the thread expires {_moment(left)}, and they say {_moment(said)}"
+        yield Fault("bucket", "the bucket's moments of expiry", problem, "its moment was written", fix)
 
 
-def _moment(left: float) -> str:
-    return "never" if left == -1 else f"in {left / 1000:.3f} seconds"
+def _differ(left: float | None, other: float | None) -> bool:
+    return left != other if left is None or other is None else abs(left - other) > 1000
 
 
-def _runs(reading: Reading) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
-    """The runs of the thread's checkpoints, and the two entries that each has in the bucket."""
-    thread = reading.target.keys.name
-    for run in {entry.header.run for entry in reading.entries(b"C") if entry.header.run}:
-        yield run.encode(), (b"R" + run.encode() + b"\0" + thread, b"T" + thread + b"\0" + run.encode())
-
-
-def _run_of(member: bytes, thread: bytes) -> bytes:
-    return member[1 : -len(thread) - 1] if member[:1] == b"R" else member[len(thread) + 2 :]
+def _moment(left: float | None) -> str:
+    return "never" if left is None else f"in {left / 1000:.3f} seconds"
 
 
 def _entries_of_bucket(reading: Reading) -> Iterator[Fault]:
-    thread = reading.target.keys.name
     if 3 not in reading.wrong and reading.active is None:
-        yield Fault("bucket", "the bucket's threads", "the thread is not among them", True, "it was added", (("active", b""),))
+        yield Fault("bucket", "the bucket's threads", "the thread is not among them", "it was added", (("active", b""),))
+    indexed = {_paired(member, reading.thread) for member in reading.meta if member[:1] == b"T"}
     if 5 not in reading.wrong:
-        for run, members in _runs(reading):
-            fixes = tuple(("+runs", member) for member in members if member not in reading.runs)
-            if fixes:
-                yield Fault("bucket", "the bucket's runs", f"run {_text(run)!r} lacks an entry", True, "it was added", fixes)
-        # a run whose checkpoints were all replaced keeps its pair of entries, which does no harm; half a pair was never written
-        paired = {entry for run, members in _runs(reading) for entry in members}
-        for member in reading.runs - paired:
-            run = _run_of(member, thread)
-            if not {b"R" + run + b"\0" + thread, b"T" + thread + b"\0" + run} <= reading.runs:
-                problem = f"an entry for run {_text(run)!r}, of which there is no checkpoint"
-                yield Fault("bucket", "the bucket's runs", problem, True, "it was removed", (("-runs", member),))
+        yield from _pairs(reading, "runs", "run", b"R", reading.held_runs())
     if 6 not in reading.wrong:
-        for member in reading.meta:
-            if member[:1] == b"T":
-                forward = b"V" + member[len(thread) + 2 :] + b"\0" + thread
-                if forward not in reading.meta:
-                    yield Fault(
-                        "bucket",
-                        "the bucket's metadata",
-                        f"{_text(forward)!r} is missing",
-                        True,
-                        "it was added",
-                        (("+meta", forward),),
-                    )
-            elif b"T" + thread + b"\0" + member[1 : -len(thread) - 1] not in reading.meta:
-                problem = f"{_text(member)!r} is not what the thread was indexed by"
-                yield Fault("bucket", "the bucket's metadata", problem, True, "it was removed", (("-meta", member),))
+        yield from _pairs(reading, "meta", "value", b"V", indexed)
+
+
+def _pairs(reading: Reading, index: str, what: str, letter: bytes, needed: Set[bytes]) -> Iterator[Fault]:
+    """Two indexes of a bucket have two entries for each run or value of a thread: one begins with it, one with the thread. A
+    run whose checkpoints were all replaced keeps its pair, which does no harm; half a pair was never written."""
+    thread, there = reading.thread, _members_in(reading, index)
+    where = f"the bucket's {'runs' if index == 'runs' else 'metadata'}"
+
+    def pair(text: bytes) -> set[bytes]:
+        return {letter + text + b"\0" + thread, b"T" + thread + b"\0" + text}
+
+    for text in needed:
+        if lacking := pair(text) - there:
+            fixes = tuple(("+" + index, member) for member in lacking)
+            yield Fault("bucket", where, f"{what} {_text(text)!r} lacks an entry", "it was added", fixes)
+    for member in there:
+        text = _paired(member, thread)
+        if text not in needed and not pair(text) <= there:
+            problem = f"an entry for {what} {_text(text)!r}, which the thread does not have"
+            yield Fault("bucket", where, problem, "it was removed", (("-" + index, member),))
+
+
+def _paired(member: bytes, thread: bytes) -> bytes:
+    """The run, or key and value, of such an entry."""
+    return member[len(thread) + 2 :] if member[:1] == b"T" else member[1 : -len(thread) - 1]
+
+
+def _members_in(reading: Reading, index: str) -> set[bytes]:
+    return reading.runs if index == "runs" else reading.meta
 
 
 def _apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: Any) -> None:
@@ -674,7 +664,7 @@ def _apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: 
     elif what == "-index":
         reading.index.pop(item, None)
     elif what != "counts":
-        members = reading.runs if what.endswith("runs") else reading.meta
+        members = _members_in(reading, what[1:])
         (members.add if what[0] == "+" else members.discard)(item)
 
 
@@ -738,30 +728,19 @@ def _checkpoint_of(member: bytes) -> bytes:
     return keys.checkpoint_field(ns, checkpoint) if member[:1] == b"A" else member
 
 
-def _dropped_members(name: bytes) -> tuple[bytes, ...]:
+def _members_of(name: bytes) -> tuple[bytes, ...]:
     """The members of the index that name a field."""
-    ns, checkpoint = keys.split_field(name)
-    return (name, keys.across_member(ns, checkpoint)) if name[:1] == b"C" and ns else (name,)
+    return keys.index_members(*keys.split_field(name)) if name[:1] == b"C" else (name,) if name[:1] == b"G" else ()
 
 
-def _dropped(name: bytes) -> tuple[tuple[str, Any], ...]:
-    """What removing a checkpoint takes."""
-    return (("-fields", name), ("-fields", b"W" + name[1:]), *(("-index", member) for member in _dropped_members(name)))
+def _dropped(name: bytes) -> tuple[tuple[str, bytes], ...]:
+    """What removing a field takes: of a checkpoint, its pending writes too."""
+    fields = (name, b"W" + name[1:]) if name[:1] == b"C" else (name,)
+    return (*(("-fields", each) for each in fields), *(("-index", member) for member in _members_of(name)))
 
 
-def _finding(fault: Fault, thread: str | None) -> Finding:
-    return Finding(fault.kind, thread, fault.where, fault.problem, fault.repairable)
-
-
-def _repair(fault: Fault, thread: str | None) -> Repair:
-    return Repair(fault.kind, thread, fault.where, fault.done)
-
-
-def _inspected(reply: Any, target: Target) -> Reading:
-    wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
-    active, expiry = (None if score is None else float(score) for score in (active, expiry))
-    times = (left, index_left, active, expiry, int(now))
-    return Reading(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
+def _stray_key(kind: Kind, name: bytes, problem: str) -> Fault:
+    return Fault(kind, _text(name), problem, "the key was removed", (("UNLINK", name),))
 
 
 def _message(error: Exception, place: records.Place) -> str:
