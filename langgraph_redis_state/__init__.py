@@ -30,10 +30,11 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
+from .faults import Finding, Repair
 from .history import ChannelDiff, Stats, ThreadInfo, Version
 from .persistence import RedisStatePersistence, StateMetadata
 from .saver import AsyncRedisSaver, RedisSaver
-from .verification import Finding, Progress, Repair
+from .verification import Progress
 
 __version__ = "0.1.0"
 

@@ -62,6 +62,11 @@ def encode(text: object, what: str) -> bytes:
         raise InvalidConfigError(f"{what} {text!r} holds a lone surrogate, which is not text; remove it") from None
 
 
+def shown(name: bytes) -> str:
+    """An id for messages, where it may be damaged."""
+    return name.decode(errors="replace")
+
+
 def thread_text(thread: Any) -> str:
     """A thread id as it is stored. Integers and UUIDs are common in configs and stand for their text."""
     if isinstance(thread, str):

@@ -42,7 +42,7 @@ from .bounded import Bounded
 from .chunks import Segment
 from .codec import BODY_MAX, CHUNK_MAX, DIGEST, CompressionType, Integrity, digest, pack, place_check, unpack
 from .errors import CheckpointCorruptError, CheckpointLostError, FormatError, IntegrityKeyError, SerializationError
-from .keys import LAYOUT
+from .keys import LAYOUT, shown
 
 FORMAT: Final = 1
 STAMP: Final = 20
@@ -53,10 +53,6 @@ INLINE_MAX: Final = 96
 WRITE, CANONICAL = 1, 2
 
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="replace")  # in messages only, where it may be damaged
 
 
 class Place(NamedTuple):
@@ -71,8 +67,8 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         what = "pending writes of checkpoint" if self.kind == b"W" else "checkpoint"
         return (
-            f"thread {_text(self.thread)!r}, namespace {_text(self.ns)!r}, {what} {_text(self.checkpoint)!r} "
-            f"(prefix {_text(self.prefix)!r})"
+            f"thread {shown(self.thread)!r}, namespace {shown(self.ns)!r}, {what} {shown(self.checkpoint)!r} "
+            f"(prefix {shown(self.prefix)!r})"
         )
 
     @property
@@ -488,7 +484,7 @@ def opened_line(raw: bytes | None, thread: bytes, about: str, what: str) -> byte
     """A line of text that scripts keep under their own check (fields S and T of a thread), verified."""
     line, _, check = (raw or b"").rpartition(b" ")
     if not line.startswith(b"1 ") or place_check(line, thread).hex().encode() != check:
-        raise CheckpointCorruptError(f"{about}: the {what} of thread {_text(thread)!r} are damaged or gone")
+        raise CheckpointCorruptError(f"{about}: the {what} of thread {shown(thread)!r} are damaged or gone")
     return line
 
 
@@ -518,7 +514,7 @@ def seal_tag(ns: bytes, checkpoint: bytes, place: Place, integrity: Integrity) -
 
 def open_tag(content: bytes, place: Place, integrity: Integrity) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a tag, after its checksum was verified."""
-    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {_text(place.thread)!r}"
+    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {shown(place.thread)!r}"
     header, checksum, body = content[:2], content[2:18], content[18:]
     if len(content) < 20 or header[0] != FORMAT or not integrity.knows(header[1]):
         raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version or with an unknown key")

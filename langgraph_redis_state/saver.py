@@ -31,9 +31,10 @@ from .drivers import arun, run
 from .durability import Durability, Fsync, Replicas
 from .effects import Operation
 from .embedded import EmbeddedServer
+from .faults import Finding, Repair
 from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
 from .operations import CACHE_BYTES, Listing, Operations, Settings, ttl_ms
-from .verification import Finding, Progress, Repair, Verification
+from .verification import Progress, Verification
 
 DEFAULT_URL = "redis://localhost:6379/0"
 

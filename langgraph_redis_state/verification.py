@@ -1,7 +1,7 @@
 """Checking what is stored, and mending it. Operations, like those in history.py; no I/O here either.
 
 A thread is read with plain commands in bounded portions, which neither heal nor refresh anything, between two calls of
-`inspect.lua` that must agree on its revision. What is wrong with such a reading is found by one function, `faults`; each
+`inspect.lua` that must agree on its revision. What is wrong with such a reading is found by one function (faults.py); each
 fault brings what would mend it. Verification tells of the faults. A repair applies what mends them to the reading, finds
 what is wrong then (chunks that only a dropped record used, counts), until nothing is left that it may mend, and has all of it
 done by one script, if the thread is still the one that was read.
@@ -10,64 +10,39 @@ done by one script, if the thread is still the one that was read.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from . import chunks, keys, records
-from .codec import DIGEST
 from .effects import Argument, Call, Operation, Read, Scan, Script, compute, counted, portion
 from .errors import CheckpointCorruptError
+from .faults import (
+    RECORDS,
+    REPAIRABLE,
+    WRONG_TYPE,
+    Entry,
+    Fault,
+    Field,
+    Kind,
+    Reading,
+    Repair,
+    apply,
+    counts_line,
+    faults,
+    is_field,
+    is_text,
+    paired,
+)
 from .operations import BUSY_TRIES, Operations, Target
-from .records import FIXED, STAMP, Header, Parts
+from .records import FIXED, STAMP, Parts
 
 INSPECT, REPAIR = Script("inspect"), Script("repair", writes=True)
 
-RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
-"""Kinds of fields."""
-WRONG_TYPE = "the key is not of the type that belongs there"
 PORTION = 50
 """Fields read at once: at most some 13 MB, chunks being what they are."""
-
-Kind = Literal[
-    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy"
-]  # fmt: skip
-"""What can be wrong:
-
-- `damaged`: a checkpoint, pending write, tag, chunk or page of references is not what was written, or not signed as it must be
-- `lost`: something that an index or a record names is gone
-- `unknown`: a field or key that this version did not write, or a key of the wrong type
-- `index`, `bucket`: an index of the thread, or one of its bucket, does not say what the thread's hash says
-- `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
-- `expiry`: a thread's two keys do not expire at one moment
-- `orphan`: a chunk or page that nothing refers to; it takes space, until the next removal in that thread
-- `staging`: what an upload or a copy left, and that does not expire
-- `busy`: the thread changed each time it was read, so what must agree in it could not be compared
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be. `thread_id` is None where no thread is concerned."""
-
-    kind: Kind
-    thread_id: str | None
-    where: str
-    problem: str
-    repairable: bool
-    """`repair()` mends it, and nothing is lost. Otherwise what it names cannot be had back; `drop_unreadable` removes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What was done about a finding of that kind."""
-
-    kind: Kind
-    thread_id: str | None
-    where: str
-    done: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,108 +53,6 @@ class Progress:
     records: int = 0
     chunks: int = 0
     bytes: int = 0
-
-
-REPAIRABLE = frozenset({"index", "bucket", "counts", "expiry", "orphan", "staging"})
-"""What can be mended from what is there. What else `repair()` does takes something away."""
-
-
-class Fault(NamedTuple):
-    """A finding to be, and what mends it. `fixes`: in a thread, pairs of a list of `repair.lua` and what to put there; of what
-    belongs to no thread, a command."""
-
-    kind: Kind
-    where: str
-    problem: str
-    done: str
-    fixes: tuple[tuple[Any, ...], ...] = ()
-
-    def found(self, thread: str | None) -> Finding:
-        return Finding(self.kind, thread, self.where, self.problem, self.kind in REPAIRABLE)
-
-    def mended(self, thread: str | None) -> Repair:
-        return Repair(self.kind, thread, self.where, self.done)
-
-
-@dataclass(slots=True)
-class Entry:
-    """One record: the only one of a checkpoint's field, or one of many pending writes. `logical` and `chunked` as scripts
-    take them, from bytes that may not verify."""
-
-    at: int
-    size: int
-    logical: int
-    chunked: int
-    header: Header = field(default_factory=Header)
-    places: int = 0
-    problem: str = ""
-
-
-@dataclass(slots=True)
-class Field:
-    """What there is to know of a field of the hash, without its content."""
-
-    size: int
-    """Bytes of name and content, but for those of its entries."""
-    entries: list[Entry] = field(default_factory=list)
-    refers: tuple[bytes, ...] = ()
-    """Fields of chunks for a page, the field of the checkpoint for a tag."""
-    plain: int = 0
-    problem: str = ""
-    unknown: bool = False
-
-
-@dataclass(slots=True)
-class Reading:
-    """A thread as it was at one moment. The first fields are the reply of `inspect.lua`."""
-
-    wrong: list[int]
-    counts: bytes | None
-    settings: bytes | None
-    there: bool
-    indexed: int
-    left: int
-    index_left: int
-    active: float | None
-    expiry: float | None
-    now: int
-    runs: set[bytes]
-    meta: set[bytes]
-    target: Target
-    fields: dict[bytes, Field] = field(default_factory=dict)
-    index: dict[bytes, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, reply: Any, target: Target) -> Reading:
-        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
-        active, expiry = (None if score is None else float(score) for score in (active, expiry))
-        times = (left, index_left, active, expiry, int(now))
-        return cls(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
-
-    @property
-    def thread(self) -> bytes:
-        return self.target.keys.name
-
-    def entries(self, kind: bytes) -> Iterator[Entry]:
-        return (entry for name, each in self.fields.items() if name[:1] == kind for entry in each.entries)
-
-    def highest(self, kind: bytes) -> int:
-        """The highest number that the server gave to one of these records."""
-        return max((entry.header.version for entry in self.entries(kind)), default=0)
-
-    def held_runs(self) -> set[bytes]:
-        return {entry.header.run.encode() for entry in self.entries(b"C") if entry.header.run}
-
-    def parts(self, entry: Entry) -> Iterator[bytes]:
-        """The pages and chunks that a record refers to, as far as its pages are there to tell."""
-        for name in entry.header.pages:
-            page = self.fields.get(b"P" + name)
-            yield from (b"P" + name, *(page.refers if page else ()))
-        yield from (b"D" + name for name in entry.header.loose)
-
-    def users(self) -> Counter[bytes]:
-        """How many records refer to each page and chunk."""
-        return Counter(part for kind in RECORDS for entry in self.entries(kind) for part in set(self.parts(entry)))
 
 
 class Verification:
@@ -265,7 +138,7 @@ class Verification:
                             entries[n - 2].add(member)
                 elif self._only is None:
                     problem, done = f"{member!r} is no entry of this bucket", f"{member!r} was removed"
-                    found.append(Fault("bucket", _text(name), problem, done, (("ZREM", name, member),)))
+                    found.append(Fault("bucket", keys.shown(name), problem, done, (("ZREM", name, member),)))
         self._threads = [(thread, *entries) for thread, entries in sorted(named.items(), reverse=True)]
         return (yield from self._settled(found, about))
 
@@ -344,7 +217,7 @@ class Verification:
         kind = name[:1]
         place = target.place(name if kind == b"G" else kind, *(keys.split_field(name) if kind in RECORDS else (b"", b"")))
         try:
-            if not _is_field(name):
+            if not is_field(name):
                 found.unknown = True
             elif kind == b"D":
                 found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
@@ -395,14 +268,14 @@ class Verification:
             for fault in chosen:
                 done.append(fault.mended(target.thread))
                 for what, item in fault.fixes:
-                    _apply(reading, plan, what, item)
-            reading.counts = _counts_line(reading)
+                    apply(reading, plan, what, item)
+            reading.counts = counts_line(reading)
         if not done or reading.wrong:
             return []
         if plan["-fields"]:
             held = reading.held_runs()
-            for member in [each for each in reading.runs if _paired(each, reading.thread) not in held]:
-                _apply(reading, plan, "-runs", member)
+            for member in [each for each in reading.runs if paired(each, reading.thread) not in held]:
+                apply(reading, plan, "-runs", member)
         writes: dict[bytes, bytes] = {}
         for name in plan["writes"].keys() & reading.fields.keys():
             (content,) = yield Read([("HGET", target.keys.hash, name)], about)
@@ -421,295 +294,8 @@ class Verification:
         return None if reply[0] == b"stale" else done
 
 
-# --- what is wrong with a reading ---
-
-
-def faults(reading: Reading) -> Iterator[Fault]:
-    """Everything that is wrong. Consequences are told of only where they may be something else: counts and chunks that
-    nothing refers to say nothing as long as a record is damaged or lost."""
-    for n in set(reading.wrong) & {1, 2, 7}:
-        key = _text(reading.target.keys.all[n - 1])
-        yield Fault("unknown", key, WRONG_TYPE, "removed", (("keys", n),))
-    if 1 in reading.wrong:
-        return
-    if not reading.there:
-        yield from _absent(reading)
-        return
-    found = [*_content(reading), *(() if 2 in reading.wrong else _index(reading))]
-    yield from found
-    whole = not any(fault.kind in ("damaged", "lost") for fault in found)
-    yield from _counts(reading, whole)
-    if whole:
-        needed = reading.users()
-        for name in reading.fields:
-            if name[:1] in PARTS and name not in needed and not reading.fields[name].unknown:
-                yield Fault("orphan", where_of(name), "nothing refers to it", "removed", _dropped(name))
-    if reading.settings is not None:
-        try:
-            records.opened_line(reading.settings, reading.thread, "", "")
-        except CheckpointCorruptError:
-            done = "removed; the saver's TTL applies from the next write"
-            yield Fault("settings", where_of(b"T"), "they are damaged", done, _dropped(b"T"))
-    yield from _expiry(reading)
-    yield from _entries_of_bucket(reading)
-
-
-def _absent(reading: Reading) -> Iterator[Fault]:
-    strays = (*(("-runs", each) for each in reading.runs), *(("-meta", each) for each in reading.meta))
-    if reading.index:
-        problem = f"its hash is gone, while its index has {len(reading.index)} entries (evicted?)"
-        yield Fault("lost", "the thread", problem, "what was left of it was removed", (("gone", b""), *strays))
-    elif reading.expiry is not None and reading.expiry <= reading.now:
-        return  # it expired, and the next writes to the bucket tidy up
-    elif strays or reading.active is not None or reading.expiry is not None:
-        problem = "they name the thread, which is not there"
-        yield Fault("bucket", "the bucket's indexes", problem, "its entries were removed", (("gone", b""), *strays))
-
-
-def _content(reading: Reading) -> Iterator[Fault]:
-    users = reading.users() if any(each.problem for each in reading.fields.values()) else Counter[bytes]()
-    for name, each in reading.fields.items():
-        where, kind, drop = where_of(name), name[:1], _dropped(name)
-        if each.unknown:
-            yield Fault("unknown", where, "no field that this version writes", "removed", (("-fields", name),))
-        elif each.problem:
-            of_whom = f"; {users[name]} records refer to it" if kind in PARTS else ""
-            yield Fault("damaged", where, each.problem + of_whom, "removed", drop)
-        elif kind == b"G" and each.refers[0] not in reading.fields and each.refers[0] not in reading.index:
-            yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", "removed", drop)
-        for entry in each.entries:
-            what, problem = _broken(reading, entry)
-            if what and kind == b"C":
-                yield Fault(what, where, problem, "removed, with its pending writes", drop)
-            elif what:
-                problem = f"write {entry.at + 1} of {len(each.entries)}: {problem}"
-                yield Fault(what, where, problem, f"write {entry.at + 1} was removed", (("writes", name),))
-
-
-def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] | None, str]:
-    if entry.problem:
-        return "damaged", entry.problem
-    if part := next((part for part in reading.parts(entry) if part not in reading.fields), b""):
-        return "lost", f"{where_of(part)}, to which it refers, is gone"
-    pages = [reading.fields[b"P" + page] for page in entry.header.pages]
-    count = len(entry.header.loose) + sum(len(page.refers) for page in pages)
-    if count != entry.places and not any(page.problem for page in pages):
-        return "damaged", f"{count} references to chunks for {entry.places} places"
-    return None, ""
-
-
-def _index(reading: Reading) -> Iterator[Fault]:
-    sound: list[bytes] = []
-    unsure: list[bytes] = []
-    for name, each in reading.fields.items():
-        if members := () if each.unknown else _members_of(name):
-            torn = each.problem or any(_broken(reading, entry)[0] for entry in each.entries)
-            (unsure if torn else sound).extend(members)
-    if not reading.index and (sound or unsure):
-        fixes = tuple(("+index", member) for member in (*sound, *unsure))
-        yield Fault("index", "the index", "it is gone, while the hash holds checkpoints", "written from the hash", fixes)
-        return
-    for member in sound:
-        if reading.index.get(member, 1) != 0:
-            problem = "it is not in the index, or not in its order"
-            yield Fault("index", _where_of_member(member), problem, "its entry was written", (("+index", member),))
-    done = "the entry was removed"
-    for member in reading.index.keys() - {*sound, *unsure}:
-        checkpoint = _checkpoint_of(member)
-        if member[:1] == b"G" or (member[:1] == b"C" and _is_field(member)):
-            yield Fault("lost", where_of(member), "it is gone, but for its entry in the index", done, _dropped(member))
-        elif member[:1] != b"A" or checkpoint not in reading.index or checkpoint in reading.fields:
-            problem = "the index has it, and there is nothing of that name"
-            yield Fault("index", _where_of_member(member), problem, done, (("-index", member),))
-
-
-def _counted(reading: Reading) -> tuple[int, ...]:
-    """What the field S shall say, from `checkpoints` on (prelude.lua)."""
-    both = [*reading.entries(b"C"), *reading.entries(b"W")]
-    chunk = [each for name, each in reading.fields.items() if name[:1] == b"D" and not each.unknown]
-    held = [each for name, each in reading.fields.items() if name[:1] in (*RECORDS, *PARTS, b"G") and not each.unknown]
-    return (
-        sum(name[:1] == b"C" and not each.unknown for name, each in reading.fields.items()),
-        sum(1 for _ in reading.entries(b"W")),
-        len(chunk),
-        sum(each.size for each in held) + sum(entry.size for entry in both),
-        sum(entry.logical for entry in both),
-        sum(each.plain for each in chunk),
-        sum(entry.chunked for entry in both),
-    )
-
-
-NAMES = ("checkpoints", "writes", "chunks", "stored bytes", "logical bytes", "unique chunk bytes", "referred chunk bytes")
-
-
-def _stated(reading: Reading) -> list[int] | None:
-    """What the field S says; None if it is damaged or gone."""
-    try:
-        numbers = [int(number) for number in records.opened_counts(reading.counts, reading.thread, "").split()]
-    except (CheckpointCorruptError, ValueError):
-        return None
-    return numbers if len(numbers) == 3 + len(NAMES) else None
-
-
-def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
-    differing: list[str] = []
-    stated = _stated(reading)
-    if stated is None:
-        differing.append("they are damaged or gone")
-    elif whole:
-        _, revision, versions, *numbers = stated
-        for name, number, right in zip(NAMES, numbers, _counted(reading), strict=True):
-            if number != right:
-                differing.append(f"{name} {number} instead of {right}")
-        if versions < reading.highest(b"C"):
-            differing.append(f"{versions} versions, and there is one of a higher number")
-        if revision < reading.highest(b"W"):
-            differing.append(f"revision {revision}, and there is a write of a higher one")
-    if differing:
-        yield Fault("counts", where_of(b"S"), "; ".join(differing), "counted anew", (("counts", b""),))
-
-
-def _counts_line(reading: Reading) -> bytes:
-    """The field S as it shall be, of the next revision."""
-    born, revision, versions, *_ = _stated(reading) or (reading.now * 1000, 0, 0)
-    revision, versions = max(revision, reading.highest(b"W")) + 1, max(versions, reading.highest(b"C"))
-    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, revision, versions, *_counted(reading))), reading.thread)
-
-
-def _expiry(reading: Reading) -> Iterator[Fault]:
-    fix = (("expiry", b""),)
-    left, of_index = (None if ms < 0 else ms for ms in (reading.left, reading.index_left))
-    if 2 not in reading.wrong and reading.index_left != -2 and _differ(left, of_index):
-        problem = f"the hash expires {_moment(left)}, the index {_moment(of_index)}"
-        yield Fault("expiry", "the thread's two keys", problem, "the index expires with the hash", fix)
-    said = None if reading.expiry is None else reading.expiry - reading.now
-    if 4 not in reading.wrong and _differ(left, said):
-        problem = f"the thread expires {_moment(left)}, and they say {_moment(said)}"
-        yield Fault("bucket", "the bucket's moments of expiry", problem, "its moment was written", fix)
-
-
-def _differ(left: float | None, other: float | None) -> bool:
-    return left != other if left is None or other is None else abs(left - other) > 1000
-
-
-def _moment(left: float | None) -> str:
-    return "never" if left is None else f"in {left / 1000:.3f} seconds"
-
-
-def _entries_of_bucket(reading: Reading) -> Iterator[Fault]:
-    if 3 not in reading.wrong and reading.active is None:
-        yield Fault("bucket", "the bucket's threads", "the thread is not among them", "it was added", (("active", b""),))
-    indexed = {_paired(member, reading.thread) for member in reading.meta if member[:1] == b"T"}
-    if 5 not in reading.wrong:
-        yield from _pairs(reading, "runs", "run", b"R", reading.held_runs())
-    if 6 not in reading.wrong:
-        yield from _pairs(reading, "meta", "value", b"V", indexed)
-
-
-def _pairs(reading: Reading, index: str, what: str, letter: bytes, needed: Set[bytes]) -> Iterator[Fault]:
-    """Two indexes of a bucket have two entries for each run or value of a thread: one begins with it, one with the thread. A
-    run whose checkpoints were all replaced keeps its pair, which does no harm; half a pair was never written."""
-    thread, there = reading.thread, _members_in(reading, index)
-    where = f"the bucket's {'runs' if index == 'runs' else 'metadata'}"
-
-    def pair(text: bytes) -> set[bytes]:
-        return {letter + text + b"\0" + thread, b"T" + thread + b"\0" + text}
-
-    for text in needed:
-        if lacking := pair(text) - there:
-            fixes = tuple(("+" + index, member) for member in lacking)
-            yield Fault("bucket", where, f"{what} {_text(text)!r} lacks an entry", "it was added", fixes)
-    for member in there:
-        text = _paired(member, thread)
-        if text not in needed and not pair(text) <= there:
-            problem = f"an entry for {what} {_text(text)!r}, which the thread does not have"
-            yield Fault("bucket", where, problem, "it was removed", (("-" + index, member),))
-
-
-def _paired(member: bytes, thread: bytes) -> bytes:
-    """The run, or key and value, of such an entry."""
-    return member[len(thread) + 2 :] if member[:1] == b"T" else member[1 : -len(thread) - 1]
-
-
-def _members_in(reading: Reading, index: str) -> set[bytes]:
-    return reading.runs if index == "runs" else reading.meta
-
-
-def _apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: Any) -> None:
-    """Does to a reading, and to the plan, what mends a fault."""
-    if what == "+index" and _checkpoint_of(item) not in reading.fields:
-        return  # what it is to name was dropped since
-    plan[what][item] = None
-    if what == "keys":
-        reading.wrong.remove(item)
-        reading.there = reading.there and item != 1
-    elif what == "-fields":
-        reading.fields.pop(item, None)
-        if item == b"T":
-            reading.settings = None
-    elif what == "writes":
-        each = reading.fields[item]
-        each.entries = [entry for entry in each.entries if not _broken(reading, entry)[0]]
-        if not each.entries:
-            _apply(reading, plan, "-fields", item)
-    elif what == "gone":
-        reading.index, reading.active, reading.expiry = {}, None, None
-    elif what == "expiry":
-        reading.index_left = reading.left
-        reading.expiry = None if reading.left < 0 else reading.now + reading.left
-    elif what == "active":
-        reading.active = reading.now
-    elif what == "+index":
-        reading.index[item] = 0
-    elif what == "-index":
-        reading.index.pop(item, None)
-    elif what != "counts":
-        members = _members_in(reading, what[1:])
-        (members.add if what[0] == "+" else members.discard)(item)
-
-
-# --- names ---
-
-
-def where_of(name: bytes) -> str:
-    """What a field of the hash holds, in words."""
-    kind = name[:1]
-    if kind in RECORDS and _is_field(name):
-        ns, checkpoint = map(_text, keys.split_field(name))
-        return f"{'pending writes of ' if kind == b'W' else ''}checkpoint {checkpoint!r} of namespace {ns!r}"
-    if kind in PARTS and _is_field(name):
-        return f"{'chunk' if kind == b'D' else 'page of references'} {name[1:].hex()}"
-    if kind == b"G":
-        return f"tag {_text(name[1:])!r}"
-    return {b"S": "counts (field S)", b"T": "TTL settings (field T)"}.get(name, f"field {name!r}")
-
-
-def _where_of_member(member: bytes) -> str:
-    return where_of(_checkpoint_of(member)) if _is_field(_checkpoint_of(member)) else f"member {member!r} of the index"
-
-
-def _is_field(name: bytes) -> bool:
-    """Whether this version writes fields of that name."""
-    kind, text = name[:1], name[1:]
-    if kind in PARTS:
-        return len(text) == DIGEST
-    if name in (b"S", b"T", b"O"):
-        return True
-    parts = text.split(b"\0")
-    shaped = len(parts) == 2 and parts[1] if kind in RECORDS else len(parts) == 1 and text if kind == b"G" else False
-    return bool(shaped) and _is_text(text)
-
-
-def _is_text(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _is_thread(name: bytes, bucket: int) -> bool:
-    return b"\0" not in name and _is_text(name) and keys.bucket_of(name) == bucket
+    return b"\0" not in name and is_text(name) and keys.bucket_of(name) == bucket
 
 
 def _owner(n: int, member: bytes) -> bytes | None:
@@ -722,30 +308,9 @@ def _owner(n: int, member: bytes) -> bytes | None:
     return parts[0] if member[:1] == b"T" else parts[-1]
 
 
-def _checkpoint_of(member: bytes) -> bytes:
-    """The field that a member of the index names."""
-    checkpoint, _, ns = member[1:].partition(b"\0")
-    return keys.checkpoint_field(ns, checkpoint) if member[:1] == b"A" else member
-
-
-def _members_of(name: bytes) -> tuple[bytes, ...]:
-    """The members of the index that name a field."""
-    return keys.index_members(*keys.split_field(name)) if name[:1] == b"C" else (name,) if name[:1] == b"G" else ()
-
-
-def _dropped(name: bytes) -> tuple[tuple[str, bytes], ...]:
-    """What removing a field takes: of a checkpoint, its pending writes too."""
-    fields = (name, b"W" + name[1:]) if name[:1] == b"C" else (name,)
-    return (*(("-fields", each) for each in fields), *(("-index", member) for member in _members_of(name)))
-
-
 def _stray_key(kind: Kind, name: bytes, problem: str) -> Fault:
-    return Fault(kind, _text(name), problem, "the key was removed", (("UNLINK", name),))
+    return Fault(kind, keys.shown(name), problem, "the key was removed", (("UNLINK", name),))
 
 
 def _message(error: Exception, place: records.Place) -> str:
     return str(error).removeprefix(f"{place}: ")
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="replace")

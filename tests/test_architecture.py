@@ -45,6 +45,7 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("elements", {".bounded", ".chunks", ".codec", ".records"}),
         ("retention", {".keys", ".records"}),
         ("effects", set()),
+        ("faults", {".", ".codec", ".errors", ".keys", ".operations", ".records"}),
         ("durability", {".effects", ".errors"}),
         ("drivers", {".connection", ".durability", ".effects", ".errors"}),
     ],

@@ -1,4 +1,4 @@
--- Mends a thread as the client decided on a reading of it (verification.py), if it is still as it was then.
+-- Mends a thread as the client decided on a reading of it (faults.py), if it is still as it was then.
 -- ARGV: 1 thread, 2 and 3 its fields S and T at that reading ('' = none), 4 what S shall say ('' = the thread goes), 5 its last
 --       activity in ms, used if the bucket knows none; then lists, each with its length before it: numbers of keys that are
 --       of the wrong type and go; fields to remove; fields to write, each with its content; members to remove from the
