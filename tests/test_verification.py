@@ -73,8 +73,11 @@ def contents(client: Any, prefix: str) -> dict[bytes, Any]:
             content = client.zrange(key, 0, -1, withscores=True)
         else:
             content = client.dump(key)
-        script = "local t = redis.call('TIME') local p = redis.call('PTTL', KEYS[1]) return p < 0 and p or t[1] * 1000 + p"
-        found[key] = (content, client.eval(script, 1, key) // 1000)
+        script = (
+            "local t, p = redis.call('TIME'), redis.call('PTTL', KEYS[1]) return {t[1] * 1000 + math.floor(t[2] / 1000), p}"
+        )
+        now, left = client.eval(script, 1, key)
+        found[key] = (content, left if left < 0 else (now + left) // 1000)
     return found
 
 
