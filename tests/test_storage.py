@@ -406,6 +406,20 @@ def test_a_history_costs_what_changed_and_not_history_times_state(saver: RedisSa
     assert growth[-1] < 1.5 * growth[0], sizes
 
 
+def test_a_large_upload_that_is_sent_again_leaves_nothing_in_staging(
+    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "UPLOAD_BYTES", 10_000)
+    values = {"kept": words("kept", 200), "big": words("old", 20)}
+    config = put(saver, at("t"), values, versions={"kept": 1, "big": 1})
+    thread = ThreadKeys(prefix, b"t").hash
+    raw.hdel(thread, *(name for name in raw.hkeys(thread) if name[:1] == b"D"))
+    values["big"] = words("new", 5000)
+    put(saver, config, values, new=["big"], versions={"kept": 1, "big": 2})
+    assert saver.get_tuple(at("t")).checkpoint["channel_values"] == values
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+
+
 def test_a_large_upload_goes_through_staging_and_leaves_none_of_it(saver: RedisSaver, raw: Any, url: str, prefix: str) -> None:
     big = random.Random(1).randbytes(verbs.UPLOAD_BYTES + 1_000_000)
     with monitored(url) as sent:

@@ -4,7 +4,7 @@
 --       9 number of metadata to index, then key and value each ('' = no value: it is removed);
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in µs
 --       ('' = unknown); then pages and chunks as in received().
--- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place.
+-- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
 -- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
 --        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
@@ -36,7 +36,7 @@ local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
 local missing, fields, bytes, chunks, unique = received({ record }, guards + 1 + 2 * n_guards)
-if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
+if #missing > 0 then table.insert(missing, 1, 'missing'); return refused(missing) end
 
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record

@@ -52,7 +52,7 @@ for k = 1, n do
   end
 end
 local missing, fields, bytes, chunks, unique = received(records, at)
-if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
+if #missing > 0 then table.insert(missing, 1, 'missing'); return refused(missing) end
 
 if #take > 0 then
   s.rev = s.rev + 1
