@@ -23,11 +23,7 @@ if mode == 'one' then
 else
   -- order: id, then namespace, both descending; the root is the smallest namespace
   local roots = below('', cursor_ns ~= '-' and cursor_ns ~= '')
-  local upper = '[A\255'
-  if cursor ~= '' then
-    upper = '(A' .. cursor .. '\0' .. (cursor_ns == '-' and '' or cursor_ns)
-    if cursor_ns == '' then upper = '(A' .. cursor .. '\0' end
-  end
+  local upper = cursor == '' and '[A\255' or '(A' .. cursor .. '\0' .. (cursor_ns == '-' and '' or cursor_ns)
   local others = call('ZREVRANGEBYLEX', I, upper, '[A', 'LIMIT', 0, most)
   local r, o = 1, 1
   while #places < most and (roots[r] or others[o]) do

@@ -229,7 +229,7 @@ local function collector(have_pages, have_chunks)
     had[#had + 1] = 'P' .. page
   end
   for at = 1, #(have_chunks or '') - 15, 16 do seen[sub(have_chunks, at, at + 15)] = true end
-  local self = { bytes = 0 }
+  local self = {}
   function self.add(record)
     local n_pages, n_chunks, at = references(record, STAMP + 1)
     for k = 0, n_pages - 1 do
