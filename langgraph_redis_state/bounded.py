@@ -1,4 +1,4 @@
-"""A map of bounded size in bytes that forgets what was not used lately; for threads, and across `fork`. No I/O."""
+"""What threads of a process share, also across `fork`: a lock, and a map of bounded size in bytes. No I/O."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Bounded(Generic[K, V]):
+class Locked:
+    """Has a lock, which a child of `fork` gets anew: the thread that held it may not exist there."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        _all.add(self)
+
+
+class Bounded(Locked, Generic[K, V]):
     """At most `limit` bytes, by what `size` says of an entry.
 
     Two generations stand in for an exact order of use, which would cost a lock on each lookup: what is found in the older
@@ -20,16 +28,12 @@ class Bounded(Generic[K, V]):
     """
 
     def __init__(self, limit: int, size: Callable[[K, V], int]) -> None:
+        super().__init__()
         self.limit = limit
         self._size = size
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._bytes = 0
-        self._lock = threading.Lock()
-        _maps.add(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()  # its holder may not exist in the child
 
     def get(self, key: K) -> V | None:
         found = self._young.get(key)
@@ -51,7 +55,7 @@ class Bounded(Generic[K, V]):
         size = self._size(key, value)
         if size > self.limit // 2:
             return
-        with self._lock:
+        with self.lock:
             if self._bytes + size > self.limit // 2:
                 self._old, self._young, self._bytes = self._young, {}, 0
             if key not in self._young:
@@ -59,12 +63,12 @@ class Bounded(Generic[K, V]):
             self._young[key] = value
 
 
-_maps: weakref.WeakSet[Bounded[Any, Any]] = weakref.WeakSet()
+_all: weakref.WeakSet[Locked] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for each in list(_maps):
-        each.after_fork()
+    for each in list(_all):
+        each.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +34,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records, retention
-from .bounded import Bounded
+from .bounded import Bounded, Locked
 from .codec import CompressionType, Integrity, pack
 from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
@@ -118,20 +116,16 @@ class Known:
     chunks: frozenset[bytes]
 
 
-class Memory:
+class Memory(Locked):
     """The checkpoints this process read or wrote lately. Only ever a hint: the server checks each reference."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
         self._newest: OrderedDict[tuple[bytes, bytes], tuple[bytes, Known]] = OrderedDict()
-        _memories.add(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()  # its holder may not exist in the child
 
     def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
-        with self._lock:
+        with self.lock:
             known = self._known.get((thread, ns, checkpoint))
             if known is not None:
                 self._known.move_to_end((thread, ns, checkpoint))
@@ -139,11 +133,11 @@ class Memory:
 
     def newest(self, thread: bytes, ns: bytes) -> Known | None:
         """Of those of a namespace the one with the greatest id, which mostly holds what the others hold."""
-        with self._lock:
+        with self.lock:
             return self._newest.get((thread, ns), (b"", None))[1]
 
     def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
-        with self._lock:
+        with self.lock:
             self._known[(thread, ns, checkpoint)] = known
             self._known.move_to_end((thread, ns, checkpoint))
             if self._newest.get((thread, ns), (b"", None))[0] <= checkpoint:
@@ -153,18 +147,6 @@ class Memory:
                 self._known.popitem(last=False)
             while len(self._newest) > KNOWN_MAX:
                 self._newest.popitem(last=False)
-
-
-_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for memory in list(_memories):
-        memory.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Target:

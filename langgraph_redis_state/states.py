@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records
+from .bounded import Locked
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
 from .errors import (
@@ -142,13 +142,13 @@ class Seen(NamedTuple):
     revision: bytes
 
 
-class States:
+class States(Locked):
     """All operations on states. `keep`: how many versions a state has at most, None: any number."""
 
     def __init__(self, operations: Operations, serde: SerializerProtocol, keep: int | None) -> None:
+        super().__init__()
         self._operations, self._history, self._serde, self._keep = operations, History(operations), serde, keep
         self._seen: dict[bytes, Seen] = {}  # what a state was after the last save of this process; only ever a hint
-        self._lock = threading.Lock()
         self._hits = self._misses = 0
 
     # --- saving ---
@@ -326,7 +326,7 @@ class States:
         if found is not None:
             (left,) = yield Read([("PTTL", target.keys.hash)], f"loading state {target.thread!r}")
             result = found[0], found[2].described(target, left)
-        with self._lock:
+        with self.lock:
             self._hits += result is not None
             self._misses += result is None
         logger.debug(
@@ -403,7 +403,7 @@ class States:
         if info:
             with suppress(ServerRefusedError):  # then the memory is told, and its version is not
                 info |= (yield Read([("INFO", "server")], "stats"))[0]
-        with self._lock:
+        with self.lock:
             hits, misses = self._hits, self._misses
         return {
             "states": stats.threads,

@@ -389,7 +389,7 @@ def test_threads_share_what_is_remembered() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_map_whose_lock_is_held_at_a_fork_serves_the_child() -> None:
     shared: Bounded[str, int] = Bounded(1000, lambda key, value: 10)
-    with shared._lock:
+    with shared.lock:
         child = os.fork()
         if child == 0:
             shared.put("a", 1)

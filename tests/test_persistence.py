@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -247,6 +248,18 @@ async def test_all_methods_sync_and_async(either: Any) -> None:
     assert (await either.get_stats())["versions"] == 2
     assert await either.delete_state("s")
     assert await either.list_states() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_while_another_thread_counts_loads(states: RedisStatePersistence) -> None:
+    states.save_with_metadata({"n": 1}, "s")
+    with states._states.lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # ends a child that waits for the lock
+            os._exit(0 if states.load_with_metadata("s")[0] == {"n": 1} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # --- content
