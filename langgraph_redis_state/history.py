@@ -421,25 +421,15 @@ class History:
                 f"find_threads: {sorted(unknown) or 'nothing'} is not indexed; this saver was told index_metadata="
                 f"{settings.index!r}"
             )
-        matching: set[bytes] | None = None
+        matching: set[str] | None = None
         for name, value in wanted.items():
-            lower = b"[V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
-            replies = yield Read(
-                [
-                    ("ZRANGEBYLEX", keys.bucket_key(settings.prefix, bucket, "m"), lower, lower + b"\xff")
-                    for bucket in range(keys.BUCKETS)
-                ],
-                f"find_threads: {name}={value!r}",
-            )
-            found = {member[len(lower) - 1 :] for reply in replies for member in reply}
+            entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
+            found = set((yield from self.operations.threads_indexed("m", entry, f"find_threads: {name}={value!r}")))
             matching = found if matching is None else matching & found
-        names = sorted(matching or ())
-        commands: list[tuple[Argument, ...]] = []
-        for name_bytes in names:
-            key = keys.bucket_key(settings.prefix, keys.bucket_of(name_bytes), "threads")
-            commands.append(("ZSCORE", key, name_bytes))
+        targets = [self.target(name) for name in sorted(matching or ())]
+        commands: list[tuple[Argument, ...]] = [("ZSCORE", target.keys.all[2], target.keys.name) for target in targets]
         scores = (yield Read(commands, "find_threads")) if commands else []
-        return [(name.decode(), float(score or 0)) for name, score in zip(names, scores, strict=True)]
+        return [(target.thread, float(score or 0)) for target, score in zip(targets, scores, strict=True)]
 
     def stats(self, thread: Any) -> Operation[Stats]:
         if thread is not None:

@@ -753,6 +753,15 @@ class Operations:
         active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
         return [(_stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
+    def threads_indexed(self, index: str, entry: bytes, about: str) -> Operation[list[str]]:
+        """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
+        prefix, lower = self.settings.prefix, b"[" + entry
+        replies = yield Read(
+            [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
+            about,
+        )
+        return [_stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
+
     def delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
     ) -> Operation[Mapping[str, DeltaChannelHistory]]:
@@ -895,23 +904,14 @@ class Operations:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         yield from self.check_layout(write=False)
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
-        prefix = self.settings.prefix
-        threads: dict[bytes, list[bytes]] = {}
+        threads: dict[str, set[str]] = {}
         for run in runs:
-            lower = b"[R" + run + b"\0"
-            replies = yield Read(
-                [
-                    ("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, "runs"), lower, lower + b"\xff")
-                    for bucket in range(keys.BUCKETS)
-                ],
-                f"delete_for_runs: run {run.decode()!r}",
-            )
-            for reply in replies:
-                for member in reply:
-                    threads.setdefault(member[len(run) + 2 :], []).append(run)
+            about = f"delete_for_runs: run {run.decode()!r}"
+            for thread in (yield from self.threads_indexed("runs", b"R" + run + b"\0", about)):
+                threads.setdefault(thread, set()).add(run.decode())
         for thread, found in threads.items():
-            target = Target(prefix, _stored_text(thread, "the index of runs"), "", None)
-            keep = partial(retention.other_runs, {run.decode() for run in found})
+            target = Target(self.settings.prefix, thread, "", None)
+            keep = partial(retention.other_runs, found)
             yield from self._remove_surely(target, keep, "delete_for_runs")
 
     def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:

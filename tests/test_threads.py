@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import (
     CheckpointConflictError,
+    CheckpointCorruptError,
     SerializationError,
     ThreadDeletedError,
     ThreadExistsError,
@@ -219,6 +220,16 @@ def test_a_key_that_is_indexed_later_finds_threads_from_their_next_write_on(url:
         assert names(saver.find_threads(user_id="u1")) == []
         put(saver, "a", first, user_id="u1")
         assert names(saver.find_threads(user_id="u1")) == ["a"]
+
+
+def test_what_is_no_id_in_an_index_is_an_error_that_names_it(url: str, prefix: str, raw: Any) -> None:
+    raw.zadd(bucket_key(prefix, 7, "m"), {b"Vuser_id\0str:u1\0\xfe": 0})
+    raw.zadd(bucket_key(prefix, 7, "runs"), {b"Rr1\0\xfe": 0})
+    with RedisSaver(url, prefix=prefix, index_metadata=("user_id",)) as saver:
+        with pytest.raises(CheckpointCorruptError, match=r"user_id='u1'.*b'\\xfe'"):
+            list(saver.find_threads(user_id="u1"))
+        with pytest.raises(CheckpointCorruptError, match=r"run 'r1'.*b'\\xfe'"):
+            saver.delete_for_runs(["r1"])
 
 
 @pytest.mark.parametrize("bad", ["user_id", ("",), (1,), ("a\0b",)])
