@@ -93,7 +93,10 @@ class ElementCache:
 
         `place` says whose value it is: what was there before is compared at once, as far as the list only grew.
         """
-        if type(value) is not list or not FROM <= len(value) <= chunks.ELEMENTS_MAX or not _is_plain(serde):
+        if type(value) is not list or not _is_plain(serde):
+            return None
+        value = value.copy()  # another thread may add to it or take from it meanwhile
+        if not FROM <= len(value) <= chunks.ELEMENTS_MAX:
             return None
         module = sys.modules.get("langchain_core.messages")
         if module is None or not _kinds(module).issuperset(map(type, value)):

@@ -272,6 +272,26 @@ def test_a_message_that_changes_while_it_is_serialized_is_not_remembered(monkeyp
     assert bytes_of(cache, before) == SERDE.dumps_typed(before)[1]
 
 
+@pytest.mark.parametrize("grown", [1, -1])
+@pytest.mark.parametrize("step", ["_kinds", "_keys"])
+def test_a_list_that_changes_length_while_it_is_serialized_is_what_it_was(
+    monkeypatch: pytest.MonkeyPatch, step: str, grown: int
+) -> None:
+    value = [message(n) for n in range(20)]
+    whole = SERDE.dumps_typed(value)[1]
+    original = getattr(elements, step)
+
+    def meanwhile(argument: Any) -> Any:  # what another thread does between any two lines
+        if grown > 0:
+            value.append(message(99))
+        else:
+            value.pop()
+        return original(argument)
+
+    monkeypatch.setattr(elements, step, meanwhile)
+    assert bytes_of(ElementCache(LIMIT), value, place="here") == whole
+
+
 def test_messages_of_two_classes_with_the_same_content_are_two() -> None:
     human, system = HumanMessage("a"), SystemMessage("a")
     system.type = "human"  # type: ignore[assignment]
