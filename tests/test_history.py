@@ -160,6 +160,14 @@ def test_bytes_tell_what_a_step_added_and_what_its_state_is(saver: RedisSaver) -
     assert sum(each.new_bytes for each in (newest, middle, oldest)) == saver.stats("t").stored_bytes
 
 
+def test_a_version_that_stores_what_was_there_in_less_added_nothing(url: str, prefix: str, saver: RedisSaver) -> None:
+    with RedisSaver(url, prefix=prefix, compression="none") as other:
+        put(other, {"log": ["word " * 2000]})
+    put(saver, {"log": ["word " * 2000]})
+    assert next(saver.history("t")).new_bytes == 0
+    assert [*saver.verify()] == []
+
+
 def test_history_reads_no_values(saver: RedisSaver, raw: Any, prefix: str) -> None:
     big = checkpoint({"log": [f"{n}" * 50 for n in range(2_000)]})
     saver.put(at("t"), big, metadata(), big["channel_versions"])

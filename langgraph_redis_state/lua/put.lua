@@ -43,10 +43,12 @@ local same = old and sub(old, STAMP + 1) == record
 if expected ~= '-' and (head ~= expected or (above(head, id) and not old)) and not same then return refused({ 'conflict', head }) end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
+local added = same and u(old, 12, 5)
 if not same then
   bytes = bytes + #field + #record + STAMP
   if most > 0 and s.stored + bytes > most then return refused({ 'large', number(s.stored + bytes) }) end
-  local content = b(created, 6) .. b(version, 5) .. b(bytes, 5)
+  added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
+  local content = b(created, 6) .. b(version, 5) .. b(added, 5)
   fields[#fields + 1] = field
   fields[#fields + 1] = content .. check4(content .. thread .. '\0' .. field) .. record
   s.rev = s.rev + 1
@@ -101,5 +103,5 @@ bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return {
   'ok', above(head, id) and head or id, version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
-  revision(s), number(created), number(same and u(old, 12, 5) or bytes), call('PTTL', T)
+  revision(s), number(created), number(added), call('PTTL', T)
 }
