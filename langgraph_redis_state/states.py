@@ -422,12 +422,14 @@ class States(Locked):
     def delete_version(self, state_id: StateLike, version: VersionLike) -> Operation[bool]:
         target = self._target(state_id)
         about = f"deleting version {_label(version)!r} of state {target.thread!r}"
+        there = False
         for _ in range(BUSY_TRIES):
             entries, revision = yield from self._look(target, self._keep)
             entry = _named(entries, _label(version))
             logger.debug("delete: state %r version %r: %s", target.thread, _label(version), entry is not None)
             if entry is None:
-                return False
+                return there  # if it was, this call may have removed it, and lost the reply
+            there = True
             if (yield from self._operations.remove(target, revision, [("", entry.id)], {})):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")

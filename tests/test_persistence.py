@@ -43,8 +43,9 @@ from langgraph_redis_state import (
     ServerUnavailableError,
     StateMetadata,
 )
+from langgraph_redis_state.effects import Script
 from langgraph_redis_state.keys import BUCKETS, ThreadKeys, bucket_key
-from langgraph_redis_state.operations import PUT
+from langgraph_redis_state.operations import PUT, REMOVE
 
 Make = Callable[..., RedisStatePersistence]
 TWINS = [
@@ -895,14 +896,16 @@ def test_processes_that_save_one_state_lose_none(url: str, namespace: str, make:
         assert loaded(states, "s", int(line[-1]))["who"] == who
 
 
-def repeating(store: RedisStatePersistence, monkeypatch: pytest.MonkeyPatch, between: Callable[[], Any]) -> None:
-    """Each put arrives, its reply is lost, `between` happens, and the client sends it again, as redis-py does."""
+def repeating(
+    store: RedisStatePersistence, monkeypatch: pytest.MonkeyPatch, between: Callable[[], Any], script: Script = PUT
+) -> None:
+    """Each such script arrives, its reply is lost, `between` happens, and the client sends it again, as redis-py does."""
     client = store._saver.client
     evalsha, busy = client.evalsha, threading.local()
 
     def twice(sha: str, *args: Any) -> Any:
         reply = evalsha(sha, *args)
-        if getattr(busy, "on", False) or reply[0] != b"ok" or sha != PUT.sha:
+        if getattr(busy, "on", False) or reply[0] != b"ok" or sha != script.sha:
             return reply
         busy.on = True
         try:
@@ -925,6 +928,18 @@ def test_a_command_repeated_after_a_lost_reply_makes_no_second_version(
     expected = list(range(1, 2 * others + 2))
     assert numbers(states, "s") == expected
     assert loaded(states, "s", 1) == {"n": 2}
+
+
+def test_a_version_whose_deletion_was_repeated_after_a_lost_reply_was_there(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = make()
+    for n in (1, 2, 3):
+        states.save_with_metadata({"n": n}, "s")
+    assert states.delete_version("s", 3)  # from here on the server knows the script
+    repeating(states, monkeypatch, lambda: None, REMOVE)
+    assert states.delete_version("s", 1)
+    assert not states.delete_version("s", 1)
 
 
 # --- faults
