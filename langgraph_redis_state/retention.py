@@ -86,7 +86,7 @@ def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age:
         elif ":" in ns:
             stays = owner not in gone  # an owner that is not there at all is still on its way
         else:
-            stays = (ROOT, owner) in kept or newest[ns] == checkpoint or owner > roots[0]
+            stays = (ROOT, owner) in kept or newest[ns] == checkpoint or not roots or owner > roots[0]
         if stays:
             kept.add((ns, checkpoint))
     return _with_ancestors(thread, kept | set(_taken_back_to(thread, stay)))

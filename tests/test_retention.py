@@ -390,6 +390,12 @@ async def test_prune_keeps_the_last_of_a_thread(saver: RedisSaver, asaver: Redis
     assert roots(saver) == made[:8:-1]
 
 
+def test_what_overtook_the_first_checkpoint_of_its_root_is_not_pruned(saver: RedisSaver) -> None:
+    first, second = (put(saver, ns="sub", parents={"": "on its way"}) for _ in range(2))
+    saver.prune(["t"], keep_last=1)
+    assert [id_of(found.config) for found in saver.list(at("t", "sub"))] == [second, first]
+
+
 def test_a_branch_that_ended_is_pruned_by_its_age_in_ids(saver: RedisSaver) -> None:
     made = chain(saver, 3)
     side = put(saver, {"side": 1}, made[0])
