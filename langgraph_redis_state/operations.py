@@ -78,6 +78,8 @@ BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 KNOWN_MAX = 256
+KNOWN_BYTES = 32 * 1024 * 1024
+"""Of the checkpoints that a process knows, those used last: so many, or what names of chunks in so many bytes."""
 CACHE_BYTES = 64 * 1024 * 1024
 """What one saver may remember of contents: half for verified chunks and pages, half for what messages were
 serialized to: a third of it each for messages, runs of them, and lists."""
@@ -115,6 +117,11 @@ class Known:
     pages: frozenset[bytes]
     chunks: frozenset[bytes]
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about: what CPython takes for a name in the set and in the values."""
+        return 2000 + 170 * len(self.chunks)
+
 
 class Memory(Locked):
     """The checkpoints this process read or wrote lately. Only ever a hint: the server checks each reference."""
@@ -122,7 +129,8 @@ class Memory(Locked):
     def __init__(self) -> None:
         super().__init__()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
-        self._newest: OrderedDict[tuple[bytes, bytes], tuple[bytes, Known]] = OrderedDict()
+        self._newest: dict[tuple[bytes, bytes], tuple[bytes, Known]] = {}
+        self._bytes = 0
 
     def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
         with self.lock:
@@ -138,15 +146,17 @@ class Memory(Locked):
 
     def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
         with self.lock:
-            self._known[(thread, ns, checkpoint)] = known
-            self._known.move_to_end((thread, ns, checkpoint))
+            place = (thread, ns, checkpoint)
+            before = self._known.pop(place, None)
+            self._known[place] = known
+            self._bytes += known.size - (before.size if before else 0)
             if self._newest.get((thread, ns), (b"", None))[0] <= checkpoint:
                 self._newest[(thread, ns)] = checkpoint, known
-            self._newest.move_to_end((thread, ns))
-            while len(self._known) > KNOWN_MAX:
-                self._known.popitem(last=False)
-            while len(self._newest) > KNOWN_MAX:
-                self._newest.popitem(last=False)
+            while len(self._known) > KNOWN_MAX or (self._bytes > KNOWN_BYTES and len(self._known) > 1):
+                (thread, ns, checkpoint), gone = self._known.popitem(last=False)
+                self._bytes -= gone.size
+                if self._newest.get((thread, ns), (b"", None))[0] == checkpoint:
+                    del self._newest[(thread, ns)]
 
 
 class Target:
