@@ -56,10 +56,11 @@ class Bounded(Locked, Generic[K, V]):
         if size > self.limit // 2:
             return
         with self.lock:
-            if self._bytes + size > self.limit // 2:
-                self._old, self._young, self._bytes = self._young, {}, 0
-            if key not in self._young:
-                self._bytes += size
+            before = self._young.get(key)
+            added = size if before is None else size - self._size(key, before)
+            if self._bytes + added > self.limit // 2:
+                self._old, self._young, self._bytes, added = self._young, {}, 0, size
+            self._bytes += added
             self._young[key] = value
 
 

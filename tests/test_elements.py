@@ -427,3 +427,13 @@ def test_a_map_keeps_what_is_used_and_forgets_the_rest() -> None:
     kept.put(1000, 60)
     assert kept.get(1000) is None  # more than half of the whole
     assert chunks.RUN_MAX < chunks.CHUNK_MAX
+
+
+def test_a_map_counts_what_grew_under_one_name() -> None:
+    bounded: Bounded[int, bytes] = Bounded(1000, lambda key, value: len(value))
+    for size in (1, 100):
+        for key in range(100):
+            bounded.put(key, bytes(size))
+    kept = [value for key in range(100) if (value := bounded._young.get(key) or bounded._old.get(key))]
+    assert sum(map(len, kept)) <= 1000
+    assert bounded.get(99) == bytes(100)
