@@ -50,6 +50,15 @@ class Bounded(Locked, Generic[K, V]):
             found = [self.get(key) if each is None and key is not None else each for key, each in zip(keys, found, strict=True)]
         return found
 
+    def take(self, key: K) -> V | None:
+        """`get`, and forgets it."""
+        with self._lock:
+            found = self._young.pop(key, None)
+            if found is not None:
+                self._bytes -= self._size(key, found)
+            before = self._old.pop(key, None)
+            return before if found is None else found
+
     def put(self, key: K, value: V) -> None:
         """An entry larger than half of the limit is not kept."""
         size = self._size(key, value)

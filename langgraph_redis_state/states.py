@@ -27,7 +27,7 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records
-from .bounded import Locked
+from .bounded import Bounded, Locked
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
 from .errors import (
@@ -42,7 +42,7 @@ from .errors import (
 from .history import History, ThreadListing, id_above
 from .operations import (
     BUSY_TRIES,
-    KNOWN_MAX,
+    KNOWN_BYTES,
     REMOVE,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
@@ -141,6 +141,11 @@ class Seen(NamedTuple):
     entries: Sequence[Entry]
     revision: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about: what CPython takes for a name in a set of parts, and for a version."""
+        return sum(2000 + 100 * len(entry.parts or ()) for entry in self.entries)
+
 
 class States(Locked):
     """All operations on states. `keep`: how many versions a state has at most, None: any number."""
@@ -148,7 +153,8 @@ class States(Locked):
     def __init__(self, operations: Operations, serde: SerializerProtocol, keep: int | None) -> None:
         super().__init__()
         self._operations, self._history, self._serde, self._keep = operations, History(operations), serde, keep
-        self._seen: dict[bytes, Seen] = {}  # what a state was after the last save of this process; only ever a hint
+        self._seen: Bounded[bytes, Seen] = Bounded(KNOWN_BYTES, lambda name, seen: len(name) + seen.size)
+        """What a state was after the last save of this process. Only ever a hint."""
         self._hits = self._misses = 0
 
     # --- saving ---
@@ -185,7 +191,7 @@ class States(Locked):
         operations, name, keep = self._operations, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
         yield from operations.check_layout(write=True)
-        seen = self._seen.pop(name, None) if keep or label is None else None
+        seen = self._seen.take(name) if keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
             # twice as many as are kept: others may not have come to remove what they pushed out
@@ -293,9 +299,7 @@ class States(Locked):
                     return (yield from self._sweep(target)) if old else None
                 revision = _following(revision)
         if revision is not None:
-            if len(self._seen) >= KNOWN_MAX:
-                self._seen.clear()
-            self._seen[target.keys.name] = Seen(kept[: self._keep or 1], revision)
+            self._seen.put(target.keys.name, Seen(kept[: self._keep or 1], revision))
 
     def _sweep(self, target: Target) -> Operation[None]:
         """The same, from all that is stored."""

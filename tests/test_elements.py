@@ -437,3 +437,12 @@ def test_a_map_counts_what_grew_under_one_name() -> None:
     kept = [value for key in range(100) if (value := bounded._young.get(key) or bounded._old.get(key))]
     assert sum(map(len, kept)) <= 1000
     assert bounded.get(99) == bytes(100)
+
+
+def test_what_is_taken_out_of_a_map_is_not_counted_any_more() -> None:
+    bounded: Bounded[int, bytes] = Bounded(1000, lambda key, value: len(value))
+    for n in range(100):
+        bounded.put(n % 20, bytes(20))
+        assert bounded.take(n % 20) == bytes(20)
+        assert bounded.take(n % 20) is bounded.get(n % 20) is None
+    assert bounded._bytes == 0
