@@ -206,14 +206,18 @@ class States(Locked):
             parent = (old.header.parent if old else head.id if head else None) or ""
             target.checkpoint = id.encode()
             draft = self._draft(content, ts, metadata, parent, about)
+            index = self._index(described.get("tags", ()), entries, old)
+            expected = head.id.encode() if head else b""
+            if None in index.values():  # what no version has any more, as far as these are what is stored
+                expected += b"\0" + revision
             reply = yield from operations.send(
                 target,
                 about,
                 draft,
                 own or operations.settings.ttl,
-                expected=head.id.encode() if head else b"",
+                expected=expected,
                 known=operations.memory.get(name, b"", base.id.encode()) if base else None,
-                index=self._index(described.get("tags", ()), entries, old),
+                index=index,
             )
             if reply[0] == b"ok":
                 break

@@ -658,6 +658,16 @@ def test_tags_that_cannot_be_are_refused(states: RedisStatePersistence, tags: An
     assert not states.exists("s")
 
 
+def test_a_tag_of_a_version_that_another_program_replaced_stays_searchable(make: Make) -> None:
+    one, other = make(max_versions=2), make(max_versions=2)
+    one.save_with_metadata({"n": 1}, "s", tags=["red"])
+    one.save_with_metadata({"n": 2}, "s")
+    other.save_with_metadata({"n": 2.5}, "s", version=2, tags=["red"])
+    one.save_with_metadata({"n": 3}, "s")
+    one.delete_version("s", 3)
+    assert [each.version for each in one.search_by_tags(["red"])] == [2]
+
+
 def test_the_tag_index_does_not_grow_with_saves(make: Make, raw: Any) -> None:
     states = make(max_versions=2)
     for n in range(20):

@@ -1,6 +1,7 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL in ms (0 = none), 6 run id ('' = none),
---       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), 8 most bytes of the thread (0 = any),
+--       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
+--       that the thread must be at, 8 most bytes of the thread (0 = any),
 --       9 number of metadata to index, then key and value each ('' = no value: it is removed);
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in µs
 --       ('' = unknown); then pages and chunks as in received().
@@ -15,6 +16,8 @@
 local ns, id, record, ttl, run = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local field = 'C' .. ns .. '\0' .. id
 local expected, most, n_meta = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local expected_at = expected:match('%z(.*)')
+if expected_at then expected = expected:match('^%Z*') end
 local guards = 10 + 2 * n_meta
 local n_guards = tonumber(ARGV[guards])
 
@@ -40,7 +43,8 @@ if #missing > 0 then table.insert(missing, 1, 'missing'); return refused(missing
 
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
-if expected ~= '-' and (head ~= expected or (above(head, id) and not old)) and not same then return refused({ 'conflict', head }) end
+local in_turn = expected == '-' or (head == expected and (old or not above(head, id)))
+if not same and not (in_turn and (not expected_at or expected_at == revision(s))) then return refused({ 'conflict', head }) end
 local version = old and u(old, 7, 5) or s.versions + 1
 local created = old and u(old, 1, 6) or now
 local added = same and u(old, 12, 5)
