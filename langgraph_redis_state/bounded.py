@@ -52,7 +52,7 @@ class Bounded(Locked, Generic[K, V]):
 
     def take(self, key: K) -> V | None:
         """`get`, and forgets it."""
-        with self._lock:
+        with self.lock:
             found = self._young.pop(key, None)
             if found is not None:
                 self._bytes -= self._size(key, found)

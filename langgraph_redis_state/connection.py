@@ -144,6 +144,8 @@ class Connection:
             _check_client(client, "client", is_async=False)
         if async_client is not None:
             _check_client(async_client, "async_client", is_async=True)
+        if options is not None and not isinstance(options, Mapping):
+            raise TypeError(f"redis_options maps names of arguments to their values; it is not {options!r}.")
         if options and url is None:
             raise ValueError("redis_options are for clients built from a URL; set them on the given client instead.")
         self._target = None if url is None else _Target.parse(url)
@@ -343,9 +345,13 @@ class _Target:
 
     @classmethod
     def parse(cls, url: str) -> _Target:
+        if not isinstance(url, str):
+            raise TypeError(f"A URL is text such as redis://localhost:6379/0, not {type(url).__name__}.")
         scheme = url.partition("://")[0] if "://" in url else ""
         if scheme not in _SCHEMES:
-            raise ValueError(f"Not a URL of a Redis server; allowed are: {', '.join(_SCHEMES.values())}.")
+            # the scheme alone: what follows may hold a password
+            found = f"begins with {scheme}://" if scheme.replace("+", "").isalnum() else "has no scheme"
+            raise ValueError(f"Not a URL of a Redis server, it {found}; allowed are: {', '.join(_SCHEMES.values())}.")
 
         def wrong(what: str) -> ValueError:
             return ValueError(

@@ -288,6 +288,9 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
         return error
     names = {cls.__name__ for cls in type(error).__mro__}
     text = str(error)
+    if "MasterNotFoundError" in names:
+        # what follows is the whole of a client with all its settings, for each sentinel
+        text = f"{text.partition(' : ')[0]}; do the sentinels of the URL answer, and do they know this service?"
     where = f"{effect.about}, on {connection.where}"
     ours: CheckpointerError
     if isinstance(error, ForeignReply):
@@ -321,12 +324,15 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
         "ClusterDownError",
         "MasterDownError",
     } & names or isinstance(error, OSError):
-        ours = ServerUnavailableError(
-            f"{where}: no answer ({type(error).__name__}: {text}); whether a write arrived is not known, repeating it is safe"
+        after = (
+            "whether the write arrived is not known, repeating it is safe"
+            if isinstance(effect, Call) and effect.script.writes
+            else "is the server up, and the URL right? Repeating the call is safe"
         )
+        ours = ServerUnavailableError(f"{where}: no answer ({type(error).__name__}: {text}); {after}")
     elif "ResponseError" in names and ("WRONGTYPE" in text or "user_script" in text or "running script" in text):
         ours = CheckpointCorruptError(
-            f"{where}: a script could not read what is stored there ({text}); the data was changed by something else"
+            f"{where}: a script could not read what is stored there ({text}); something else changed it, see verify"
         )
     elif _slot_moves(error):
         ours = ServerUnavailableError(

@@ -201,7 +201,9 @@ class History:
                         left -= len(reply[1])
                         cursor = reply[1][-1][1]
                         continue
-                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has no {-to} ancestors")
+                if not cursor and reply[0] == b"none":
+                    raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
+                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-to} ancestors")
         tags = yield from self._tags(target)
         if to in tags:
             return tags[to][1]
@@ -416,11 +418,15 @@ class History:
         not those the saver was told."""
         settings = self.operations.settings
         unknown = set(wanted) - set(settings.index if indexed is None else indexed)
-        if unknown or not wanted:
+        if not wanted:
+            raise ValueError("find_threads: by what? Name a key of index_metadata and its value; list_threads has all threads")
+        if unknown:
             raise ValueError(
-                f"find_threads: {sorted(unknown) or 'nothing'} is not indexed; this saver was told index_metadata="
-                f"{settings.index!r}"
+                f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={settings.index!r}"
             )
+        for name, value in wanted.items():
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
         matching: set[str] | None = None
         for name, value in wanted.items():
             entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"

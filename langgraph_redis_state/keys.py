@@ -74,9 +74,14 @@ def thread_text(thread: Any) -> str:
     if (isinstance(thread, int) and not isinstance(thread, bool)) or isinstance(thread, UUID):
         return str(thread)
     raise InvalidConfigError(
-        f"config['configurable']['thread_id'] must be a string (or an int or UUID), not {thread!r}; "
-        "pass config={'configurable': {'thread_id': '...'}}"
+        f"config['configurable']['thread_id'], or the id of a state, must be a string (or an int or UUID), not {thread!r}"
     )
+
+
+def check_several(ids: object, what: str) -> None:
+    """One text is a sequence of its characters, and these would be taken for ids."""
+    if isinstance(ids, str | bytes):
+        raise TypeError(f"{what} is a sequence of ids, not one text; pass [{ids!r}]")
 
 
 def bucket_of(thread: bytes) -> int:

@@ -13,7 +13,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, cast
@@ -540,7 +540,9 @@ class Operations:
     ) -> Operation[None]:
         target = Target.of(self.settings.prefix, config)
         if not target.checkpoint:
-            raise InvalidConfigError(f"{target.about('put_writes')}: the config names no checkpoint_id")
+            raise InvalidConfigError(
+                f"{target.about('put_writes')}: the config names no checkpoint_id; pass the config that put returned"
+            )
         about = f"{target.about('put_writes')}, task {task_id!r}"
         task = keys.encode(task_id, "task_id")
         serialized = [
@@ -912,6 +914,7 @@ class Operations:
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
+        keys.check_several(run_ids, "delete_for_runs: run_ids")
         yield from self.check_layout(write=False)
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
         threads: dict[str, set[str]] = {}
@@ -925,6 +928,7 @@ class Operations:
             yield from self._remove_surely(target, keep, "delete_for_runs")
 
     def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
+        keys.check_several(threads, "prune: thread_ids")
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
         if keep_last is not None and (strategy == "delete" or isinstance(keep_last, bool) or keep_last < 1):
@@ -1215,7 +1219,7 @@ class Operations:
         if self._layout_seen and (self._layout_written or not write):
             return
         key = keys.layout_key(self.settings.prefix)
-        about = f"reading the layout of prefix {self.settings.prefix!r}"
+        about = f"first use of prefix {self.settings.prefix!r}, reading its layout number"
         (stored,) = yield Read([("GET", key)], about)
         if stored is None and write:
             yield Read([("SET", key, f"{keys.LAYOUT} {keys.LAYOUT}", "NX")], about)
@@ -1239,8 +1243,9 @@ class Operations:
         if word in (b"ok", also):
             return
         if word == b"deleted":
+            when = datetime.fromtimestamp(int(reply[1]) / 1e6, timezone.utc).isoformat(timespec="milliseconds")
             raise ThreadDeletedError(
-                f"{about}: the thread was deleted at {int(reply[1]) / 1e6:.6f} (Unix time), after this run began; "
+                f"{about}: the thread was deleted at {when}, after this run began; "
                 "nothing was written. Start a new run on the thread id, without a checkpoint_id"
             )
         if word == b"lost":
@@ -1256,7 +1261,7 @@ class Operations:
         if word == b"large":
             raise ThreadTooLargeError(
                 f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {self.settings.max_bytes}; "
-                "nothing was written. prune it, or begin a new thread"
+                "nothing was written. Prune it, raise max_thread_bytes, or begin another"
             )
         if word == b"writes":
             raise CheckpointCorruptError(f"{about}: the list of pending writes there is damaged; nothing was written")
@@ -1372,7 +1377,8 @@ def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes
 
 def refused_value(error: Exception, what: str) -> SerializationError:
     return SerializationError(
-        f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written"
+        f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written. "
+        "Keep it out of the state, or pass a serde that takes it"
     )
 
 

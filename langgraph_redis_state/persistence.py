@@ -18,6 +18,12 @@ from .states import StateLike, StateMetadata, States, VersionLike
 __all__ = ["RedisStatePersistence", "StateMetadata"]
 
 
+_NOT_FOR_STATES = {
+    *("url", "ttl", "refresh_ttl_on_read", "tombstone", "compression"),  # have names of their own here, or are as they must be
+    *("max_age", "conflict", "index_metadata"),
+}
+
+
 class RedisStatePersistence(Connected):
     """Saves any state the serializer takes, by id and version, on plain Redis.
 
@@ -52,8 +58,8 @@ class RedisStatePersistence(Connected):
         namespace: str = "state",
         **options: Any,
     ) -> None:
-        if idle := options.keys() & {"max_age", "conflict", "index_metadata"}:
-            raise TypeError(f"{sorted(idle)} mean nothing for states; see max_versions, default_ttl and tags")
+        if idle := options.keys() & _NOT_FOR_STATES:
+            raise TypeError(f"{sorted(idle)}: not for states; see max_versions, default_ttl, compression_type and tags")
         options.setdefault("prefix", prefix_of("state", namespace))
         keep = positive(max_versions, "max_versions") if enable_versioning else 1
         self._saver = RedisSaver(

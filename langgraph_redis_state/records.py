@@ -315,7 +315,9 @@ def verified(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, by
     """
     header, checksum, body, key_id, signed = _parse(raw, place)
     if not integrity.knows(key_id):
-        raise IntegrityKeyError(f"{place}: signed with a key (id {key_id}) that this saver was not given")
+        raise IntegrityKeyError(
+            f"{place}: signed with a key (id {key_id}) that this saver was not given; if it is yours, add it to integrity_key"
+        )
     if not key_id and not integrity.accept_unkeyed:
         raise IntegrityKeyError(
             f"{place}: not signed, and this saver has an integrity_key; somebody without the key wrote it, or it is from "

@@ -108,7 +108,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(serde=serde)
+        super().__init__(serde=_serializer(serde))
         milliseconds, refresh = _ttl(ttl, refresh_ttl_on_read)
         self._operations = Operations(
             Settings(
@@ -258,7 +258,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
 
     def delete_thread(self, thread_id: str) -> None:
-        """Deletes everything of a thread. Late writes of a run under way are refused for 10 minutes."""
+        """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds."""
         run(self._operations.delete_thread(thread_id), self._connection)
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -540,6 +540,12 @@ def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
     if value not in allowed:
         raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
     return value
+
+
+def _serializer(serde: Any) -> SerializerProtocol | None:
+    if serde is None or (not isinstance(serde, type) and (hasattr(serde, "dumps_typed") or hasattr(serde, "dumps"))):
+        return serde
+    raise TypeError(f"serde must be a serializer, an object with dumps_typed and loads_typed, not {serde!r}")
 
 
 def _durability(level: object) -> Durability | None:

@@ -23,6 +23,7 @@ from langgraph_redis_state import CompressionType, RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
     CheckpointerError,
+    CheckpointNotFoundError,
     InvalidConfigError,
     SaverClosedError,
     SerializationError,
@@ -313,6 +314,72 @@ def test_a_wrong_redis_option_is_refused_at_construction(options: dict[str, Any]
 def test_an_unknown_scheme_names_the_known_ones(url: str) -> None:
     with pytest.raises(ValueError, match=r"redis://.*unix://.*redis\+sentinel://"):
         RedisSaver(url)
+
+
+@pytest.mark.parametrize("serde", ["json", 5, JsonPlusSerializer])
+def test_what_is_no_serializer_is_refused_at_construction(serde: Any) -> None:
+    with pytest.raises(TypeError, match="serde must be a serializer"):
+        RedisSaver(serde=serde)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [("localhost:6379", "has no scheme"), ("http://localhost", "begins with http://"), ("redis+x://a", "begins with redis")],
+)
+def test_an_unknown_scheme_is_told_from_none_without_what_follows_it(url: str, found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        RedisSaver(url)
+
+
+def test_a_url_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="A URL is text such as redis://"):
+        RedisSaver(5)  # type: ignore[arg-type]
+
+
+def test_redis_options_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(TypeError, match="redis_options maps names"):
+        RedisSaver(redis_options=5)  # type: ignore[arg-type]
+
+
+def test_one_text_in_place_of_several_ids_is_refused_before_anything_is_deleted(saver: RedisSaver) -> None:
+    for thread in ("t", "1", "t1"):
+        put(saver, at(thread), {"n": 1}, run_id=thread)
+    for wrong in (
+        lambda: saver.prune("t1", strategy="delete"),
+        lambda: saver.prune("t1"),
+        lambda: saver.delete_for_runs("t1"),
+    ):
+        with pytest.raises(TypeError, match="pass \\['t1'\\]"):
+            wrong()
+    assert sorted(info.thread_id for info in saver.list_threads()) == ["1", "t", "t1"]
+
+
+def test_threads_are_found_by_a_key_and_a_value_that_can_be_indexed(url: str, prefix: str) -> None:
+    with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
+        with pytest.raises(ValueError, match="by what"):
+            list(saver.find_threads())
+        with pytest.raises(ValueError, match=r"team.* is not indexed"):
+            list(saver.find_threads(team="a"))
+        for value in (None, ["ada"]):
+            with pytest.raises(ValueError, match="text, numbers or booleans"):
+                list(saver.find_threads(user=value))
+
+
+def test_going_back_in_a_thread_that_does_not_exist_says_so(saver: RedisSaver) -> None:
+    with pytest.raises(CheckpointNotFoundError, match="there is no such thread"):
+        saver.rollback("nobody", -1)
+    put(saver, at("somebody"), {"n": 1})
+    with pytest.raises(CheckpointNotFoundError, match="fewer than 9 ancestors"):
+        saver.rollback("somebody", -9)
+
+
+def test_sentinels_that_do_not_answer_are_named_without_the_settings_of_their_clients() -> None:
+    with (
+        RedisSaver("redis+sentinel://localhost:1/primary", redis_options={"socket_connect_timeout": 1}) as saver,
+        pytest.raises(ServerUnavailableError, match="do the sentinels of the URL answer") as raised,
+    ):
+        saver.ping()
+    assert "password" not in str(raised.value)
 
 
 def test_an_option_that_does_not_exist_is_a_type_error() -> None:

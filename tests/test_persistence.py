@@ -721,7 +721,9 @@ def test_options_that_cannot_be_are_refused_at_construction(url: str, options: d
         RedisStatePersistence(url, **options).ping()
 
 
-@pytest.mark.parametrize("option", [{"max_age": 5}, {"conflict": "raise"}, {"index_metadata": ["a"]}, {"no_option": 1}])
+@pytest.mark.parametrize(
+    "option", [{"max_age": 5}, {"ttl": 5}, {"conflict": "raise"}, {"index_metadata": ["a"]}, {"no_option": 1}]
+)
 def test_options_of_the_saver_that_mean_nothing_for_states_are_refused(url: str, option: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(option))):
         RedisStatePersistence(url, **option)
