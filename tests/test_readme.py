@@ -43,6 +43,15 @@ def test_the_readme_lists_every_error() -> None:
     assert sorted(table) == sorted(set(errors.__all__) - {"CheckpointerError"})
 
 
+def test_the_readme_names_every_method_of_the_saver_that_langgraph_does_not_call() -> None:
+    saver = langgraph_redis_state.RedisSaver
+    called = {"get", "get_tuple", "list", "put", "put_writes", "config_specs", "get_next_version", "get_delta_channel_history"}
+    called.add("with_allowlist")
+    public = {name for name in dir(saver) if not name.startswith("_")}
+    twins = {name for name in public if name[1:] in public and name.startswith("a")}
+    assert {name for name in public - twins - called if f"`{name}" not in README and f".{name}(" not in README} == set()
+
+
 def test_the_links_of_the_readme_lead_to_files() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).is_file(), target
