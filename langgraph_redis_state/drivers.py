@@ -290,7 +290,7 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
     text = str(error)
     if "MasterNotFoundError" in names:
         # what follows is the whole of a client with all its settings, for each sentinel
-        text = f"{text.partition(' : ')[0]}; do the sentinels of the URL answer, and do they know this service?"
+        text = f"{text.partition(' : ')[0]}; do the sentinels of the URL answer and know this service?"
     where = f"{effect.about}, on {connection.where}"
     ours: CheckpointerError
     if isinstance(error, ForeignReply):

@@ -6,10 +6,10 @@ nothing.
 
     CheckpointerError
     ├── the caller's side
-    │   ├── InvalidConfigError (ValueError)     the config names no thread, or an id that cannot be stored
-    │   ├── SerializationError (TypeError)      the serializer refuses a value; nothing was written
+    │   ├── InvalidConfigError (ValueError)     the config names no thread, or an id that cannot be stored; a client is missing
+    │   ├── SerializationError (TypeError)      the serializer refuses a value (nothing was written), or cannot read one
     │   ├── SaverClosedError                    the saver was closed, or belongs to another event loop
-    │   ├── ThreadNotFoundError (LookupError)   the source of a copy does not exist
+    │   ├── ThreadNotFoundError (LookupError)   the thread to be copied, tagged, counted or given a TTL does not exist
     │   ├── CheckpointNotFoundError (LookupError)   no checkpoint or tag of that name
     │   ├── ThreadExistsError                   the target of a copy exists
     │   ├── CheckpointConflictError             another writer was first, and `conflict="raise"` is set
@@ -60,7 +60,7 @@ class CheckpointerError(Exception):
 
 
 class InvalidConfigError(CheckpointerError, ValueError):
-    """The config names no thread, or an id holds a character that cannot be stored."""
+    """The config names no thread, an id holds a character that cannot be stored, or the client for this call was not given."""
 
 
 class SerializationError(CheckpointerError, TypeError):

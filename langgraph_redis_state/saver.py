@@ -49,7 +49,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
     Args:
         url: where the server is: `redis://`, `rediss://`, `unix://`, `redis+cluster://host:port,host:port`,
-            `redis+sentinel://host:port,host:port/service/db`. Not used when a client is given, unless passed.
+            `redis+sentinel://host:port,host:port/service/db`. Beside a client a URL other than
+            the default serves the side, sync or async, that has no client.
         client: a sync client of redis-py or valkey-py to use instead; it is not closed with the saver.
         async_client: the same for the async methods. It can be used from one event loop only.
         prefix: what all keys begin with. Two prefixes never see each other.
@@ -293,10 +294,12 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`keep_latest`: of each namespace the newest checkpoint stays, and what its DeltaChannels are rebuilt from.
-        `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic.
+        `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic. With `keep_last` the newest N root
+        checkpoints stay, as with `max_versions`.
 
         Raises:
-            ValueError: another strategy.
+            ValueError: another strategy, or `keep_last` below 1 or with `delete`.
+            TypeError: one text in place of several ids.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
         run(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
@@ -398,7 +401,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     # --- expiry and finding ---
 
     def set_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
-        """Gives a thread its own TTL, from now on and at each later put, whatever the saver's; None: the saver's again."""
+        """Gives a thread its own TTL, from now on and at each later put, whatever the saver's; None: the saver's again.
+
+        Raises:
+            ThreadNotFoundError: there is no such thread.
+        """
         run(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
 
     async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
@@ -431,7 +438,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
                 yield info
 
     def find_threads(self, **metadata: Any) -> Iterator[ThreadInfo]:
-        """Threads whose latest metadata have these values, for keys given as `index_metadata`, last active first."""
+        """Threads whose latest metadata have these values, for keys given as `index_metadata`, last active first.
+
+        Raises:
+            ValueError: no key, a key that is not indexed, or a value that is neither text, number nor boolean.
+        """
         listing = ThreadListing(self._history, None, None, True, metadata)
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
