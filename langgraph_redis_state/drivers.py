@@ -202,7 +202,10 @@ def _is_cluster(client: Any) -> bool:
 def _disconnect(client: Any) -> None:
     if _is_cluster(client):
         client.disconnect_connection_pools()
-    else:
+        return
+    try:
+        client.connection_pool.disconnect(inuse_connections=False)  # the one it was is not in use any more
+    except TypeError:  # before redis-py 7 a waiting pool closes all
         client.connection_pool.disconnect()
 
 
@@ -210,7 +213,7 @@ async def _adisconnect(client: Any) -> None:
     if _is_cluster(client):
         await asyncio.gather(*(node.disconnect() for node in client.get_nodes()))
     else:
-        await client.connection_pool.disconnect()
+        await client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _call(client: Any, effect: Call) -> Any:

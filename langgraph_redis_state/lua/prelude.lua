@@ -181,8 +181,8 @@ local function heal()
     end
   end
   in_batches('ZADD', I, entries)
-  local left = #entries > 0 and call('PTTL', T) or 0
-  if left > 0 then call('PEXPIREAT', I, number(now + left)) end
+  local left = #entries > 0 and call('PTTL', T) or -1
+  if left >= 0 then call('PEXPIREAT', I, number(now + left)) end
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
 -- what is damaged: 'counts' (S), 'settings' (T).

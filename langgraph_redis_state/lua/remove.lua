@@ -73,7 +73,7 @@ if s.checkpoints == 0 and s.writes == 0 then
   call('ZREM', THREADS, thread)
   call('ZREM', EXPIRY, thread)
   repeat until forget(thread, 1000)
-elseif ARGV[3] == 'keep' and left > 0 then
+elseif ARGV[3] == 'keep' and left >= 0 then
   expire_at(now + left)
 end
 return { 'ok' }

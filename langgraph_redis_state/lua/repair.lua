@@ -44,7 +44,7 @@ end
 call('HSET', T, 'S', ARGV[4])
 if not call('ZSCORE', THREADS, thread) then call('ZADD', THREADS, ARGV[5], thread) end
 local left = call('PTTL', T)
-if left > 0 then
+if left >= 0 then
   expire_at(now + left)
 else
   call('PERSIST', I)
