@@ -125,9 +125,9 @@ def judged(name: str, server: Server, prefix: str, level: str, writers: list[Wri
             if gone:
                 lost_before = max(lost_before, killed - min(gone))
     firsts = [min(moment for _, moment in writer.acknowledged if moment > killed) - killed for writer in writers]
+    waited_for = "None" if level == "none" else f"Replicas({level})"
     figure(
-        name,
-        level=level,
+        f"{name}, durability={waited_for}",
         acknowledged=acknowledged,
         lost=lost,
         lost_back_to_s=round(lost_before, 2),
