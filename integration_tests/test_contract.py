@@ -372,6 +372,9 @@ def test_the_rights_name_the_commands_that_the_package_sends_and_no_others() -> 
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Scan":
                 sent.add("SCAN")
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "portion":
+                assert isinstance(node.args[0], ast.Constant)
+                sent.add(node.args[0].value)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Read":
                 commands = [part.elts[0] for part in ast.walk(node.args[0]) if isinstance(part, ast.Tuple)]
                 sent |= {name.value for name in commands if isinstance(name, ast.Constant)}
