@@ -29,7 +29,7 @@ from .bounded import Bounded
 from .codec import digest
 from .records import Value
 
-FROM: Final = 12
+FROM: Final = 4
 """Shorter lists are serialized as they are."""
 SAMPLE_FROM: Final = 64
 """Of longer lists some messages tell whether they fit into the cache."""

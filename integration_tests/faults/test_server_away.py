@@ -28,7 +28,7 @@ async def test_a_server_that_went_away_is_said_and_the_same_saver_works_when_it_
             box.start() if name == "put" else None
             assert plain(await saver.aget_tuple(at("t"))) == expected
             getattr(box, how)()
-        with pytest.raises(ServerUnavailableError, match="(?i)repeating (it|the call) is safe"):
+        with pytest.raises(ServerUnavailableError, match=r"(?i)repeating (it|the call) is safe"):
             await method()
     box.start()
     assert plain(await saver.aget_tuple(at("t"))) == expected
