@@ -669,7 +669,7 @@ def test_retention_keeps_what_a_rollback_to_any_kept_checkpoint_needs_and_no_mor
         for n in range(30):
             graph.invoke({"turn": str(n)}, T)
             sizes.append(sum(1 for _ in saver.list(at("t", None))))
-        assert max(sizes[15:]) <= max(sizes[:15]) <= 4 * max_versions + 8
+        assert max(sizes) <= 3 * max_versions + 9  # 120 without; a clean-up that met another writer waits for its next turn
         saver.prune(["t"], keep_last=max_versions)
         kept = [each for each in saver.list(at("t")) if "told" in each.checkpoint["channel_values"]]
         ends = {
