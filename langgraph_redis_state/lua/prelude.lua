@@ -182,7 +182,7 @@ local function heal()
   end
   in_batches('ZADD', I, entries)
   local left = #entries > 0 and call('PTTL', T) or -1
-  if left >= 0 then call('PEXPIREAT', I, number(now + left)) end
+  if left >= 0 then expire_at(now + left) end -- both keys: what is left is told by a clock that went on since now
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
 -- what is damaged: 'counts' (S), 'settings' (T).
