@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import redis
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from shapes import SyncSurface
@@ -31,6 +32,13 @@ def url(server: EmbeddedServer) -> str:
 @pytest.fixture
 def prefix() -> str:
     return f"t-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[Any]:
+    """A plain client, to look at what the saver keeps, and to damage it."""
+    with redis.Redis.from_url(url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
@@ -88,6 +89,12 @@ def checkpoint(
     }
 
 
+def words(seed: object, count: int) -> str:
+    """Text that hardly compresses."""
+    chosen = random.Random(str(seed))
+    return " ".join(f"{chosen.getrandbits(40):x}" for _ in range(count))
+
+
 def metadata(**more: Any) -> dict[str, Any]:
     return {"source": "loop", "step": 0, "parents": {}, **more}
 
@@ -115,6 +122,29 @@ async def ids(saver: BaseCheckpointSaver[Any], config: Any, **options: Any) -> l
 
 def id_of(config: Mapping[str, Any]) -> str:
     return config["configurable"]["checkpoint_id"]
+
+
+EXPIRIES = """
+local function ms() local time = redis.call('TIME') return time[1] * 1000 + math.floor(time[2] / 1000) end
+local told = { ms() }
+for k = 1, #KEYS do
+  local left = redis.call('PTTL', KEYS[k])
+  told[k + 1] = left < 0 and left or told[1] + left
+end
+told[#told + 1] = ms()
+return told
+"""
+
+
+def expiries(client: Any, *keys: bytes) -> list[int]:
+    """When each key of one slot expires, in ms of the server's clock; -1: never, -2: it is not there. And what that clock says.
+
+    What is left is told by a clock that goes on within a script, so this asks until all was told in one millisecond.
+    """
+    while True:
+        now, *moments, then = client.eval(EXPIRIES, len(keys), *keys)
+        if now == then:
+            return [*moments, now]
 
 
 def plain(found: CheckpointTuple | None) -> Any:

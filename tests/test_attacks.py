@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 from shapes import assert_same, at, checkpoint, id_of, metadata, new_id, plain
@@ -34,12 +33,6 @@ from langgraph_redis_state.errors import (
     ThreadNotFoundError,
 )
 from langgraph_redis_state.keys import ThreadKeys, bucket_of
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 def stepwise(saver: RedisSaver, operation: Any) -> Iterator[Any]:

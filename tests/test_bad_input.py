@@ -34,12 +34,6 @@ from langgraph_redis_state.errors import (
 WAIT = 10.0
 
 
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
-
-
 def put(saver: RedisSaver, config: Any, values: dict[str, Any], **more: Any) -> Any:
     made = checkpoint(values)
     return saver.put(config, made, metadata(**more), made["channel_versions"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from langgraph.graph import START, MessagesState, StateGraph
-from shapes import at, checkpoint, id_of, metadata
+from shapes import at, checkpoint, expiries, id_of, metadata
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import (
@@ -35,28 +35,16 @@ class Clock:
     def left(self, thread: str = "t") -> int:
         """Milliseconds until both keys of a thread expire, at the same moment; -1: never, -2: it is not there."""
         keys = ThreadKeys(self.prefix, thread.encode())
-        while True:  # a millisecond may pass between the two readings, so they are taken until none did
-            moments = self.client.eval(
-                "local now = redis.call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000);"
-                "local out = {}; for k = 1, 2 do out[k] = redis.call('PTTL', KEYS[k]) end;"
-                "out[3] = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0'); out[4] = now;"
-                "now = redis.call('TIME'); out[5] = now[1] * 1000 + math.floor(now[2] / 1000); return out",
-                3,
-                keys.all[0],
-                keys.all[1],
-                keys.all[3],
-                thread,
-            )
-            if moments[4] == moments[3]:
-                break
-        if moments[1] == -2 != moments[0]:  # writes whose checkpoint has not come yet: there is no index
-            moments[1] = moments[0]
-        assert moments[0] == moments[1]
-        if moments[0] >= 0:  # and the index of the bucket knows that moment
-            assert abs(moments[2] - moments[3] - moments[0]) <= 2
-        elif moments[0] == -1:
-            assert moments[2] == 0
-        return int(moments[0])
+        first, second, now = expiries(self.client, *keys.all[:2])
+        if second == -2 != first:  # writes whose checkpoint has not come yet: there is no index
+            second = first
+        assert first == second
+        score = self.client.zscore(keys.all[3], thread)
+        if first >= 0:  # and the index of the bucket knows that moment
+            assert score == first
+        elif first == -1:
+            assert score is None
+        return first - now if first >= 0 else first
 
     def everything(self) -> list[bytes]:
         return list(self.client.scan_iter(match=f"{self.prefix}:*", count=10_000))

@@ -6,13 +6,11 @@ import operator
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
-import redis
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph import START, StateGraph
@@ -51,12 +49,6 @@ def chain(saver: RedisSaver, length: int, ns: str = "") -> list[str]:
     for n in range(length):
         made.append(put(saver, {"n": n}, made[-1] if made else None, ns, step=n))
     return made
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

@@ -88,12 +88,6 @@ def states(make: Make) -> RedisStatePersistence:
     return make()
 
 
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
-
-
 class Surface:
     """The sync or the async methods under one name: a test that awaits them covers both."""
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import redis
 from langchain_core.messages import AIMessage
-from shapes import at, checkpoint, metadata, plain
+from shapes import at, checkpoint, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.codec import digest
@@ -21,12 +20,6 @@ from langgraph_redis_state.operations import KNOWN_BYTES, Known, Memory
 from langgraph_redis_state.records import Verified
 
 Make = Callable[..., RedisSaver]
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 @pytest.fixture
@@ -41,12 +34,6 @@ def make(url: str, prefix: str) -> Iterator[Make]:
     yield build
     for each in made:
         each.close()
-
-
-def words(seed: int, count: int) -> str:
-    """Text that hardly compresses."""
-    chosen = random.Random(seed)
-    return " ".join(f"{chosen.getrandbits(40):x}" for _ in range(count))
 
 
 def message(n: int) -> AIMessage:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,12 +41,6 @@ KILLS = int(os.environ.get("LGRS_SOAK", "25"))
 
 class State(TypedDict):
     log: Annotated[list[str], operator.add]
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 def put(saver: RedisSaver, values: Any = None, parent: str | None = None, ns: str = "", **more: Any) -> str:

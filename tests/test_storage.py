@@ -18,7 +18,7 @@ import pytest
 import redis
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 from langgraph.types import Interrupt
-from shapes import at, checkpoint, id_of, metadata, new_id, plain
+from shapes import at, checkpoint, expiries, id_of, metadata, new_id, plain, words
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state import operations as verbs
@@ -30,19 +30,6 @@ from langgraph_redis_state.records import STAMP, Place, _parse, split_writes
 
 WAIT = 10.0
 """Seconds until a condition that is waited for counts as not met."""
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    """A plain client, to look at what the saver keeps."""
-    with redis.Redis.from_url(url) as client:
-        yield client
-
-
-def words(seed: Any, count: int) -> str:
-    """Text that hardly compresses."""
-    chosen = random.Random(str(seed))
-    return " ".join(f"{chosen.getrandbits(40):x}" for _ in range(count))
 
 
 def put(
@@ -247,24 +234,16 @@ async def test_twelve_thousand_checkpoints_are_all_there_whatever_the_page(asave
 
 # --- expiry -----------------------------------------------------------------------------------------------------------
 
-SAME_MOMENT = """
-while true do -- PTTL goes by the clock of the moment it is called: all three are of one millisecond
-  local first, second, time = redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]), redis.call('TIME')
-  if redis.call('PTTL', KEYS[1]) == first then return { first, second, time } end
-end
-"""
-
 
 def left(raw: Any, prefix: str, thread: str) -> int:
     """ms left of a thread; its two keys have the same, to the millisecond."""
     keys = ThreadKeys(prefix, thread.encode())
-    first, second, (seconds, micros) = raw.eval(SAME_MOMENT, 2, *keys.all[:2])
+    first, second, now = expiries(raw, *keys.all[:2])
     assert first == second, "the two keys of the thread expire at different moments"
     score = raw.zscore(keys.all[3], thread.encode())
     if first > 0:
-        now = int(seconds) * 1000 + int(micros) // 1000
-        assert abs(score - (now + first)) <= 1, "the bucket's index says another moment"
-    return int(first)
+        assert score == first, "the bucket's index says another moment"
+    return first - now if first > 0 else first
 
 
 def test_the_two_keys_of_a_thread_expire_at_one_moment_after_every_write(url: str, raw: Any, prefix: str) -> None:

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import redis
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
-from shapes import at, checkpoint, id_of, metadata, plain
+from shapes import at, checkpoint, id_of, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state import records as layout
@@ -44,19 +43,6 @@ def saver(url: str, prefix: str) -> Iterator[RedisSaver]:
     """One that remembers no chunks: all it gives comes from the server."""
     with RedisSaver(url, prefix=prefix, cache_bytes=0) as opened:
         yield opened
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    """A plain client, to damage what the saver keeps."""
-    with redis.Redis.from_url(url) as client:
-        yield client
-
-
-def words(seed: int, count: int) -> str:
-    """Text that hardly compresses."""
-    chosen = random.Random(seed)
-    return " ".join(f"{chosen.getrandbits(40):x}" for _ in range(count))
 
 
 @dataclass

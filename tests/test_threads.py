@@ -8,12 +8,10 @@ import operator
 import os
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
 
 import pytest
-import redis
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, interrupt
@@ -36,12 +34,6 @@ T = {"configurable": {"thread_id": "t"}}
 
 class State(TypedDict):
     log: Annotated[list[str], operator.add]
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 def delete(saver: RedisSaver, thread: str = "t") -> None:

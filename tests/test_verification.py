@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import redis
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
-from shapes import at, checkpoint, id_of, metadata, plain
+from shapes import at, checkpoint, expiries, id_of, metadata, plain, words
 
 from langgraph_redis_state import Finding, Progress, RedisSaver
 from langgraph_redis_state.errors import (
@@ -26,18 +25,6 @@ from langgraph_redis_state.keys import ThreadKeys, across_member, bucket_key, bu
 
 IDS = [f"1f0a0000-0000-6000-8000-00000000000{n}" for n in range(9)]
 BIG = 40
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    """A plain client, to damage what the saver keeps."""
-    with redis.Redis.from_url(url) as client:
-        yield client
-
-
-def words(seed: int, count: int) -> str:
-    chosen = random.Random(seed)
-    return " ".join(f"{chosen.getrandbits(40):x}" for _ in range(count))
 
 
 def put(
@@ -73,11 +60,7 @@ def contents(client: Any, prefix: str) -> dict[bytes, Any]:
             content = client.zrange(key, 0, -1, withscores=True)
         else:
             content = client.dump(key)
-        script = (
-            "local t, p = redis.call('TIME'), redis.call('PTTL', KEYS[1]) return {t[1] * 1000 + math.floor(t[2] / 1000), p}"
-        )
-        now, left = client.eval(script, 1, key)
-        found[key] = (content, left if left < 0 else (now + left) // 1000)
+        found[key] = (content, expiries(client, key)[0])
     return found
 
 
