@@ -244,7 +244,7 @@ def test_more_states_are_kept_if_told_so(url: str, namespace: str) -> None:
 
 
 def test_expired_threads_are_not_listed(url: str, namespace: str) -> None:
-    with AgentCheckpointer(url, namespace=namespace, ttl=0.05) as agents, redis.Redis.from_url(url) as client:
+    with AgentCheckpointer(url, namespace=namespace, ttl=0.4) as agents, redis.Redis.from_url(url) as client:
         agents.save_state("t", sample_state())
         assert agents.list_threads() == ["t"]
         keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")

@@ -581,11 +581,11 @@ def test_a_server_that_stops_answering_is_unavailable_in_time(own_server: Embedd
     options = {"retry": None, "socket_timeout": 0.1}
     with redis.Redis.from_url(own_server.url) as admin, RedisSaver(own_server.url, redis_options=options) as saver:
         config = put(saver, at("t"), {"n": 1})
-        admin.execute_command("CLIENT", "PAUSE", "400", "ALL")
+        admin.execute_command("CLIENT", "PAUSE", "1000", "ALL")
         begun = time.monotonic()
         with pytest.raises(ServerUnavailableError, match="no answer"):
             saver.get_tuple(config)
-        assert time.monotonic() - begun < 0.4
+        assert time.monotonic() - begun < 1
         admin.ping()  # waits until the pause is over
         assert saver.get_tuple(config).checkpoint["channel_values"] == {"n": 1}
         put(saver, config, {"n": 2})

@@ -295,7 +295,7 @@ async def test_resp3_asks_for_no_maintenance_notices() -> None:
 
 
 def test_a_full_pool_waits_and_then_fails_in_time(url: str) -> None:
-    connection = Connection(url, options={"max_connections": 1, "timeout": 0.2})
+    connection = Connection(url, options={"max_connections": 1, "timeout": 1})
     pool = connection.client().connection_pool
     taken = pool.get_connection("PING") if redis.VERSION < (5, 3) else pool.get_connection()
     threading.Timer(0.05, pool.release, [taken]).start()
@@ -304,7 +304,7 @@ def test_a_full_pool_waits_and_then_fails_in_time(url: str) -> None:
     before = time.monotonic()
     with pytest.raises(redis.ConnectionError, match="No connection available"):
         connection.client().ping()
-    assert 0.15 < time.monotonic() - before < 3
+    assert 0.9 < time.monotonic() - before < 5
     pool.release(taken)
     connection.close()
 

@@ -638,12 +638,16 @@ def test_no_command_takes_long_however_long_the_thread_is(url: str, raw: Any, pr
         limit = raw.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"]
         try:
             raw.config_set("slowlog-log-slower-than", 20_000)
-            last = max((each["id"] for each in raw.slowlog_get(1)), default=-1)
-            assert [*saver.verify()] == []
-            slow = [each for each in raw.slowlog_get(10) if each["id"] > last and prefix.encode() in each["command"]]
+            slow: list[int] = []
+            for _ in range(3):  # the server's time is the machine's: a command may have waited for a processor
+                last = max((each["id"] for each in raw.slowlog_get(1)), default=-1)
+                assert [*saver.verify()] == []
+                slow.append(sum(each["id"] > last and prefix.encode() in each["command"] for each in raw.slowlog_get(10)))
+                if not slow[-1]:
+                    break
         finally:
             raw.config_set("slowlog-log-slower-than", limit)
-        assert slow == []
+        assert slow[-1] == 0, slow
         raw.delete(ThreadKeys(prefix, b"t").all[1])
         assert [each.kind for each in saver.repair("t")] == ["index"]
         assert [*saver.verify("t")] == []
