@@ -323,11 +323,7 @@ class Operations:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-        expected: bytes | None = None,
-        index: Mapping[str, Any] | None = None,
     ) -> Operation[RunnableConfig]:
-        """`expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: as the saver's
-        `conflict` option says. `index`: metadata to index besides what the saver was told to; None as a value removes it."""
         target = Target.of(self.settings.prefix, config)
         parent, target.checkpoint = target.checkpoint, keys.encode(checkpoint["id"], "the checkpoint's id")
         if not target.checkpoint:
@@ -348,10 +344,9 @@ class Operations:
         def again() -> None:
             self._serialize_again(serde, target, checkpoint, draft)
 
-        if expected is None and self.settings.conflict:
-            expected = parent
+        expected = parent if self.settings.conflict else None
         reply = yield from self.send(
-            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, index=index, again=again
+            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
         )
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
@@ -397,8 +392,11 @@ class Operations:
     ) -> Operation[list[Any]]:
         """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
 
-        `known` is what the parent has. The server names the parts it lacks (collected, expired, lost in a fail-over) and
-        writes nothing; then they are sent, and if they were taken over from the parent, `again` makes them from the values.
+        `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `index`: metadata
+        to index besides what the saver was told to; None as a value removes it. `known` is what the parent has.
+
+        The server names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent,
+        and if they were taken over from the parent, `again` makes them from the values.
         """
         metadata = metadata or {}
         guards = _guards(target.ns, draft.parent, metadata)
