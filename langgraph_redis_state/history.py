@@ -55,7 +55,7 @@ EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
 
 THREADS_PAGE = 200
 
-Back = Callable[[Target, Survey, str, str], Operation[str | None]]
+Back = Callable[[Target, Survey, str], Operation[str | None]]
 """One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
 
 
@@ -151,11 +151,9 @@ class History:
         operations = self.operations
         yield from operations.check_layout(write=False)
         page = yield from operations.page(target, target.ns.decode(), cursor, most, whole=False)
-        tags = page.tags
-        if cursor[0]:
-            tags = (yield from operations.page(target, "", (b"", b""), 1, whole=False)).tags
+        tags = (yield from self._tags(target)) if cursor[0] else operations.opened_tags(target, page.tags)
         named: dict[retention.Place, list[str]] = {}
-        for name, place in operations.opened_tags(target, tags).items():
+        for name, place in tags.items():
             named.setdefault(place, []).append(name)
         return [self._version(serde, target, each, named) for each in page.found], page.following
 
@@ -308,13 +306,13 @@ class History:
                 continue
             if ("", goal) not in survey.headers:
                 raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
-            head = yield from go(target, survey, goal, about)
+            head = yield from go(target, survey, goal)
             if head is not None:
                 return target.config(b"", head)
         raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was changed, try again")
 
-    def _fork(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str, about: str) -> Operation[str | None]:
-        operations = self.operations
+    def _fork(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
+        operations, about = self.operations, target.about("rollback")
         origins = _origins(survey, goal)
         wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
         found, parts = yield from operations.fetch(target, wanted)
@@ -376,11 +374,11 @@ class History:
             fork=root.encode(),
         )
 
-    def _truncate(self, target: Target, survey: Survey, goal: str, about: str) -> Operation[str | None]:
+    def _truncate(self, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
         dropped, replaced = _taken_back(survey, goal)
         if not dropped and not replaced:
             return goal
-        removed = yield from self.operations.remove(target, survey.revision, dropped, replaced, survey)
+        removed = yield from self.operations.remove(target, survey, dropped, replaced)
         return goal if removed else None
 
     # --- expiry ---

@@ -999,26 +999,23 @@ class Operations:
             return False
         kept = keep(survey.headers, set(survey.tags.values()))
         dropped = [place for place in survey.headers if place not in kept]
-        return (yield from self.remove(target, survey.revision, dropped, {}, survey)) if dropped else True
+        return (yield from self.remove(target, survey, dropped)) if dropped else True
 
     def remove(
         self,
         target: Target,
-        revision: bytes,
+        survey: Survey,
         dropped: Iterable[retention.Place],
-        replaced: Mapping[retention.Place, Written],
-        survey: Survey | None = None,
+        replaced: Mapping[retention.Place, Written] = {},
     ) -> Operation[bool]:
         """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
-        any more. False if the revision has passed.
+        any more. False if the thread changed since the survey.
 
         Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
         whichever is less, and what the counts lose. The revision says that nothing came in between.
         """
         about = target.about("removing checkpoints")
-        survey = survey or (yield from self.survey(target))
-        if survey is None or survey.revision != revision:
-            return False
+        revision = survey.revision
         names, counts = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
         if counts is None or records.revision(counts, target.keys.name, about) != revision:
             return False

@@ -312,7 +312,7 @@ class States(Locked):
             if survey is not None:
                 places = sorted((place for place in survey.headers if not place[0]), reverse=True)
                 surplus = places[self._keep :] if self._keep else []
-                if (yield from self._operations.remove(target, survey.revision, surplus, {}, survey)):
+                if (yield from self._operations.remove(target, survey, surplus)):
                     return
 
     def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> dict[str, Any]:
@@ -438,7 +438,10 @@ class States(Locked):
             if entry is None:
                 return there  # if it was, this call may have removed it, and lost the reply
             there = True
-            if (yield from self._operations.remove(target, revision, [("", entry.id)], {})):
+            survey = yield from self._operations.survey(target)
+            if survey is None or survey.revision != revision:
+                continue
+            if (yield from self._operations.remove(target, survey, [("", entry.id)])):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")
 
