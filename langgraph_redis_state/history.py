@@ -40,15 +40,14 @@ from .operations import (
     Found,
     Known,
     Operations,
-    Survey,
     Target,
-    Written,
     dumped,
     metadata_text,
     opened_body,
     stored_rest,
     ttl_ms,
 )
+from .retention import Survey, Written
 
 FORK, TAG = Script("fork", writes=True), Script("tag", writes=True)
 EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
@@ -524,14 +523,13 @@ def _before(survey: Survey, goal: str) -> tuple[set[retention.Place], dict[str, 
     also one that remembers earlier calls, which LangGraph would take for finished without that checkpoint.
     """
     thread = survey.headers
-    parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
     own = [header for header, _ in survey.writes.get(("", goal), ())]
     resumed = [header.created_at for header in own if header.index == _RESUMED]
     asked = any(header.index == retention.INTERRUPTED for header in own)
-    untouched = ("", goal) not in parents and not resumed
+    untouched = ("", goal) not in survey.parents() and not resumed
     asking: dict[str, str] = {}
-    for (ns, checkpoint), entry in thread.items():
-        if entry.header.root == goal and entry.interrupted:
+    for (ns, checkpoint), header in thread.items():
+        if header.root == goal and survey.interrupted((ns, checkpoint)):
             asking[ns] = min(asking.get(ns, checkpoint), checkpoint)
 
     def stays(ns: str, checkpoint: str, header: records.Header) -> bool:
@@ -547,7 +545,7 @@ def _before(survey: Survey, goal: str) -> tuple[set[retention.Place], dict[str, 
             return False
         return checkpoint <= asking[ns] if ns in asking else not resumed or header.created_at < min(resumed)
 
-    return {place for place, entry in thread.items() if stays(*place, entry.header)}, asking
+    return {place for place, header in thread.items() if stays(*place, header)}, asking
 
 
 def _origins(survey: Survey, goal: str) -> dict[str, str]:
@@ -560,10 +558,9 @@ def _origins(survey: Survey, goal: str) -> dict[str, str]:
 
 def _taken_back(survey: Survey, goal: str) -> tuple[list[retention.Place], dict[retention.Place, Written]]:
     """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, the writes that stay."""
-    thread = survey.headers
-    parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
+    parents = survey.parents()
     there, asking = _before(survey, goal)
-    dropped = [place for place in thread if place not in there]
+    dropped = [place for place in survey.headers if place not in there]
     touched = {"", *(ns for ns, _ in dropped), *asking}
     replaced: dict[retention.Place, Written] = {}
     for place in {**retention.newest_of_each(there), "": goal}.items():

@@ -12,7 +12,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import chain
@@ -54,6 +54,7 @@ from .errors import (
 )
 from .keys import ThreadKeys
 from .records import Header, Parts, Place, Value, Verified
+from .retention import Survey, Written
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -267,22 +268,6 @@ class Page:
     revision: bytes
     following: tuple[bytes, bytes | None] | None
     tags: dict[bytes, bytes | None]
-
-
-Written = list[tuple[Header, bytes]]
-"""The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
-
-
-@dataclass(slots=True)
-class Survey:
-    """All headers of a thread at one revision, its pending writes and its tags."""
-
-    headers: retention.Headers = field(default_factory=dict)
-    writes: dict[retention.Place, Written] = field(default_factory=dict)
-    tags: dict[str, retention.Place] = field(default_factory=dict)
-    revision: bytes = b""
-    sizes: dict[bytes, int] = field(default_factory=dict)
-    """What the field of each of these takes on the server: bytes of its name and its content."""
 
 
 class Removal(NamedTuple):
@@ -965,12 +950,11 @@ class Operations:
             for each in page.found:
                 at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
                 header, _, _ = self.opened(target, each)
-                written = self.written(target, each.ns, each.checkpoint, each.writes)
-                survey.headers[at] = retention.Entry(header, any(w.index == retention.INTERRUPTED for w, _ in written))
+                survey.headers[at] = header
                 name = keys.checkpoint_field(each.ns, each.checkpoint)
                 survey.sizes[name] = len(name) + len(each.record or b"")
                 if each.writes:
-                    survey.writes[at] = written
+                    survey.writes[at] = self.written(target, each.ns, each.checkpoint, each.writes)
                     survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
             cursor = page.following
         return survey
@@ -997,7 +981,7 @@ class Operations:
         survey = yield from self.survey(target)
         if survey is None:
             return False
-        kept = keep(survey.headers, set(survey.tags.values()))
+        kept = keep(survey)
         dropped = [place for place in survey.headers if place not in kept]
         return (yield from self.remove(target, survey, dropped)) if dropped else True
 
@@ -1053,10 +1037,7 @@ class Operations:
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
-        kept: list[tuple[retention.Place, Header]] = []
-        for place, entry in survey.headers.items():
-            if place not in gone:
-                kept.append((place, entry.header))
+        kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
         # writes whose checkpoint has not come yet are in no index
         early = [name for name in listed if name[:1] == b"W" and _place_of(name) not in survey.headers]
         if early:
@@ -1436,12 +1417,12 @@ def _removal(
 
     writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
     came = [header for written in replaced.values() for header, _ in written]
-    went = writes + [survey.headers[place].header for place in gone]
+    went = writes + [survey.headers[place] for place in gone]
     stored, size, plain = weights
     size += sum(survey.sizes.get(name, 0) for name in leaving)
     size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
-    runs = {survey.headers[place].header.run for place in gone}
-    runs -= {entry.header.run for place, entry in survey.headers.items() if place not in gone}
+    runs = {survey.headers[place].run for place in gone}
+    runs -= {header.run for place, header in survey.headers.items() if place not in gone}
 
     leaving |= set(swept)
     staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}

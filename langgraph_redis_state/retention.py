@@ -1,10 +1,10 @@
-"""Which checkpoints of a thread stay, chosen from their headers. Pure functions; the removal itself is `remove.lua`."""
+"""Which checkpoints of a thread stay, chosen from a survey of their headers. Pure functions; the removal is `remove.lua`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
@@ -19,17 +19,32 @@ Place = tuple[str, str]
 """(namespace, checkpoint id)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The header of a checkpoint, and whether one of its pending writes is an interrupt."""
-
-    header: Header
-    interrupted: bool
+Written = list[tuple[Header, bytes]]
+"""The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
 
 
-Headers = dict[Place, Entry]
-Choice = Callable[[Headers, set[Place]], set[Place]]
-"""From all headers and the tagged places of a thread: the places to keep."""
+@dataclass(slots=True)
+class Survey:
+    """All headers of a thread at one revision, its pending writes and its tags."""
+
+    headers: dict[Place, Header] = field(default_factory=dict)
+    writes: dict[Place, Written] = field(default_factory=dict)
+    tags: dict[str, Place] = field(default_factory=dict)
+    revision: bytes = b""
+    sizes: dict[bytes, int] = field(default_factory=dict)
+    """What the field of each of these takes on the server: bytes of its name and its content."""
+
+    def interrupted(self, place: Place) -> bool:
+        """Whether one of the pending writes of a checkpoint is an interrupt."""
+        return any(header.index == INTERRUPTED for header, _ in self.writes.get(place, ()))
+
+    def parents(self) -> set[tuple[str, str | None]]:
+        """The places that have a child."""
+        return {(ns, header.parent) for (ns, _), header in self.headers.items()}
+
+
+Choice = Callable[[Survey], set[Place]]
+"""From a survey of a thread: the places to keep."""
 
 
 def is_due(roots: int, limit: int | None, age: int | None) -> bool:
@@ -48,37 +63,38 @@ def newest_of_each(places: Iterable[Place]) -> dict[str, str]:
     return newest
 
 
-def latest_of_each(thread: Headers, tagged: set[Place]) -> set[Place]:
+def latest_of_each(thread: Survey) -> set[Place]:
     """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what going back to that needs."""
+    tagged = set(thread.tags.values())
     named = sorted(checkpoint for ns, checkpoint in tagged if ns == ROOT)
-    return _with_ancestors(thread, [*newest_of_each(thread).items(), *tagged, *_taken_back_to(thread, named)])
+    return _with_ancestors(thread, [*newest_of_each(thread.headers).items(), *tagged, *_taken_back_to(thread, named)])
 
 
-def other_runs(runs: set[str], thread: Headers, tagged: set[Place]) -> set[Place]:
+def other_runs(runs: set[str], thread: Survey) -> set[Place]:
     """All but the checkpoints of these runs, tagged or not: they are to be deleted, whatever else needs them."""
-    return {place for place, entry in thread.items() if entry.header.run not in runs}
+    return {place for place, header in thread.headers.items() if header.run not in runs}
 
 
-def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age: int | None) -> set[Place]:
+def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[Place]:
     """The newest `limit` root checkpoints, those younger than `age` ms, and what belongs to them; always the newest one.
 
     A namespace with ':' is one call of a subgraph and goes with the root checkpoint it ran under. One without remembers
     earlier calls: it keeps its newest, and what each root checkpoint that stays would be taken back to. Tags stay, an
     interrupt stays while its checkpoint has no child, and so does what a DeltaChannel needs.
     """
-    roots = sorted((checkpoint for ns, checkpoint in thread if ns == ROOT), reverse=True)
-    parents = {(ns, entry.header.parent) for (ns, _), entry in thread.items()}
+    headers, parents = thread.headers, thread.parents()
+    roots = sorted((checkpoint for ns, checkpoint in headers if ns == ROOT), reverse=True)
     oldest = 0 if age is None else time.time() * 1000 - age
     kept: set[Place] = {(ROOT, checkpoint) for checkpoint in roots[:1]}
-    kept |= {(ROOT, checkpoint) for checkpoint in roots[:limit] if thread[(ROOT, checkpoint)].header.created_at >= oldest}
-    kept |= {place for place in tagged if place in thread}
-    kept |= {place for place, entry in thread.items() if entry.interrupted and place not in parents and place[0] == ROOT}
+    kept |= {(ROOT, checkpoint) for checkpoint in roots[:limit] if headers[(ROOT, checkpoint)].created_at >= oldest}
+    kept |= headers.keys() & thread.tags.values()
+    kept |= {place for place in headers if place[0] == ROOT and place not in parents and thread.interrupted(place)}
     kept = _with_ancestors(thread, kept)
     stay = sorted(checkpoint for checkpoint in roots if (ROOT, checkpoint) in kept)
     gone = set(roots).difference(stay)
-    newest = newest_of_each(thread)
-    for (ns, checkpoint), entry in thread.items():
-        owner = entry.header.root
+    newest = newest_of_each(headers)
+    for (ns, checkpoint), header in headers.items():
+        owner = header.root
         if ns == ROOT:
             continue
         if owner is None:
@@ -92,12 +108,12 @@ def newest_roots(thread: Headers, tagged: set[Place], *, limit: int | None, age:
     return _with_ancestors(thread, kept | set(_taken_back_to(thread, stay)))
 
 
-def _taken_back_to(thread: Headers, roots: Sequence[str]) -> Iterator[Place]:
+def _taken_back_to(thread: Survey, roots: Sequence[str]) -> Iterator[Place]:
     """For each of these root checkpoints (ascending), the newest checkpoint from before it in each namespace that remembers."""
     owned: dict[str, list[tuple[str, str]]] = {}
-    for (ns, checkpoint), entry in thread.items():
-        if ns != ROOT and ":" not in ns and entry.header.root is not None:
-            owned.setdefault(ns, []).append((entry.header.root, checkpoint))
+    for (ns, checkpoint), header in thread.headers.items():
+        if ns != ROOT and ":" not in ns and header.root is not None:
+            owned.setdefault(ns, []).append((header.root, checkpoint))
     for ns, pairs in owned.items():
         pairs.sort()
         at, newest = 0, ""
@@ -109,18 +125,19 @@ def _taken_back_to(thread: Headers, roots: Sequence[str]) -> Iterator[Place]:
                 yield ns, newest
 
 
-def _with_ancestors(thread: Mapping[Place, Entry], places: Iterable[Place]) -> set[Place]:
+def _with_ancestors(thread: Survey, places: Iterable[Place]) -> set[Place]:
     """The places that exist, and as many ancestors of each as its header says a DeltaChannel needs."""
+    headers = thread.headers
     kept: set[Place] = set()
     reach: dict[Place, int] = {}
     for place in places:
-        if place not in thread:
+        if place not in headers:
             continue
         kept.add(place)
-        left = thread[place].header.depth
+        left = headers[place].depth
         while left > 0:
-            parent = thread[place].header.parent
-            if parent is None or (place[0], parent) not in thread or reach.get((place[0], parent), 0) >= left:
+            parent = headers[place].parent
+            if parent is None or (place[0], parent) not in headers or reach.get((place[0], parent), 0) >= left:
                 break
             place = (place[0], parent)
             reach[place] = left
