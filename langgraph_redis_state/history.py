@@ -138,9 +138,6 @@ class History:
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    def target(self, thread: Any, ns: str = "") -> Target:
-        return Target(self.operations.settings.prefix, thread, ns, None)
-
     # --- looking ---
 
     def page(
@@ -222,7 +219,7 @@ class History:
     ) -> Operation[dict[str, ChannelDiff]]:
         """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
         set may serialize differently each time."""
-        target = self.target(thread, ns)
+        target = self.operations.target(thread, ns)
         operations = self.operations
         ids = []
         for each in (a, b):
@@ -255,7 +252,7 @@ class History:
     # --- tags ---
 
     def tag(self, thread: Any, name: str, checkpoint: str | int | None, ns: str) -> Operation[None]:
-        target = self.target(thread, ns)
+        target = self.operations.target(thread, ns)
         about = target.about(f"tag {name!r}")
         tag = b"G" + keys.encode(name, "tag")
         if not name:
@@ -275,7 +272,7 @@ class History:
         self.operations.refuse(reply, about)
 
     def untag(self, thread: Any, name: str) -> Operation[bool]:
-        target = self.target(thread)
+        target = self.operations.target(thread)
         about = target.about(f"untag {name!r}")
         yield from self.operations.check_layout(write=True)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b""], about)
@@ -283,7 +280,7 @@ class History:
         return reply[0] == b"ok" and bool(reply[1])
 
     def tags(self, thread: Any) -> Operation[dict[str, str]]:
-        tags = yield from self._tags(self.target(thread))
+        tags = yield from self._tags(self.operations.target(thread))
         return {name: checkpoint for name, (_, checkpoint) in sorted(tags.items())}
 
     # --- going back ---
@@ -295,7 +292,7 @@ class History:
         return (yield from self._back(thread, to, self._truncate))
 
     def _back(self, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
-        target = self.target(thread)
+        target = self.operations.target(thread)
         about = target.about("rollback")
         yield from self.operations.check_layout(write=True)
         goal = yield from self.resolve(target, to)
@@ -322,7 +319,7 @@ class History:
         known: list[tuple[str, Known]] = []
         args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
         for ns, head in heads.items():
-            there = self.target(target.given, ns)
+            there = self.operations.target(target.given, ns)
             there.checkpoint = head.encode()
             draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
             sealed = operations.seal(there, draft)
@@ -383,7 +380,7 @@ class History:
     # --- expiry ---
 
     def expire(self, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
-        target = self.target(thread)
+        target = self.operations.target(thread)
         about = target.about("set_ttl" if how != "persist" else "persist")
         ttl = ttl_ms(seconds, "seconds") if how == "own" else self.operations.settings.ttl if how == "default" else 0
         yield from self.operations.check_layout(write=True)
@@ -396,7 +393,7 @@ class History:
 
     def infos(self, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
         """Threads that live, with their counts; what the indexes still say of expired ones is dropped."""
-        targets = [self.target(thread) for thread, _ in threads]
+        targets = [self.operations.target(thread) for thread, _ in threads]
         about = "listing threads"
         replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], about)
         result: list[ThreadInfo] = []
@@ -429,14 +426,14 @@ class History:
             entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
             found = set((yield from self.operations.threads_indexed("m", entry, f"find_threads: {name}={value!r}")))
             matching = found if matching is None else matching & found
-        targets = [self.target(name) for name in sorted(matching or ())]
+        targets = [self.operations.target(name) for name in sorted(matching or ())]
         commands: list[tuple[Argument, ...]] = [("ZSCORE", target.keys.all[2], target.keys.name) for target in targets]
         scores = (yield Read(commands, "find_threads")) if commands else []
         return [(target.thread, float(score or 0)) for target, score in zip(targets, scores, strict=True)]
 
     def stats(self, thread: Any) -> Operation[Stats]:
         if thread is not None:
-            target = self.target(thread)
+            target = self.operations.target(thread)
             about = target.about("stats")
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if raw is None:
@@ -446,7 +443,7 @@ class History:
         totals = [0] * 7
         living = 0
         for at in range(0, len(names), THREADS_PAGE):
-            targets = [self.target(name) for name, _ in names[at : at + THREADS_PAGE]]
+            targets = [self.operations.target(name) for name, _ in names[at : at + THREADS_PAGE]]
             replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], "stats")
             for target, raw in zip(targets, replies, strict=True):
                 if raw is not None:
@@ -497,7 +494,7 @@ class VersionListing:
 
     def __init__(self, history: History, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
         self._history, self._serde, self._limit = history, serde, limit
-        self._target = history.target(thread, ns)
+        self._target = history.operations.target(thread, ns)
         self._cursor: tuple[bytes, bytes | None] | None = (b"", b"")
 
     def next_page(self) -> Operation[list[Version] | None]:

@@ -299,6 +299,9 @@ class Operations:
         """Threads that changed while retention looked at them: the next put looks again."""
         self._layout_seen = self._layout_written = False
 
+    def target(self, thread: Any, ns: str = "") -> Target:
+        return Target(self.settings.prefix, thread, ns, None)
+
     # --- put ---
 
     def put(
@@ -890,7 +893,7 @@ class Operations:
     # --- removal ---
 
     def delete_thread(self, thread: Any) -> Operation[None]:
-        target = Target(self.settings.prefix, thread, "", None)
+        target = self.target(thread)
         about = target.about("delete_thread")
         yield from self.check_layout(write=False)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
@@ -906,7 +909,7 @@ class Operations:
             for thread in (yield from self.threads_indexed("runs", b"R" + run + b"\0", about)):
                 threads.setdefault(thread, set()).add(run.decode())
         for thread, found in threads.items():
-            target = Target(self.settings.prefix, thread, "", None)
+            target = self.target(thread)
             keep = partial(retention.other_runs, found)
             yield from self._remove_surely(target, keep, "delete_for_runs")
 
@@ -921,7 +924,7 @@ class Operations:
                 yield from self.delete_thread(thread)
                 continue
             yield from self.check_layout(write=False)
-            target = Target(self.settings.prefix, thread, "", None)
+            target = self.target(thread)
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
                 keep = partial(retention.newest_roots, limit=keep_last, age=None)
@@ -1075,8 +1078,8 @@ class Operations:
     def copy_thread(self, source: Any, target: Any) -> Operation[None]:
         """Reads the source field by field, seals each record for its new place, fills staging, and makes it the thread with
         one script. The source's revision, the same before and after, says that what was read belongs together."""
-        origin = Target(self.settings.prefix, source, "", None)
-        copy = Target(self.settings.prefix, target, "", None)
+        origin = self.target(source)
+        copy = self.target(target)
         about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
         if origin.thread == copy.thread:
             raise ValueError(f"{about}: a thread cannot be copied onto itself")
@@ -1271,12 +1274,11 @@ class Listing:
         limit: int | None,
     ) -> None:
         self._operations, self._serde, self._filter, self._limit = operations, serde, filter or None, limit
-        self._prefix = operations.settings.prefix
         self._ns: str | None = None
         self._only = b""
         self._targets: list[Target] | None = None
         if config is not None:
-            target = Target.of(self._prefix, config)
+            target = Target.of(operations.settings.prefix, config)
             self._ns = _configurable(config).get("checkpoint_ns")
             self._only, self._targets = target.checkpoint, [target]
         ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
@@ -1287,7 +1289,7 @@ class Listing:
 
     def next_page(self) -> Operation[list[CheckpointTuple] | None]:
         if self._targets is None:
-            self._targets = [Target(self._prefix, thread, "", None) for thread, _ in (yield from self._operations.threads())]
+            self._targets = [self._operations.target(thread) for thread, _ in (yield from self._operations.threads())]
         while self._targets and (self._limit is None or self._limit > 0):
             if self._cursor is None:  # ids hold no NUL, so nothing lies between an id and that id followed by \x01
                 self._cursor = (self._only + b"\x01" if self._only else self._before, None)

@@ -485,7 +485,7 @@ class States(Locked):
     # --- between the words of this module and those of the saver ---
 
     def _target(self, state_id: StateLike) -> Target:
-        return Target(self._operations.settings.prefix, getattr(state_id, "state_id", state_id), "", None)
+        return self._operations.target(getattr(state_id, "state_id", state_id))
 
     def _look(self, target: Target, most: int | None) -> Operation[Seen]:
         """The newest versions of a state; None: all."""

@@ -67,7 +67,7 @@ class Verification:
     ) -> None:
         self._operations, self._tell, self._drop = operations, progress, drop
         self._prefix = operations.settings.prefix
-        self._only = None if thread is None else Target(self._prefix, thread, "", None).keys.name
+        self._only = None if thread is None else operations.target(thread).keys.name
         self._begun = False
         self._known: dict[int, set[bytes]] = defaultdict(set)
         self._threads: list[tuple[bytes, set[bytes], set[bytes]]] = []
@@ -157,7 +157,7 @@ class Verification:
     # --- a thread ---
 
     def _thread(self, name: bytes, runs: set[bytes], meta: set[bytes]) -> Operation[list[Any]]:
-        target = Target(self._prefix, name.decode(), "", None)
+        target = self._operations.target(name.decode())
         about = f"{'verify' if self._drop is None else 'repair'}: thread {target.thread!r}"
         before = self._seen
         for _ in range(BUSY_TRIES):
