@@ -43,7 +43,6 @@ from .operations import (
     Target,
     dumped,
     metadata_text,
-    opened_body,
     stored_rest,
     ttl_ms,
 )
@@ -156,11 +155,11 @@ class History:
     def _version(
         self, serde: SerializerProtocol, target: Target, found: Found, named: Mapping[retention.Place, Sequence[str]]
     ) -> Version:
-        header, plain, place = self.operations.opened(target, found)
-        body = opened_body(plain, place)
-        _, metadata = body.load(serde, header, place)
+        opened = self.operations.opened(target, found)
+        _, metadata = opened.load(serde)
+        header = opened.header
         at = (found.ns.decode(), found.checkpoint.decode())
-        handed = [name.removeprefix("branch:to:") for name in sorted(body.channels) if name.startswith("branch:to:")]
+        handed = [name.removeprefix("branch:to:") for name in sorted(opened.channels) if name.startswith("branch:to:")]
         return Version(
             number=header.version,
             checkpoint_id=at[1],
@@ -347,12 +346,12 @@ class History:
         header = records.Header()
         values: dict[str, records.Value] = {}
         if origin is not None:
-            header, plain, place = self.operations.opened(target, origin)
-            body = opened_body(plain, place)
-            checkpoint, stored = body.load(serde, header, place)
+            opened = self.operations.opened(target, origin)
+            checkpoint, stored = opened.load(serde)
+            header = opened.header
             metadata = {name: value for name, value in stored.items() if name != "run_id"}
             metadata |= {"step": (stored.get("step") or 0) + 1, "forked_from": origin.checkpoint.decode()}
-            values = dict(body.known(header, parts, place, {}).values)
+            values = dict(opened.known(parts, {}).values)
         metadata["source"] = "fork"
         if target.ns:
             metadata["parents"] = {**metadata.get("parents", {}), "": root}

@@ -679,10 +679,9 @@ class Operations:
         found, parts = yield from self.fetch(target, [(target.ns, checkpoint)])
         if not found:
             return None
-        header, plain, place = self.opened(target, found[0])
-        body = opened_body(plain, place)
-        rest, _ = body.load(serde, header, place)
-        return body.known(header, parts, place, rest.get("channel_versions") or {})
+        opened = self.opened(target, found[0])
+        rest, _ = opened.load(serde)
+        return opened.known(parts, rest.get("channel_versions") or {})
 
     def list_page(
         self,
@@ -737,8 +736,7 @@ class Operations:
         return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags)
 
     def _matches(self, serde: SerializerProtocol, target: Target, found: Found, filter: Mapping[str, Any]) -> bool:
-        header, plain, place = self.opened(target, found)
-        _, metadata = opened_body(plain, place).load(serde, header, place)
+        _, metadata = self.opened(target, found).load(serde)
         return all(value == metadata.get(key) for key, value in filter.items())
 
     def threads(self) -> Operation[list[tuple[str, float]]]:
@@ -787,22 +785,22 @@ class Operations:
             self.refuse(reply, about)
             found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
             if not walked:
-                needed = self.opened(target, Found(*reply[6]))[0].depth
+                needed = self.header(target, Found(*reply[6])).depth
             for each in found:
                 if each.checkpoint in walked:
                     raise CheckpointCorruptError(
                         f"{about}: the checkpoint {each.checkpoint.decode()!r} is its own ancestor; its parent was set wrongly"
                     )
                 walked.add(each.checkpoint)
-                _, plain, place = self.opened(target, each)
-                stored = opened_body(plain, place).channels
+                opened = self.opened(target, each)
+                stored = opened.channels
                 held = [channel for channel in remaining if channel in stored]
                 for task, channel, value in reversed(self._pending(serde, target, each, parts, remaining)):
                     writes[channel].append((task, channel, value))
                 if held:
                     whole, whole_parts = yield from self.fetch(target, [(target.ns, each.checkpoint)])
                     if not whole:
-                        raise CheckpointLostError(f"{about}: the ancestor {place} went away while it was read")
+                        raise CheckpointLostError(f"{about}: the ancestor {opened.place} went away while it was read")
                     tup, _ = self.decode(serde, target, whole[0], whole_parts)
                     for channel in held:
                         seeds[channel] = tup.checkpoint["channel_values"][channel]
@@ -829,34 +827,28 @@ class Operations:
 
     # --- decoding ---
 
-    def opened(self, target: Target, found: Found) -> tuple[Header, bytes, Place]:
-        place = target.place(b"C", found.ns, found.checkpoint)
-        if found.record is None:
-            raise CheckpointLostError(f"{place}: the index names it, but it is gone from the server (evicted?)")
-        header, plain = records.open_record(found.record, place, self.settings.integrity)
-        return header, plain, place
+    def opened(self, target: Target, found: Found) -> Opened:
+        raw, place = _stored(target, found)
+        return Opened(*records.open_record(raw, place, self.settings.integrity), place)
+
+    def header(self, target: Target, found: Found) -> Header:
+        raw, place = _stored(target, found)
+        return records.verified(raw, place, self.settings.integrity)[0]
 
     def decode(self, serde: SerializerProtocol, target: Target, found: Found, parts: Parts) -> tuple[CheckpointTuple, Known]:
-        header, plain, place = self.opened(target, found)
-        body = opened_body(plain, place)
-        rest, metadata = body.load(serde, header, place)
-        known = body.known(header, parts, place, rest.get("channel_versions") or {})
+        opened = self.opened(target, found)
+        rest, metadata = opened.load(serde)
+        known = opened.known(parts, rest.get("channel_versions") or {})
         rest["id"] = found.checkpoint.decode()
         rest["channel_values"] = {
-            name: _loads(
-                serde,
-                value.type,
-                records.joined(value, parts, f"{place}, channel {name!r}"),
-                f"{place}, channel {name!r}",
-            )
-            for name, value in known.values.items()
+            name: _loaded(serde, value, parts, f"{opened.place}, channel {name!r}") for name, value in known.values.items()
         }
         self.memory.put(target.keys.name, found.ns, found.checkpoint, known)
         tup = CheckpointTuple(
             config=target.config(found.ns, found.checkpoint.decode()),
             checkpoint=cast(Checkpoint, rest),
             metadata=metadata,
-            parent_config=target.config(found.ns, header.parent) if header.parent else None,
+            parent_config=target.config(found.ns, opened.header.parent) if opened.header.parent else None,
             pending_writes=self._pending(serde, target, found, parts, None),
         )
         return tup, known
@@ -885,7 +877,7 @@ class Operations:
                 continue
             where = f"{place}, task {header.task!r}, channel {channel!r}"
             value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
-            loaded = _loads(serde, type_, records.joined(value, parts, where), where)
+            loaded = _loaded(serde, value, parts, where)
             writes.append((writes_sort_key(path, header.task, header.index), (header.task, channel, loaded)))
         writes.sort(key=lambda write: write[0])
         return [write for _, write in writes]
@@ -952,8 +944,7 @@ class Operations:
             survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
             for each in page.found:
                 at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
-                header, _, _ = self.opened(target, each)
-                survey.headers[at] = header
+                survey.headers[at] = self.header(target, each)
                 name = keys.checkpoint_field(each.ns, each.checkpoint)
                 survey.sizes[name] = len(name) + len(each.record or b"")
                 if each.writes:
@@ -1317,32 +1308,32 @@ class Listing:
         return None
 
 
-class Body:
-    """The opened body of a checkpoint record."""
+class Opened:
+    """A checkpoint's record, verified and taken apart as far as no serializer is needed."""
 
-    __slots__ = ("_entries", "_rest", "channels")
+    __slots__ = ("_entries", "header", "place", "rest")
 
-    def __init__(self, rest: tuple[str, bytes], entries: list[Any]) -> None:
-        self._rest = rest
-        self._entries = entries
-        self.channels = {entry[0] for entry in entries}
+    def __init__(self, header: Header, plain: bytes, place: Place) -> None:
+        self.header, self.place = header, place
+        type_, blob, self._entries = records.open_body(plain, place)
+        self.rest: tuple[str, bytes] = type_, blob
+        """What the serializer made of the checkpoint without values, and of its metadata."""
 
-    def known(self, header: Header, parts: Parts, place: Place, versions: Mapping[str, Any]) -> Known:
-        digests = records.all_digests(header, parts, place)
-        values = records.stored_values(self._entries, digests, place)
-        return Known(versions, values, frozenset(header.pages), frozenset(digests))
+    @property
+    def channels(self) -> set[str]:
+        return {entry[0] for entry in self._entries}
 
-    def load(self, serde: SerializerProtocol, header: Header, place: Place) -> tuple[dict[str, Any], CheckpointMetadata]:
-        rest, metadata = _loads(serde, *self._rest, f"{place}, metadata")
-        if header.flags & records.CANONICAL:
+    def known(self, parts: Parts, versions: Mapping[str, Any]) -> Known:
+        digests = records.all_digests(self.header, parts, self.place)
+        values = records.stored_values(self._entries, digests, self.place)
+        return Known(versions, values, frozenset(self.header.pages), frozenset(digests))
+
+    def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
+        rest, metadata = _loads(serde, *self.rest, f"{self.place}, metadata")
+        if self.header.flags & records.CANONICAL:
             rest["channel_versions"] = _widened(rest["channel_versions"])
             rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
         return rest, metadata
-
-
-def opened_body(plain: bytes, place: Place) -> Body:
-    type_, blob, entries = records.open_body(plain, place)
-    return Body((type_, blob), entries)
 
 
 def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
@@ -1368,6 +1359,17 @@ def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any
             f"{what}: the bytes are intact, but the serializer cannot read them as {type_!r} "
             f"({type(error).__name__}: {error}); use the serializer they were written with"
         ) from error
+
+
+def _loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str) -> Any:
+    return _loads(serde, value.type, records.joined(value, parts, where), where)
+
+
+def _stored(target: Target, found: Found) -> tuple[bytes, Place]:
+    place = target.place(b"C", found.ns, found.checkpoint)
+    if found.record is None:
+        raise CheckpointLostError(f"{place}: the index names it, but it is gone from the server (evicted?)")
+    return found.record, place
 
 
 def _place_of(field: bytes) -> retention.Place:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import keys, records
+from . import keys
 from .bounded import Bounded, Locked
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
@@ -505,17 +505,18 @@ class States(Locked):
         return _named((yield from self._look(target, self._keep)).entries, label)
 
     def _entry(self, target: Target, found: Found) -> Entry:
-        header, plain, place = self._operations.opened(target, found)
-        type_, blob, channels = records.open_body(plain, place)
+        opened = self._operations.opened(target, found)
+        header = opened.header
         parts = None if header.pages else frozenset(b"D" + chunk for chunk in header.loose)
         try:
-            rest, metadata = self._serde.loads_typed((type_, blob))
-            metadata["checksum"], {name: None for name, *_ in channels}[WHOLE]
-            return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], header.logical - len(blob), parts)
+            rest, metadata = self._serde.loads_typed(opened.rest)
+            metadata["checksum"], dict.fromkeys(opened.channels)[WHOLE]
+            size = header.logical - len(opened.rest[1])
+            return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], size, parts)
         except Exception as error:
             raise SerializationError(
-                f"{place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer and "
-                "the prefix it was saved with"
+                f"{opened.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
+                "and the prefix it was saved with"
             ) from error
 
     def _resolved(self, target: Target, entries: Sequence[Entry]) -> Operation[list[Entry] | None]:
