@@ -313,7 +313,7 @@ def verified(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, by
 
     Raises CheckpointCorruptError, IntegrityKeyError or FormatError, naming the place; nothing of the body is looked at.
     """
-    header, checksum, body, key_id, signed = _parse(raw, place)
+    header, checksum, body, key_id, signed = parsed(raw, place)
     if not integrity.knows(key_id):
         raise IntegrityKeyError(
             f"{place}: signed with a key (id {key_id}) that this saver was not given; if it is yours, add it to integrity_key"
@@ -325,10 +325,8 @@ def verified(raw: bytes, place: Place, integrity: Integrity) -> tuple[Header, by
         )
     if not integrity.verifies(key_id, checksum, place.signed, signed, body):
         raise CheckpointCorruptError(f"{place}: the checksum does not hold; the record was damaged or moved")
-    marker = (
-        (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
-    )  # checked after the checksum: from here on the bytes are ours
-    if place_check(raw[:16], place.thread, place.field, *marker) != raw[16:STAMP]:
+    # checked after the checksum: from here on the bytes are ours
+    if place_check(raw[:16], place.thread, place.field, *_marker(header)) != raw[16:STAMP]:
         raise CheckpointCorruptError(f"{place}: the server's stamp (time, version, size) is damaged")
     return header, body
 
@@ -339,7 +337,12 @@ def stamp(created_at: int, version: int, new_bytes: int, place: Place, *marker: 
     return content + place_check(content, place.thread, place.field, *marker)
 
 
-def _parse(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
+def _marker(header: Header) -> tuple[bytes, ...]:
+    """What the stamp of a pending write is bound to besides its place."""
+    return (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
+
+
+def parsed(raw: bytes, place: Place) -> tuple[Header, bytes, bytes, int, bytes]:
     """(header, checksum, body, key id, header bytes), bounds checked, nothing verified yet."""
     if len(raw) < STAMP + FIXED + DIGEST:
         raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
@@ -468,10 +471,9 @@ def joined(value: Value, parts: Parts, place: object) -> bytes:
 def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[Header, bytes]:
     """A stored record as it must be at another place, signed with the current key, after verifying it where it is."""
     header, body = verified(raw, here, integrity)
-    _, _, _, _, signed = _parse(raw, here)
+    signed = raw[STAMP : len(raw) - len(body) - DIGEST]
     signed = signed[:2] + bytes([integrity.signing_id]) + signed[3:]
-    marker = (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
-    top = stamp(header.created_at, header.version, header.new_bytes, there, *marker)
+    top = stamp(header.created_at, header.version, header.new_bytes, there, *_marker(header))
     return header, top + signed + integrity.sign(there.signed, signed, body) + body
 
 

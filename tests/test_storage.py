@@ -26,7 +26,7 @@ from langgraph_redis_state.chunks import RUN_MAX
 from langgraph_redis_state.codec import CHUNK_MAX, DIGEST, place_check, unpack
 from langgraph_redis_state.errors import CheckpointLostError
 from langgraph_redis_state.keys import ThreadKeys, bucket_of, split_field
-from langgraph_redis_state.records import STAMP, Place, _parse, split_writes
+from langgraph_redis_state.records import STAMP, Place, parsed, split_writes
 
 WAIT = 10.0
 """Seconds until a condition that is waited for counts as not met."""
@@ -80,14 +80,14 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
         if kind in (b"C", b"W", b"D", b"P", b"G"):
             counted["stored"] += len(name) + len(content)
         if kind == b"C":
-            refers(_parse(content, place)[0])
+            refers(parsed(content, place)[0])
             counted["checkpoints"] += 1
             members.add(name)
             if ns:
                 members.add(b"A" + checkpoint_id + b"\0" + ns)
         elif kind == b"W":
             for record in split_writes(content, place):
-                refers(_parse(record, place)[0])
+                refers(parsed(record, place)[0])
                 counted["writes"] += 1
         elif kind == b"D":
             counted["chunks"] += 1
