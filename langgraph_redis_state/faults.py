@@ -81,7 +81,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(slots=True)
-class Entry:
+class Record:
     """One record: the only one of a checkpoint's field, or one of many pending writes. `logical` and `chunked` as scripts
     take them, from bytes that may not verify."""
 
@@ -99,8 +99,8 @@ class Field:
     """What there is to know of a field of the hash, without its content."""
 
     size: int
-    """Bytes of name and content, but for those of its entries."""
-    entries: list[Entry] = field(default_factory=list)
+    """Bytes of name and content, but for those of its records."""
+    records: list[Record] = field(default_factory=list)
     refers: tuple[bytes, ...] = ()
     """Fields of chunks for a page, the field of the checkpoint for a tag."""
     plain: int = 0
@@ -139,26 +139,26 @@ class Reading:
     def thread(self) -> bytes:
         return self.target.keys.name
 
-    def entries(self, kind: bytes) -> Iterator[Entry]:
-        return (entry for name, each in self.fields.items() if name[:1] == kind for entry in each.entries)
+    def records(self, kind: bytes) -> Iterator[Record]:
+        return (record for name, each in self.fields.items() if name[:1] == kind for record in each.records)
 
     def highest(self, kind: bytes) -> int:
         """The highest number that the server gave to one of these records."""
-        return max((entry.header.version for entry in self.entries(kind)), default=0)
+        return max((record.header.version for record in self.records(kind)), default=0)
 
     def held_runs(self) -> set[bytes]:
-        return {entry.header.run.encode() for entry in self.entries(b"C") if entry.header.run}
+        return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
 
-    def parts(self, entry: Entry) -> Iterator[bytes]:
+    def parts(self, record: Record) -> Iterator[bytes]:
         """The pages and chunks that a record refers to, as far as its pages are there to tell."""
-        for name in entry.header.pages:
+        for name in record.header.pages:
             page = self.fields.get(b"P" + name)
             yield from (b"P" + name, *(page.refers if page else ()))
-        yield from (b"D" + name for name in entry.header.loose)
+        yield from (b"D" + name for name in record.header.loose)
 
     def users(self) -> Counter[bytes]:
         """How many records refer to each page and chunk."""
-        return Counter(part for kind in RECORDS for entry in self.entries(kind) for part in set(self.parts(entry)))
+        return Counter(part for kind in RECORDS for record in self.records(kind) for part in set(self.parts(record)))
 
 
 # --- what is wrong with a reading ---
@@ -217,24 +217,24 @@ def _content(reading: Reading) -> Iterator[Fault]:
             yield Fault("damaged", where, each.problem + of_whom, "removed", drop)
         elif kind == b"G" and each.refers[0] not in reading.fields and each.refers[0] not in reading.index:
             yield Fault("lost", where, f"{where_of(each.refers[0])}, which it names, is gone", "removed", drop)
-        for entry in each.entries:
-            what, problem = _broken(reading, entry)
+        for record in each.records:
+            what, problem = _broken(reading, record)
             if what and kind == b"C":
                 yield Fault(what, where, problem, "removed, with its pending writes", drop)
             elif what:
-                problem = f"write {entry.at + 1} of {len(each.entries)}: {problem}"
-                yield Fault(what, where, problem, f"write {entry.at + 1} was removed", (("writes", name),))
+                problem = f"write {record.at + 1} of {len(each.records)}: {problem}"
+                yield Fault(what, where, problem, f"write {record.at + 1} was removed", (("writes", name),))
 
 
-def _broken(reading: Reading, entry: Entry) -> tuple[Literal["damaged", "lost"] | None, str]:
-    if entry.problem:
-        return "damaged", entry.problem
-    if part := next((part for part in reading.parts(entry) if part not in reading.fields), b""):
+def _broken(reading: Reading, record: Record) -> tuple[Literal["damaged", "lost"] | None, str]:
+    if record.problem:
+        return "damaged", record.problem
+    if part := next((part for part in reading.parts(record) if part not in reading.fields), b""):
         return "lost", f"{where_of(part)}, to which it refers, is gone"
-    pages = [reading.fields[b"P" + page] for page in entry.header.pages]
-    count = len(entry.header.loose) + sum(len(page.refers) for page in pages)
-    if count != entry.places and not any(page.problem for page in pages):
-        return "damaged", f"{count} references to chunks for {entry.places} places"
+    pages = [reading.fields[b"P" + page] for page in record.header.pages]
+    count = len(record.header.loose) + sum(len(page.refers) for page in pages)
+    if count != record.places and not any(page.problem for page in pages):
+        return "damaged", f"{count} references to chunks for {record.places} places"
     return None, ""
 
 
@@ -243,7 +243,7 @@ def _index(reading: Reading) -> Iterator[Fault]:
     unsure: list[bytes] = []
     for name, each in reading.fields.items():
         if members := () if each.unknown else _members_of(name):
-            torn = each.problem or any(_broken(reading, entry)[0] for entry in each.entries)
+            torn = each.problem or any(_broken(reading, record)[0] for record in each.records)
             (unsure if torn else sound).extend(members)
     if not reading.index and (sound or unsure):
         fixes = tuple(("+index", member) for member in (*sound, *unsure))
@@ -265,17 +265,17 @@ def _index(reading: Reading) -> Iterator[Fault]:
 
 def _counted(reading: Reading) -> tuple[int, ...]:
     """What the field S shall say, from `checkpoints` on (prelude.lua)."""
-    both = [*reading.entries(b"C"), *reading.entries(b"W")]
+    both = [*reading.records(b"C"), *reading.records(b"W")]
     chunk = [each for name, each in reading.fields.items() if name[:1] == b"D" and not each.unknown]
     held = [each for name, each in reading.fields.items() if name[:1] in (*RECORDS, *PARTS, b"G") and not each.unknown]
     return (
         sum(name[:1] == b"C" and not each.unknown for name, each in reading.fields.items()),
-        sum(1 for _ in reading.entries(b"W")),
+        sum(1 for _ in reading.records(b"W")),
         len(chunk),
-        sum(each.size for each in held) + sum(entry.size for entry in both),
-        sum(entry.logical for entry in both),
+        sum(each.size for each in held) + sum(record.size for record in both),
+        sum(record.logical for record in both),
         sum(each.plain for each in chunk),
-        sum(entry.chunked for entry in both),
+        sum(record.chunked for record in both),
     )
 
 
@@ -389,8 +389,8 @@ def apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: A
             reading.settings = None
     elif what == "writes":
         each = reading.fields[item]
-        each.entries = [entry for entry in each.entries if not _broken(reading, entry)[0]]
-        if not each.entries:
+        each.records = [record for record in each.records if not _broken(reading, record)[0]]
+        if not each.records:
             apply(reading, plan, "-fields", item)
     elif what == "gone":
         reading.index, reading.active, reading.expiry = {}, None, None

@@ -23,11 +23,11 @@ from .faults import (
     RECORDS,
     REPAIRABLE,
     WRONG_TYPE,
-    Entry,
     Fault,
     Field,
     Kind,
     Reading,
+    Record,
     Repair,
     apply,
     counts_line,
@@ -193,7 +193,7 @@ class Verification:
             size = sum(len(key) + len(value) for key, value in there)
             found: dict[bytes, Field] = yield from compute(partial(self._examined, target, there), size)
             fields |= found
-            read = sum(max(len(each.entries), 1) for key, each in found.items() if key[:1] in RECORDS)
+            read = sum(max(len(each.records), 1) for key, each in found.items() if key[:1] in RECORDS)
             self._saw(records=read, chunks=sum(key[:1] == b"D" for key in found), bytes=size)
         index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
         last = Reading.of((yield Call(INSPECT, target.keys.all, arguments, about)), target)
@@ -227,35 +227,35 @@ class Verification:
             elif kind == b"G":
                 found.refers = (keys.checkpoint_field(*records.open_tag(content, place, self._operations.settings.integrity)),)
             elif kind == b"C":
-                found.entries, found.size = [self._entry(0, content, place)], len(name)
+                found.records, found.size = [self._record(0, content, place)], len(name)
             elif kind == b"W":
                 raws = list(records.split_writes(content, place))
-                found.entries, found.size = [self._entry(n, raw, place) for n, raw in enumerate(raws)], len(name) + 4
+                found.records, found.size = [self._record(n, raw, place) for n, raw in enumerate(raws)], len(name) + 4
                 markers = set()
-                for entry in found.entries:
-                    entry.size += 4
-                    marker = (entry.header.index, entry.header.task)
-                    if not entry.problem and marker in markers:
-                        entry.problem = f"write {marker[0]} of task {marker[1]!r} stands there twice"
+                for record in found.records:
+                    record.size += 4
+                    marker = (record.header.index, record.header.task)
+                    if not record.problem and marker in markers:
+                        record.problem = f"write {marker[0]} of task {marker[1]!r} stands there twice"
                     markers.add(marker)
         except CheckpointCorruptError as error:
             found.problem = _message(error, place)
         return found
 
-    def _entry(self, at: int, raw: bytes, place: records.Place) -> Entry:
+    def _record(self, at: int, raw: bytes, place: records.Place) -> Record:
         """A record, verified and opened as far as no serializer is needed."""
         head = raw[STAMP : STAMP + FIXED]
-        entry = Entry(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
+        record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
         try:
             header, plain = records.open_record(raw, place, self._operations.settings.integrity)
             body = records.open_body(plain, place)
             values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3]]
-            entry.header, entry.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+            record.header, record.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
         except CheckpointCorruptError as error:
-            entry.problem = _message(error, place)
+            record.problem = _message(error, place)
         except (IndexError, TypeError):
-            entry.problem = "the body is verified, but not laid out as a record's"
-        return entry
+            record.problem = "the body is verified, but not laid out as a record's"
+        return record
 
     # --- repair ---
 
@@ -280,12 +280,12 @@ class Verification:
         for name in plan["writes"].keys() & reading.fields.keys():
             (content,) = yield Read([("HGET", target.keys.hash, name)], about)
             raws = list(records.split_writes(content or b"\1\0\0\0", target.place(b"W", *keys.split_field(name))))
-            staying = [entry.at for entry in reading.fields[name].entries]
+            staying = [record.at for record in reading.fields[name].records]
             if len(raws) <= max(staying):
                 return None
             writes[name] = records.joined_writes([raws[at] for at in staying])
         stays = any(name[:1] in RECORDS for name in reading.fields)
-        active = max((entry.header.created_at for entry in reading.entries(b"C")), default=0) or reading.now
+        active = max((record.header.created_at for record in reading.records(b"C")), default=0) or reading.now
         counts = reading.counts or b"" if stays else b""
         arguments: list[Argument] = [reading.thread, before or b"", settings or b"", counts, active]
         for what in ("keys", "-fields", "writes", "-index", "+index", "-runs", "+runs", "-meta", "+meta"):
