@@ -282,13 +282,12 @@ def _counted(reading: Reading) -> tuple[int, ...]:
 NAMES = ("checkpoints", "writes", "chunks", "stored bytes", "logical bytes", "unique chunk bytes", "referred chunk bytes")
 
 
-def _stated(reading: Reading) -> list[int] | None:
+def _stated(reading: Reading) -> records.Counts | None:
     """What the field S says; None if it is damaged or gone."""
     try:
-        numbers = [int(number) for number in records.opened_counts(reading.counts, reading.thread, "").split()]
-    except (CheckpointCorruptError, ValueError):
+        return records.Counts.of(reading.counts, reading.thread, "")
+    except CheckpointCorruptError:
         return None
-    return numbers if len(numbers) == 3 + len(NAMES) else None
 
 
 def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
@@ -297,23 +296,22 @@ def _counts(reading: Reading, whole: bool) -> Iterator[Fault]:
     if stated is None:
         differing.append("they are damaged or gone")
     elif whole:
-        _, revision, versions, *numbers = stated
-        for name, number, right in zip(NAMES, numbers, _counted(reading), strict=True):
+        for name, number, right in zip(NAMES, stated[3:], _counted(reading), strict=True):
             if number != right:
                 differing.append(f"{name} {number} instead of {right}")
-        if versions < reading.highest(b"C"):
-            differing.append(f"{versions} versions, and there is one of a higher number")
-        if revision < reading.highest(b"W"):
-            differing.append(f"revision {revision}, and there is a write of a higher one")
+        if stated.versions < reading.highest(b"C"):
+            differing.append(f"{stated.versions} versions, and there is one of a higher number")
+        if stated.changes < reading.highest(b"W"):
+            differing.append(f"revision {stated.changes}, and there is a write of a higher one")
     if differing:
         yield Fault("counts", where_of(b"S"), "; ".join(differing), "counted anew", (("counts", b""),))
 
 
 def counts_line(reading: Reading) -> bytes:
     """The field S as it shall be, of the next revision."""
-    born, revision, versions, *_ = _stated(reading) or (reading.now * 1000, 0, 0)
-    revision, versions = max(revision, reading.highest(b"W")) + 1, max(versions, reading.highest(b"C"))
-    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, revision, versions, *_counted(reading))), reading.thread)
+    born, changes, versions, *_ = _stated(reading) or (reading.now * 1000, 0, 0)
+    changes, versions = max(changes, reading.highest(b"W")) + 1, max(versions, reading.highest(b"C"))
+    return records.sealed_line(b" ".join(b"%d" % n for n in (1, born, changes, versions, *_counted(reading))), reading.thread)
 
 
 def _expiry(reading: Reading) -> Iterator[Fault]:

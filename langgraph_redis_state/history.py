@@ -400,10 +400,10 @@ class History:
             if raw is None:
                 yield Call(TIDY, target.keys.all, [target.keys.name], about)
                 continue
-            checkpoints, _, _, stored, logical, *_ = parsed_counts(raw, target, about)[3:]
-            if checkpoints:  # writes alone are no thread yet, or what a run that was deleted left until the tombstone goes
+            counts = records.Counts.of(raw, target.keys.name, about)
+            if counts.checkpoints:  # writes alone are no thread yet, or what a deleted run left until the tombstone goes
                 when = datetime.fromtimestamp(active / 1000, timezone.utc)
-                result.append(ThreadInfo(target.thread, when, checkpoints, stored, logical))
+                result.append(ThreadInfo(target.thread, when, counts.checkpoints, counts.stored, counts.logical))
         return result
 
     def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:
@@ -437,7 +437,7 @@ class History:
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if raw is None:
                 raise ThreadNotFoundError(f"{about}: there is no such thread")
-            return _stats(1, parsed_counts(raw, target, about)[3:], None)
+            return _stats(1, records.Counts.of(raw, target.keys.name, about)[3:])
         names = yield from self.operations.threads()
         totals = [0] * 7
         living = 0
@@ -447,7 +447,7 @@ class History:
             for target, raw in zip(targets, replies, strict=True):
                 if raw is not None:
                     living += 1
-                    counts = parsed_counts(raw, target, "stats")[3:]
+                    counts = records.Counts.of(raw, target.keys.name, "stats")[3:]
                     totals = [total + count for total, count in zip(totals, counts, strict=True)]
         try:
             (info,) = yield Read([("INFO", "memory")], "stats")
@@ -646,11 +646,6 @@ def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:
     )
 
 
-def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None) -> Stats:
+def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None = None) -> Stats:
     checkpoints, writes, chunks, stored, logical, unique, referred = counts
     return Stats(threads, checkpoints, writes, chunks, stored, logical, unique, referred, server)
-
-
-def parsed_counts(raw: bytes, target: Target, about: str) -> list[int]:
-    """The numbers from the field S, verified: born, revision, versions, then those of `Stats`."""
-    return [int(part) for part in records.opened_counts(raw, target.keys.name, about).split()]

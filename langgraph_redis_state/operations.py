@@ -53,7 +53,7 @@ from .errors import (
     ThreadTooLargeError,
 )
 from .keys import ThreadKeys
-from .records import Header, Parts, Place, Value, Verified
+from .records import Counts, Header, Parts, Place, Value, Verified
 from .retention import Survey, Written
 
 logger = logging.getLogger("langgraph_redis_state")
@@ -993,17 +993,17 @@ class Operations:
         whichever is less, and what the counts lose. The revision says that nothing came in between.
         """
         about = target.about("removing checkpoints")
-        revision = survey.revision
-        names, counts = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
-        if counts is None or records.revision(counts, target.keys.name, about) != revision:
+        names, raw = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
+        counts = None if raw is None else Counts.of(raw, target.keys.name, about)
+        if counts is None or counts.revision != survey.revision:
             return False
         listed, gone = set(names), set(dropped)
         try:
             needed = yield from self._marked(target, about, survey, gone, replaced, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
-            (counts,) = yield Read([("HGET", target.keys.hash, "S")], about)
-            if counts is None or records.revision(counts, target.keys.name, about) != revision:
+            (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
+            if raw is None or Counts.of(raw, target.keys.name, about).revision != survey.revision:
                 return False
             raise
         swept = sorted(name for name in listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
@@ -1011,11 +1011,10 @@ class Operations:
         for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
             reply = yield Call(WEIGH, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
             size, plain = size + int(reply[1]), plain + int(reply[2])
-        stored = int(records.opened_counts(counts, target.keys.name, about).split()[6])
-        removal = _removal(survey, gone, replaced, listed, swept, (stored, size, plain))
+        removal = _removal(survey, gone, replaced, listed, swept, (counts.stored, size, plain))
         if removal is None:
             return True
-        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, revision, *removal.arguments], about)
+        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, survey.revision, *removal.arguments], about)
         if reply[0] == b"stale":
             return False
         self.refuse(reply, about, also=b"none")

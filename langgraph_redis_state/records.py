@@ -497,14 +497,37 @@ def sealed_line(line: bytes, thread: bytes) -> bytes:
     return line + b" " + place_check(line, thread).hex().encode()
 
 
-def revision(raw: bytes | None, thread: bytes, about: str) -> bytes:
-    """Which state of which thread its field S speaks of: two are equal only if nothing was written in between."""
-    return b" ".join(opened_counts(raw, thread, about).split()[:2])
-
-
 def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
     """The numbers in the field S of a thread, in the order of `prelude.lua`."""
     return opened_line(raw, thread, about, "counts (field S)")[2:]
+
+
+class Counts(NamedTuple):
+    """The numbers in the field S of a thread. `born`: µs; `changes`, `versions`: so many so far; the others: what there is."""
+
+    born: int
+    changes: int
+    versions: int
+    checkpoints: int
+    writes: int
+    chunks: int
+    stored: int
+    logical: int
+    unique: int
+    referred: int
+
+    @classmethod
+    def of(cls, raw: bytes | None, thread: bytes, about: str) -> Counts:
+        line = opened_counts(raw, thread, about)
+        try:
+            return cls(*map(int, line.split()))
+        except (TypeError, ValueError):
+            raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {shown(thread)!r} are none") from None
+
+    @property
+    def revision(self) -> bytes:
+        """Which state of which thread this is: two are equal only if nothing was written in between."""
+        return b"%d %d" % self[:2]
 
 
 # --- tags ---
