@@ -12,7 +12,7 @@ if call('EXISTS', T) + call('EXISTS', I) > 0 then
 end
 if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
 local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now
-call('HSET', KEYS[8], 'O', ARGV[3], 'S', line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8))
+call('HSET', KEYS[8], 'O', ARGV[3], 'S', sealed(line))
 call('UNLINK', TOMB)
 call('RENAME', KEYS[8], T)
 call('PERSIST', T)

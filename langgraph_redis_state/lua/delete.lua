@@ -5,10 +5,7 @@
 -- Frees memory first: it works on a full server. Repeated, it finds nothing to do and leaves the tombstone.
 probe()
 local there = call('EXISTS', T) + call('EXISTS', I)
-call('UNLINK', T, I)
-call('ZREM', THREADS, thread)
-call('ZREM', EXPIRY, thread)
-repeat until forget(thread, 1000)
+drop_thread()
 if there == 0 then -- writes something, as write_again() does
   call('ZADD', THREADS, 0, thread); call('ZREM', THREADS, thread)
 end

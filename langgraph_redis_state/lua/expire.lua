@@ -12,9 +12,5 @@ if ARGV[2] == 'default' then
 else
   call('HSET', T, 'T', settings_text(ARGV[2] == 'own' and ttl or 0, ARGV[2] == 'persist'))
 end
-if ARGV[2] == 'persist' or ttl == 0 then
-  call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
-else
-  expire_at(now + ttl)
-end
+keep_for(ttl, 0, ARGV[2] == 'persist' or ttl == 0)
 return { 'ok' }

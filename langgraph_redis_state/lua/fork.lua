@@ -22,7 +22,7 @@ if ARGV[2] ~= revision(s) then return { 'stale' } end
 probe()
 
 local missing, written, bytes, chunks, unique = received(records, 6 + 3 * n)
-if #missing > 0 then table.insert(missing, 1, 'missing'); return missing end
+if #missing > 1 then return missing end
 s.chunks = s.chunks + chunks
 s.unique = s.unique + unique
 for k, record in ipairs(records) do
@@ -31,9 +31,8 @@ for k, record in ipairs(records) do
   s.versions = s.versions + 1
   s.checkpoints = s.checkpoints + 1
   tally(s, record, 1, 1)
-  local content = b(now, 6) .. b(s.versions, 5) .. b(bytes, 5)
   written[#written + 1] = fields[k]
-  written[#written + 1] = content .. check4(content .. thread .. '\0' .. fields[k]) .. record
+  written[#written + 1] = stamp(now, s.versions, bytes, fields[k]) .. record
   bytes = 0
 end
 local most = tonumber(ARGV[4])

@@ -40,12 +40,20 @@ local function check4(content) -- codec.place_check
   local n = tonumber(sub(redis.sha1hex(content), 1, 8), 16)
   return char(floor(n / 16777216), floor(n / 65536) % 256, floor(n / 256) % 256, n % 256)
 end
-local function hmget(key, fields) -- any number of fields
+local function stamp(moment, count, bytes, place) -- of a record: see records.py
+  local content = b(moment, 6) .. b(count, 5) .. b(bytes, 5)
+  return content .. check4(content .. thread .. '\0' .. place)
+end
+local function sealed(line) -- S or T, with its check: see records.py
+  return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
+end
+local function hmget(key, fields, first, last) -- what all fields hold, or those from first to last
   local out = {}
-  for from = 1, #fields, BATCH do
-    local to = math.min(from + BATCH - 1, #fields)
+  first, last = first or 1, last or #fields
+  for from = first, last, BATCH do
+    local to = math.min(from + BATCH - 1, last)
     local got = call('HMGET', key, unpack(fields, from, to))
-    for k = 1, to - from + 1 do out[from + k - 1] = got[k] end
+    for k = 1, to - from + 1 do out[from - first + k] = got[k] end
   end
   return out
 end
@@ -99,15 +107,15 @@ end
 
 -- S: '1 born revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
 -- chunks, each chunk once and as often as records refer to it: what sharing saves
-local COUNTS = '^(1' .. (' (%d+)'):rep(10) .. ') (%x+)$'
+local COUNTS = '^(1' .. (' (%d+)'):rep(10) .. ') %x+$'
 local function counts_of(raw)
   if not raw then -- born now, so that a revision means this thread, and not one that was deleted and had the same id
     return {
       born = now_us, rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0, unique = 0, referred = 0
     }
   end
-  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred, sum = raw:match(COUNTS)
-  if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
+  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred = raw:match(COUNTS)
+  if not line or sealed(line) ~= raw then return nil end
   return {
     born = tonumber(born), rev = tonumber(rev), versions = tonumber(versions), checkpoints = tonumber(checkpoints),
     writes = tonumber(writes), chunks = tonumber(chunks), stored = tonumber(stored), logical = tonumber(logical),
@@ -115,11 +123,10 @@ local function counts_of(raw)
   }
 end
 local function counts_text(s)
-  local line = string.format(
+  return sealed(string.format(
     '1 %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f',
     s.born, s.rev, s.versions, s.checkpoints, s.writes, s.chunks, s.stored, s.logical, s.unique, s.referred
-  )
-  return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
+  ))
 end
 
 local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
@@ -127,13 +134,12 @@ local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
 -- T: '1 persist ttl check': 1 = never expires, the thread's own TTL in ms (0 = that of the saver)
 local function settings_of(raw) -- own TTL, persist; nil if the field is damaged
   if not raw then return 0, false end
-  local line, persist, ttl, sum = raw:match('^(1 ([01]) (%d+)) (%x+)$')
-  if not line or sub(redis.sha1hex(line .. thread), 1, 8) ~= sum then return nil end
+  local line, persist, ttl = raw:match('^(1 ([01]) (%d+)) %x+$')
+  if not line or sealed(line) ~= raw then return nil end
   return tonumber(ttl), persist == '1'
 end
 local function settings_text(ttl, persist)
-  local line = '1 ' .. (persist and '1' or '0') .. ' ' .. number(ttl)
-  return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
+  return sealed('1 ' .. (persist and '1' or '0') .. ' ' .. number(ttl))
 end
 local function expire_at(moment)
   call('PEXPIREAT', T, number(moment))
@@ -281,13 +287,13 @@ end
 
 -- The writing side, shared by put and put_writes. References of the records in `incoming` that are neither there nor sent
 -- (ARGV from `at`: count, then page digest and content; count, then chunk digest and content; staging in KEYS[8]) are
--- returned, and then nothing may be written; else the contents to write, and their bytes.
+-- returned behind the word 'missing', and then nothing may be written; else the contents to write, and their bytes.
 local function plain_size(content) -- of a packed chunk, codec.py
   return byte(content) == 0 and #content - 1 or u(content, 2, 4)
 end
 local function weigh(names, first, last) -- chunks and pages: stored bytes with their names, plain bytes of the chunks
   local stored, plain = 0, 0
-  local contents = first <= last and call('HMGET', T, unpack(names, first, last)) or {}
+  local contents = hmget(T, names, first, last)
   for k = first, last do
     local content = contents[k - first + 1]
     if content then
@@ -302,7 +308,7 @@ local function tally(s, record, at, sign) -- the values of a record, whose heade
   s.referred = s.referred + sign * u(record, at + 15, 5)
 end
 local function received(incoming, at)
-  local pages, chunks, missing, fields, bytes, checked, unique = {}, {}, {}, {}, 0, {}, 0
+  local pages, chunks, missing, fields, bytes, checked, unique = {}, {}, { 'missing' }, {}, 0, {}, 0
   local n = tonumber(ARGV[at])
   for k = 1, n do pages[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
   at = at + 1 + 2 * n
@@ -377,6 +383,12 @@ local function forget(id, limit) -- true when nothing of it is left in the bucke
     if #reverse >= limit then left = left + 1 end
   end
   return left == 0
+end
+local function drop_thread()
+  call('UNLINK', T, I)
+  call('ZREM', THREADS, thread)
+  call('ZREM', EXPIRY, thread)
+  repeat until forget(thread, 1000)
 end
 local function bookkeeping()
   call('ZADD', THREADS, number(now), thread)

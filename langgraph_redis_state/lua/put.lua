@@ -39,7 +39,7 @@ local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
 local missing, fields, bytes, chunks, unique = received({ record }, guards + 1 + 2 * n_guards)
-if #missing > 0 then table.insert(missing, 1, 'missing'); return refused(missing) end
+if #missing > 1 then return refused(missing) end
 
 local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
@@ -52,9 +52,8 @@ if not same then
   bytes = bytes + #field + #record + STAMP
   if most > 0 and s.stored + bytes > most then return refused({ 'large', number(s.stored + bytes) }) end
   added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
-  local content = b(created, 6) .. b(version, 5) .. b(added, 5)
   fields[#fields + 1] = field
-  fields[#fields + 1] = content .. check4(content .. thread .. '\0' .. field) .. record
+  fields[#fields + 1] = stamp(created, version, added, field) .. record
   s.rev = s.rev + 1
   s.stored = s.stored + bytes
   s.chunks = s.chunks + chunks

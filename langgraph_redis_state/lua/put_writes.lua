@@ -52,7 +52,7 @@ for k = 1, n do
   end
 end
 local missing, fields, bytes, chunks, unique = received(records, at)
-if #missing > 0 then table.insert(missing, 1, 'missing'); return refused(missing) end
+if #missing > 1 then return refused(missing) end
 
 if #take > 0 then
   s.rev = s.rev + 1
@@ -70,8 +70,7 @@ if #take > 0 then
       count = count + 1
       s.writes = s.writes + 1
     end
-    local content = b(now, 6) .. b(s.rev, 5) .. b(#record, 5)
-    tail[#tail + 1] = b(STAMP + #record, 4) .. content .. check4(content .. thread .. '\0' .. field .. '\0' .. marker) .. record
+    tail[#tail + 1] = b(STAMP + #record, 4) .. stamp(now, s.rev, #record, field .. '\0' .. marker) .. record
     fresh[marker] = #tail
     tally(s, record, 1, 1)
   end

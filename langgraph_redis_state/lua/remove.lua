@@ -43,14 +43,10 @@ if ARGV[3] == 'drop' then
 else
   local kept, index = {}, {}
   local function keep(names, first, last)
-    for from = first, last, BATCH do
-      local to = math.min(from + BATCH - 1, last)
-      local contents = call('HMGET', T, unpack(names, from, to))
-      for k = from, to do
-        if contents[k - from + 1] then
-          kept[#kept + 1] = names[k]
-          kept[#kept + 1] = contents[k - from + 1]
-        end
+    for k, content in ipairs(hmget(T, names, first, last)) do
+      if content then
+        kept[#kept + 1] = names[first + k - 1]
+        kept[#kept + 1] = content
       end
     end
   end
@@ -69,10 +65,7 @@ in_batches('ZREM', RUNS, forgotten)
 s.rev = s.rev + 1
 call('HSET', T, 'S', counts_text(s))
 if s.checkpoints == 0 and s.writes == 0 then
-  call('UNLINK', T, I)
-  call('ZREM', THREADS, thread)
-  call('ZREM', EXPIRY, thread)
-  repeat until forget(thread, 1000)
+  drop_thread()
 elseif ARGV[3] == 'keep' and left >= 0 then
   expire_at(now + left)
 end

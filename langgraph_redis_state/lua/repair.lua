@@ -35,10 +35,7 @@ for _, index in ipairs({ I, RUNS, META }) do
   for _, member in ipairs(list(1)) do call('ZADD', index, 0, member) end
 end
 if ARGV[4] == '' then
-  call('UNLINK', T, I)
-  call('ZREM', THREADS, thread)
-  call('ZREM', EXPIRY, thread)
-  repeat until forget(thread, 1000)
+  drop_thread()
   return { 'ok' }
 end
 call('HSET', T, 'S', ARGV[4])
