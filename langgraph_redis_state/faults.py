@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from . import keys, records
 from .codec import DIGEST
 from .errors import CheckpointCorruptError
-from .operations import Target
 from .records import Header
+from .target import Target
 
 RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
 """Kinds of fields."""

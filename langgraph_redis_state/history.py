@@ -18,20 +18,19 @@ from uuid import UUID, uuid5
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import keys, records, retention
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
-    CheckpointerError,
     CheckpointNotFoundError,
     InvalidConfigError,
     ServerRefusedError,
     ThreadBusyError,
     ThreadNotFoundError,
 )
+from .ids import id_above
 from .operations import (
     ANCESTORS,
     BUSY_TRIES,
@@ -40,13 +39,13 @@ from .operations import (
     Found,
     Known,
     Operations,
-    Target,
     dumped,
     metadata_text,
     stored_rest,
     ttl_ms,
 )
 from .retention import Survey, Written
+from .target import Target
 
 FORK, TAG = Script("fork", writes=True), Script("tag", writes=True)
 EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
@@ -595,22 +594,6 @@ def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) 
             and header.version < answered
         )
     ]
-
-
-def id_above(head: str, about: str) -> str:
-    """A new UUIDv6 greater than `head`."""
-    fresh = str(uuid6())
-    if fresh > head:
-        return fresh
-    try:
-        newest = UUID(head)
-    except ValueError:
-        newest = None
-    if newest is None or newest.version != 6:
-        raise CheckpointerError(f"{about}: the newest id {head!r} sorts above every UUIDv6, so no newer one can be made")
-    ticks = ((newest.int >> 80 << 12) | (newest.int >> 64 & 0x0FFF)) + 1  # a clock runs behind: one tick later
-    low = newest.int & ((1 << 64) - 1)
-    return str(UUID(int=(ticks >> 12 << 80) | (6 << 76) | ((ticks & 0x0FFF) << 64) | low))
 
 
 def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:

@@ -52,9 +52,10 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
-from .keys import ThreadKeys
+from .ids import made_us
 from .records import Counts, Header, Parts, Place, Value, Verified
 from .retention import Survey, Written
+from .target import Target, configurable
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -158,62 +159,6 @@ class Memory(Locked):
                 self._bytes -= gone.size
                 if self._newest.get((thread, ns), (b"", None))[0] == checkpoint:
                     del self._newest[(thread, ns)]
-
-
-class Target:
-    """What a config addresses: a thread, a namespace, and maybe a checkpoint."""
-
-    __slots__ = ("checkpoint", "given", "keys", "ns", "prefix", "thread")
-
-    def __init__(self, prefix: str, thread: Any, ns: Any, checkpoint: Any) -> None:
-        self.given = thread
-        text = keys.thread_text(thread)
-        self.thread = text
-        self.keys = ThreadKeys(prefix, keys.encode(text, "thread_id"))
-        self.prefix = prefix.encode()
-        self.ns = keys.encode(ns, "checkpoint_ns")
-        self.checkpoint = keys.encode(checkpoint, "checkpoint_id") if checkpoint else b""
-
-    @classmethod
-    def of(cls, prefix: str, config: RunnableConfig) -> Target:
-        configurable = _configurable(config)
-        return cls(
-            prefix,
-            configurable["thread_id"],
-            configurable.get("checkpoint_ns") or "",
-            configurable.get("checkpoint_id"),
-        )
-
-    def place(self, kind: bytes, ns: bytes, checkpoint: bytes) -> Place:
-        return Place(self.prefix, self.keys.name, kind, ns, checkpoint)
-
-    def config(self, ns: bytes, checkpoint: str) -> RunnableConfig:
-        return {"configurable": {"thread_id": self.given, "checkpoint_ns": ns.decode(), "checkpoint_id": checkpoint}}
-
-    def about(self, what: str) -> str:
-        where = f"{what}: thread {self.thread!r}, namespace {self.ns.decode()!r}"
-        return f"{where}, checkpoint {self.checkpoint.decode()!r}" if self.checkpoint else where
-
-
-def _configurable(config: Any) -> Mapping[str, Any]:
-    found = config.get("configurable") if isinstance(config, Mapping) else None
-    if not isinstance(found, Mapping) or found.get("thread_id") is None:
-        raise InvalidConfigError(
-            "the config names no thread; pass config={'configurable': {'thread_id': '...'}} to the graph or the saver"
-        )
-    return found
-
-
-def made_us(checkpoint_id: str) -> Argument:
-    """When a UUIDv6 id was made, Unix time in microseconds (RFC 9562, 5.6); '' for any other id."""
-    try:
-        made = UUID(checkpoint_id)
-    except ValueError:
-        return ""
-    if made.version != 6:
-        return ""
-    ticks = (made.int >> 80 << 12) | (made.int >> 64 & 0x0FFF)
-    return (ticks - 0x01B21DD213814000) // 10
 
 
 @dataclass(slots=True)
@@ -1172,7 +1117,7 @@ class Operations:
 
     def _ttl(self, config: RunnableConfig) -> int:
         """TTL in ms: that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
-        own = _configurable(config).get("ttl")
+        own = configurable(config).get("ttl")
         return self.settings.ttl if own is None else ttl_ms(own, "config['configurable']['ttl']")
 
     @property
@@ -1269,7 +1214,7 @@ class Listing:
         self._targets: list[Target] | None = None
         if config is not None:
             target = Target.of(operations.settings.prefix, config)
-            self._ns = _configurable(config).get("checkpoint_ns")
+            self._ns = configurable(config).get("checkpoint_ns")
             self._only, self._targets = target.checkpoint, [target]
         ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
         self._before = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""

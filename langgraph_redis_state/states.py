@@ -39,7 +39,8 @@ from .errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from .history import History, ThreadListing, id_above
+from .history import History, ThreadListing
+from .ids import id_above
 from .operations import (
     BUSY_TRIES,
     KNOWN_BYTES,
@@ -52,12 +53,12 @@ from .operations import (
     Known,
     Operations,
     Removal,
-    Target,
     dumped,
     stored_rest,
     ttl_ms,
 )
 from .records import Header, Parts, Value
+from .target import Target
 
 logger = logging.getLogger("langgraph_redis_state")
 

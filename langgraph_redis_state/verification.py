@@ -36,8 +36,9 @@ from .faults import (
     is_text,
     paired,
 )
-from .operations import BUSY_TRIES, Operations, Target
+from .operations import BUSY_TRIES, Operations
 from .records import FIXED, STAMP, Parts
+from .target import Target
 
 INSPECT, REPAIR = Script("inspect"), Script("repair", writes=True)
 

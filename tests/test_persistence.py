@@ -612,7 +612,7 @@ def test_a_deleted_state_can_be_saved_again_at_once(states: RedisStatePersistenc
 
 def test_a_clock_behind_does_not_misplace_a_version(states: RedisStatePersistence, monkeypatch: pytest.MonkeyPatch) -> None:
     states.save_with_metadata({"n": 1}, "s")
-    monkeypatch.setattr("langgraph_redis_state.history.uuid6", lambda: uuid.UUID("1d000000-0000-6000-8000-000000000000"))
+    monkeypatch.setattr("langgraph_redis_state.ids.uuid6", lambda: uuid.UUID("1d000000-0000-6000-8000-000000000000"))
     states.save_with_metadata({"n": 2}, "s")
     states.save_with_metadata({"n": 3}, "s")
     assert numbers(states, "s") == [1, 2, 3]
