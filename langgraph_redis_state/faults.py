@@ -242,7 +242,7 @@ def _index(reading: Reading) -> Iterator[Fault]:
     sound: list[bytes] = []
     unsure: list[bytes] = []
     for name, each in reading.fields.items():
-        if members := () if each.unknown else _members_of(name):
+        if members := () if each.unknown else keys.members_of(name):
             torn = each.problem or any(_broken(reading, record)[0] for record in each.records)
             (unsure if torn else sound).extend(members)
     if not reading.index and (sound or unsure):
@@ -452,12 +452,7 @@ def _checkpoint_of(member: bytes) -> bytes:
     return keys.checkpoint_field(ns, checkpoint) if member[:1] == b"A" else member
 
 
-def _members_of(name: bytes) -> tuple[bytes, ...]:
-    """The members of the index that name a field."""
-    return keys.index_members(*keys.split_field(name)) if name[:1] == b"C" else (name,) if name[:1] == b"G" else ()
-
-
 def _dropped(name: bytes) -> tuple[tuple[str, bytes], ...]:
     """What removing a field takes: of a checkpoint, its pending writes too."""
     fields = (name, b"W" + name[1:]) if name[:1] == b"C" else (name,)
-    return (*(("-fields", each) for each in fields), *(("-index", member) for member in _members_of(name)))
+    return (*(("-fields", each) for each in fields), *(("-index", member) for member in keys.members_of(name)))

@@ -148,3 +148,8 @@ def split_field(field: bytes) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a `C` or `W` field."""
     ns, _, checkpoint = field[1:].rpartition(b"\0")
     return ns, checkpoint
+
+
+def members_of(field: bytes) -> tuple[bytes, ...]:
+    """The members of the index that name a field, of any kind."""
+    return index_members(*split_field(field)) if field[:1] == b"C" else (field,) if field[:1] == b"G" else ()

@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
@@ -36,6 +35,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from . import keys, records, retention
 from .bounded import Bounded, Locked
 from .codec import CompressionType, Integrity, pack
+from .copying import Copying
 from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
@@ -54,6 +54,7 @@ from .errors import (
 )
 from .ids import made_us
 from .records import Counts, Header, Parts, Place, Value, Verified
+from .removal import WEIGHED, Removal
 from .retention import Survey, Written
 from .target import Target, configurable
 
@@ -67,11 +68,6 @@ STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
 SURVEY_CHECKPOINTS = 1000
-WEIGHED = 200
-"""Chunks and pages that go and whose content one script looks at."""
-SWAP_BYTES = 1024
-"""A removal makes the thread anew from what stays, instead of taking out what goes, where that is quicker; so many bytes take
-as long as one more field."""
 UPLOAD_BYTES = 4 * 1024 * 1024
 """New chunks beyond this are staged first, since hosted proxies cap the size of a request."""
 STAGING_MS = 600_000
@@ -213,23 +209,6 @@ class Page:
     revision: bytes
     following: tuple[bytes, bytes | None] | None
     tags: dict[bytes, bytes | None]
-
-
-class Removal(NamedTuple):
-    """What `remove.lua` is told besides thread and revision; its header says what each means."""
-
-    how: str
-    fewer: tuple[int, ...]
-    fields: Collection[bytes]
-    members: Collection[bytes]
-    runs: Collection[bytes] = ()
-    replaced: Mapping[bytes, bytes] = {}
-    weighed: Sequence[bytes] = ()
-
-    @property
-    def arguments(self) -> list[Argument]:
-        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed]
-        return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster
 
 
 class Operations:
@@ -956,7 +935,7 @@ class Operations:
         for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
             reply = yield Call(WEIGH, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
             size, plain = size + int(reply[1]), plain + int(reply[2])
-        removal = _removal(survey, gone, replaced, listed, swept, (counts.stored, size, plain))
+        removal = Removal.of(survey, gone, replaced, listed, swept, (counts.stored, size, plain))
         if removal is None:
             return True
         reply = yield Call(REMOVE, target.keys.all, [target.keys.name, survey.revision, *removal.arguments], about)
@@ -1037,81 +1016,25 @@ class Operations:
         line = records.opened_counts(counts, origin.keys.name, about)
         op = os.urandom(8).hex().encode()
         staged = copy.keys.staging(op)
-        runs: dict[bytes, None] = {}
-        needed: set[bytes] = set()
-        copied: set[bytes] = set()
+        copying = Copying(origin, copy, self.settings.integrity)
         cursor = -1
         while cursor:
             cursor, there = yield from portion("HSCAN", origin.keys.hash, cursor, 100, about)
-            fields, members = yield from compute(
-                partial(self._resealed, origin, copy, there, runs, needed), sum(len(content) for _, content in there)
-            )
-            copied.update(name for name, _ in fields)
+            size = sum(len(content) for _, content in there)
+            fields, members = yield from compute(partial(copying.resealed, there), size)
             yield from self._stage(copy, staged, fields, members, about)
         if [counts] != (yield Read([("HGET", origin.keys.hash, "S")], about)):
             return False
-        if not needed <= copied:
-            raise CheckpointLostError(f"{about}: {len(needed - copied)} parts of the source are gone; nothing was copied")
-        reply = yield Call(ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, line, *runs], about)
+        if copying.lacking:
+            raise CheckpointLostError(f"{about}: {len(copying.lacking)} parts of the source are gone; nothing was copied")
+        reply = yield Call(
+            ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, line, *copying.runs], about
+        )
         if reply[0] == b"exists":
             raise ThreadExistsError(
                 f"{about}: thread {copy.thread!r} exists and would be overwritten; delete_thread it first, or copy to a new id"
             )
         return bool(reply[0] == b"ok")
-
-    def _resealed(
-        self,
-        origin: Target,
-        copy: Target,
-        there: Sequence[tuple[bytes, bytes]],
-        runs: dict[bytes, None],
-        needed: set[bytes],
-    ) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """Fields of one thread as fields of another, and the members of its index. Everything is verified first; what records
-        and pages refer to is added to `needed`."""
-        fields: list[tuple[bytes, bytes]] = []
-        members: list[bytes] = []
-        integrity = self.settings.integrity
-        about = f"copy_thread: thread {origin.thread!r}"
-
-        def refer(header: Header) -> None:
-            needed.update(b"P" + page for page in header.pages)
-            needed.update(b"D" + chunk for chunk in header.loose)
-
-        for name, content in there:
-            kind = name[:1]
-            if kind == b"P":
-                page = Parts({name[1:]: content}).page(name[1:], about)
-                needed.update(b"D" + chunk for chunk in page)
-                fields.append((name, content))
-            elif kind == b"D":
-                Parts({}, {name[1:]: content}).chunk(name[1:], about)
-                fields.append((name, content))
-            elif name == b"T":
-                line = records.opened_line(content, origin.keys.name, "copy_thread", "TTL settings (field T)")
-                fields.append((name, records.sealed_line(line, copy.keys.name)))
-            elif kind == b"G":
-                place = records.open_tag(content, origin.place(name, b"", b""), integrity)
-                fields.append((name, records.seal_tag(*place, copy.place(name, b"", b""), integrity)))
-                members.append(name)
-            elif kind in (b"C", b"W"):
-                ns, checkpoint = keys.split_field(name)
-                places = origin.place(kind, ns, checkpoint), copy.place(kind, ns, checkpoint)
-                if kind == b"C":
-                    header, record = records.moved(content, *places, integrity)
-                    refer(header)
-                    fields.append((name, record))
-                    members += keys.index_members(ns, checkpoint)
-                    if header.run:
-                        runs[header.run.encode()] = None
-                else:
-                    moved = []
-                    for raw in records.split_writes(content, places[0]):
-                        header, record = records.moved(raw, *places, integrity)
-                        refer(header)
-                        moved.append(record)
-                    fields.append((name, records.joined_writes(moved)))
-        return fields, members
 
     # --- shared ---
 
@@ -1333,62 +1256,6 @@ def _parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
         {name: content for name, content in zip(pages[::2], pages[1::2], strict=True) if content is not None},
         {name: content for name, content in zip(chunks[::2], chunks[1::2], strict=True) if content is not None},
     )
-
-
-def _removal(
-    survey: Survey,
-    gone: set[retention.Place],
-    replaced: Mapping[retention.Place, Written],
-    listed: set[bytes],
-    swept: Sequence[bytes],
-    weights: tuple[int, int, int],
-) -> Removal | None:
-    """What goes, worked out; None if nothing is to be done.
-
-    `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is swept,
-    but for the first WEIGHED of it, stored bytes and plain bytes of chunks.
-    """
-    members: dict[bytes, retention.Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
-    for place in survey.headers:
-        members.update(dict.fromkeys(keys.index_members(place[0].encode(), place[1].encode()), place))
-    unlisted = {name for name, place in members.items() if place in gone}
-    fresh = {
-        keys.writes_field(ns.encode(), checkpoint.encode()): records.joined_writes([raw for _, raw in written])
-        for (ns, checkpoint), written in replaced.items()
-    }
-    leaving = unlisted | {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone}
-    leaving |= {name for name, content in fresh.items() if not content}
-    leaving &= listed
-    fresh = {name: content for name, content in fresh.items() if content}
-    if not leaving and not swept and not fresh:
-        return None
-
-    writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
-    came = [header for written in replaced.values() for header, _ in written]
-    went = writes + [survey.headers[place] for place in gone]
-    stored, size, plain = weights
-    size += sum(survey.sizes.get(name, 0) for name in leaving)
-    size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
-    runs = {survey.headers[place].run for place in gone}
-    runs -= {header.run for place, header in survey.headers.items() if place not in gone}
-
-    leaving |= set(swept)
-    staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
-    # to make a field anew takes the server about twice as long as to remove one
-    if 2 * (len(staying) + (stored - size) // SWAP_BYTES) < len(leaving):
-        how, fields, index = "keep", staying, members.keys() - unlisted
-    else:
-        how, fields, index = "drop", leaving, unlisted
-    fewer = (
-        len(gone),
-        len(writes) - len(came),
-        sum(name[:1] == b"D" for name in swept),
-        size,
-        sum(header.logical for header in went) - sum(header.logical for header in came),
-        plain,
-        sum(header.chunked for header in went) - sum(header.chunked for header in came),
-    )
-    return Removal(how, fewer, fields, index, {run.encode() for run in runs if run}, fresh, swept[:WEIGHED])
 
 
 def _size(found: Sequence[Found], parts: Parts) -> int:

@@ -47,17 +47,16 @@ from .operations import (
     REMOVE,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
-    WEIGHED,
     Draft,
     Found,
     Known,
     Operations,
-    Removal,
     dumped,
     stored_rest,
     ttl_ms,
 )
 from .records import Header, Parts, Value
+from .removal import WEIGHED, Removal
 from .target import Target
 
 logger = logging.getLogger("langgraph_redis_state")

@@ -47,6 +47,8 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("effects", set()),
         ("ids", {".errors"}),
         ("target", {".errors", ".keys", ".records"}),
+        ("copying", {".codec", ".keys", ".records", ".target"}),
+        ("removal", {".effects", ".keys", ".records", ".retention"}),
         ("faults", {".codec", ".errors", ".keys", ".records", ".target"}),
         ("durability", {".effects", ".errors"}),
         ("drivers", {".connection", ".durability", ".effects", ".errors"}),

@@ -1,0 +1,91 @@
+"""What `remove.lua` is told, worked out from a survey of a thread, verified headers all of it. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from . import keys, records
+from .effects import Argument, counted
+from .retention import Place, Survey, Written
+
+WEIGHED = 200
+"""Chunks and pages that go and whose content one script looks at."""
+SWAP_BYTES = 1024
+"""A removal makes the thread anew from what stays, instead of taking out what goes, where that is quicker; so many bytes take
+as long as one more field."""
+
+
+class Removal(NamedTuple):
+    """What `remove.lua` is told besides thread and revision; its header says what each means."""
+
+    how: str
+    fewer: tuple[int, ...]
+    fields: Collection[bytes]
+    members: Collection[bytes]
+    runs: Collection[bytes] = ()
+    replaced: Mapping[bytes, bytes] = {}
+    weighed: Sequence[bytes] = ()
+
+    @classmethod
+    def of(
+        cls,
+        survey: Survey,
+        gone: set[Place],
+        replaced: Mapping[Place, Written],
+        listed: set[bytes],
+        swept: Sequence[bytes],
+        weights: tuple[int, int, int],
+    ) -> Removal | None:
+        """What goes, worked out; None if nothing is to be done.
+
+        `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is
+        swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks.
+        """
+        members: dict[bytes, Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
+        for place in survey.headers:
+            members.update(dict.fromkeys(keys.index_members(place[0].encode(), place[1].encode()), place))
+        unlisted = {name for name, place in members.items() if place in gone}
+        fresh = {
+            keys.writes_field(ns.encode(), checkpoint.encode()): records.joined_writes([raw for _, raw in written])
+            for (ns, checkpoint), written in replaced.items()
+        }
+        leaving = unlisted | {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone}
+        leaving |= {name for name, content in fresh.items() if not content}
+        leaving &= listed
+        fresh = {name: content for name, content in fresh.items() if content}
+        if not leaving and not swept and not fresh:
+            return None
+
+        writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
+        came = [header for written in replaced.values() for header, _ in written]
+        went = writes + [survey.headers[place] for place in gone]
+        stored, size, plain = weights
+        size += sum(survey.sizes.get(name, 0) for name in leaving)
+        size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
+        runs = {survey.headers[place].run for place in gone}
+        runs -= {header.run for place, header in survey.headers.items() if place not in gone}
+
+        leaving |= set(swept)
+        staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
+        # to make a field anew takes the server about twice as long as to remove one
+        if 2 * (len(staying) + (stored - size) // SWAP_BYTES) < len(leaving):
+            how, fields, index = "keep", staying, members.keys() - unlisted
+        else:
+            how, fields, index = "drop", leaving, unlisted
+        fewer = (
+            len(gone),
+            len(writes) - len(came),
+            sum(name[:1] == b"D" for name in swept),
+            size,
+            sum(header.logical for header in went) - sum(header.logical for header in came),
+            plain,
+            sum(header.chunked for header in went) - sum(header.chunked for header in came),
+        )
+        return cls(how, fewer, fields, index, {run.encode() for run in runs if run}, fresh, swept[:WEIGHED])
+
+    @property
+    def arguments(self) -> list[Argument]:
+        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed]
+        return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster
