@@ -22,6 +22,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import keys, records, retention
+from .checkpoints import Known, dumped, stored_rest
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
     CheckpointNotFoundError,
@@ -37,11 +38,8 @@ from .operations import (
     PAGE_CHECKPOINTS,
     Draft,
     Found,
-    Known,
     Operations,
-    dumped,
     metadata_text,
-    stored_rest,
     ttl_ms,
 )
 from .retention import Survey, Written

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -33,7 +32,8 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys, records, retention
-from .bounded import Bounded, Locked
+from .bounded import Bounded
+from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, stored_rest
 from .codec import CompressionType, Integrity, pack
 from .copying import Copying
 from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
@@ -45,7 +45,6 @@ from .errors import (
     CheckpointLostError,
     InvalidConfigError,
     LayoutError,
-    SerializationError,
     ThreadBusyError,
     ThreadDeletedError,
     ThreadExistsError,
@@ -75,9 +74,6 @@ TRIES = 3
 BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
-KNOWN_MAX = 256
-KNOWN_BYTES = 32 * 1024 * 1024
-"""Of the checkpoints that a process knows, those used last: so many, or what names of chunks in so many bytes."""
 CACHE_BYTES = 64 * 1024 * 1024
 """What one saver may remember of contents: half for verified chunks and pages, half for what messages were
 serialized to: a third of it each for messages, runs of them, and lists."""
@@ -104,57 +100,6 @@ class Settings:
     conflict: bool = False
     index: tuple[str, ...] = ()
     cache: int = CACHE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What this process knows of a stored checkpoint: the versions and stored values its children may take over."""
-
-    versions: Mapping[str, Any]
-    values: Mapping[str, Value]
-    pages: frozenset[bytes]
-    chunks: frozenset[bytes]
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory, about: what CPython takes for a name in the set and in the values."""
-        return 2000 + 170 * len(self.chunks)
-
-
-class Memory(Locked):
-    """The checkpoints this process read or wrote lately. Only ever a hint: the server checks each reference."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
-        self._newest: dict[tuple[bytes, bytes], tuple[bytes, Known]] = {}
-        self._bytes = 0
-
-    def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
-        with self.lock:
-            known = self._known.get((thread, ns, checkpoint))
-            if known is not None:
-                self._known.move_to_end((thread, ns, checkpoint))
-            return known
-
-    def newest(self, thread: bytes, ns: bytes) -> Known | None:
-        """Of those of a namespace the one with the greatest id, which mostly holds what the others hold."""
-        with self.lock:
-            return self._newest.get((thread, ns), (b"", None))[1]
-
-    def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
-        with self.lock:
-            place = (thread, ns, checkpoint)
-            before = self._known.pop(place, None)
-            self._known[place] = known
-            self._bytes += known.size - (before.size if before else 0)
-            if self._newest.get((thread, ns), (b"", None))[0] <= checkpoint:
-                self._newest[(thread, ns)] = checkpoint, known
-            while len(self._known) > KNOWN_MAX or (self._bytes > KNOWN_BYTES and len(self._known) > 1):
-                (thread, ns, checkpoint), gone = self._known.popitem(last=False)
-                self._bytes -= gone.size
-                if self._newest.get((thread, ns), (b"", None))[0] == checkpoint:
-                    del self._newest[(thread, ns)]
 
 
 @dataclass(slots=True)
@@ -765,7 +710,7 @@ class Operations:
         known = opened.known(parts, rest.get("channel_versions") or {})
         rest["id"] = found.checkpoint.decode()
         rest["channel_values"] = {
-            name: _loaded(serde, value, parts, f"{opened.place}, channel {name!r}") for name, value in known.values.items()
+            name: loaded(serde, value, parts, f"{opened.place}, channel {name!r}") for name, value in known.values.items()
         }
         self.memory.put(target.keys.name, found.ns, found.checkpoint, known)
         tup = CheckpointTuple(
@@ -801,9 +746,9 @@ class Operations:
                 continue
             where = f"{place}, task {header.task!r}, channel {channel!r}"
             value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
-            loaded = _loaded(serde, value, parts, where)
-            writes.append((writes_sort_key(path, header.task, header.index), (header.task, channel, loaded)))
-        writes.sort(key=lambda write: write[0])
+            write = header.task, channel, loaded(serde, value, parts, where)
+            writes.append((writes_sort_key(path, header.task, header.index), write))
+        writes.sort(key=lambda each: each[0])
         return [write for _, write in writes]
 
     # --- removal ---
@@ -1175,63 +1120,6 @@ class Listing:
         return None
 
 
-class Opened:
-    """A checkpoint's record, verified and taken apart as far as no serializer is needed."""
-
-    __slots__ = ("_entries", "header", "place", "rest")
-
-    def __init__(self, header: Header, plain: bytes, place: Place) -> None:
-        self.header, self.place = header, place
-        type_, blob, self._entries = records.open_body(plain, place)
-        self.rest: tuple[str, bytes] = type_, blob
-        """What the serializer made of the checkpoint without values, and of its metadata."""
-
-    @property
-    def channels(self) -> set[str]:
-        return {entry[0] for entry in self._entries}
-
-    def known(self, parts: Parts, versions: Mapping[str, Any]) -> Known:
-        digests = records.all_digests(self.header, parts, self.place)
-        values = records.stored_values(self._entries, digests, self.place)
-        return Known(versions, values, frozenset(self.header.pages), frozenset(digests))
-
-    def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
-        rest, metadata = _loads(serde, *self.rest, f"{self.place}, metadata")
-        if self.header.flags & records.CANONICAL:
-            rest["channel_versions"] = _widened(rest["channel_versions"])
-            rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
-        return rest, metadata
-
-
-def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
-    try:
-        type_, blob = serde.dumps_typed(value)
-    except Exception as error:
-        raise refused_value(error, what) from error
-    return type_, bytes(blob)
-
-
-def refused_value(error: Exception, what: str) -> SerializationError:
-    return SerializationError(
-        f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written. "
-        "Keep it out of the state, or pass a serde that takes it"
-    )
-
-
-def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:
-    try:
-        return serde.loads_typed((type_, blob))
-    except Exception as error:
-        raise SerializationError(
-            f"{what}: the bytes are intact, but the serializer cannot read them as {type_!r} "
-            f"({type(error).__name__}: {error}); use the serializer they were written with"
-        ) from error
-
-
-def _loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str) -> Any:
-    return _loads(serde, value.type, records.joined(value, parts, where), where)
-
-
 def _stored(target: Target, found: Found) -> tuple[bytes, Place]:
     place = target.place(b"C", found.ns, found.checkpoint)
     if found.record is None:
@@ -1307,42 +1195,3 @@ def _depth(metadata: CheckpointMetadata) -> int:
         return 0
     pairs = [pair for pair in counters.values() if isinstance(pair, tuple | list) and len(pair) == 2]
     return max((pair[1] for pair in pairs if isinstance(pair[1], int) and pair[1] > 0), default=0)
-
-
-def stored_rest(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """A checkpoint without its values as it is serialized, and the flags of its record."""
-    rest = {name: value for name, value in checkpoint.items() if name != "channel_values"}
-    rest["id"] = None  # the key says it; None holds its place among the keys
-    canonical = _canonical(rest)
-    return (rest, 0) if canonical is None else (canonical, records.CANONICAL)
-
-
-def _is_canonical(version: Any) -> bool:
-    # below 10**18, so that the serializer takes it as an integer
-    return (
-        isinstance(version, str)
-        and len(version) == 32
-        and version.startswith("0" * 14)
-        and version.isascii()
-        and version.isdigit()
-    )
-
-
-def _canonical(rest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`rest` with all channel versions as integers, if all of them are 32 digits; None if any is not."""
-    versions, seen = rest.get("channel_versions"), rest.get("versions_seen")
-    if not isinstance(versions, dict) or not isinstance(seen, dict):
-        return None
-    if not all(map(_is_canonical, versions.values())):
-        return None
-    if not all(isinstance(each, dict) and all(map(_is_canonical, each.values())) for each in seen.values()):
-        return None
-    return {
-        **rest,
-        "channel_versions": {name: int(version) for name, version in versions.items()},
-        "versions_seen": {node: {name: int(version) for name, version in each.items()} for node, each in seen.items()},
-    }
-
-
-def _widened(versions: Mapping[str, int]) -> dict[str, str]:
-    return {name: f"{version:032d}" for name, version in versions.items()}

@@ -28,6 +28,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import keys
 from .bounded import Bounded, Locked
+from .checkpoints import KNOWN_BYTES, Known, dumped, stored_rest
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
 from .errors import (
@@ -43,16 +44,12 @@ from .history import History, ThreadListing
 from .ids import id_above
 from .operations import (
     BUSY_TRIES,
-    KNOWN_BYTES,
     REMOVE,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
     Draft,
     Found,
-    Known,
     Operations,
-    dumped,
-    stored_rest,
     ttl_ms,
 )
 from .records import Header, Parts, Value

@@ -43,6 +43,7 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("bounded", set()),
         ("records", {".", ".bounded", ".chunks", ".codec", ".errors", ".keys"}),
         ("elements", {".bounded", ".chunks", ".codec", ".records"}),
+        ("checkpoints", {".bounded", ".errors", ".records"}),
         ("retention", {".keys", ".records"}),
         ("effects", set()),
         ("ids", {".errors"}),

@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.checkpoints import KNOWN_BYTES, Known, Memory
 from langgraph_redis_state.codec import digest
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
 from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.operations import KNOWN_BYTES, Known, Memory
 from langgraph_redis_state.records import Verified
 
 Make = Callable[..., RedisSaver]
