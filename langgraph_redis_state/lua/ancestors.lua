@@ -2,6 +2,10 @@
 -- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes
 -- Reply: ok, { ns, id, record, writes or nil }, pages, chunks, next ('' = the root was reached), next is there (1 or 0),
 --        the checkpoint it began at: { ns, id, record } | none | lost
+local function parent_of(record)
+  local pages, chunks, at = references(record, STAMP + 1)
+  return (read_id(record, at + 16 * (pages + chunks)))
+end
 local ns, id, most, budget = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local state = look()
 if state == 'lost' then return { state } end
@@ -14,7 +18,7 @@ if not record then
 end
 local start = { ns, id, record, false }
 local found, refs, bytes = {}, collector(), 0
-local parent = lineage(record)
+local parent = parent_of(record)
 record = nil
 while parent ~= '' do
   record = call('HGET', T, 'C' .. ns .. '\0' .. parent)
@@ -22,7 +26,7 @@ while parent ~= '' do
   local writes = call('HGET', T, 'W' .. ns .. '\0' .. parent)
   bytes = bytes + refs.add_writes(writes) + #record + #(writes or '')
   found[#found + 1] = { ns, parent, record, writes }
-  parent = lineage(record)
+  parent = parent_of(record)
   record = nil
 end
 local pages, chunks = refs.result()

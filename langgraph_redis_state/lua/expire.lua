@@ -10,7 +10,7 @@ write_again('S', counts_text(s))
 if ARGV[2] == 'default' then
   call('HDEL', T, 'T')
 else
-  call('HSET', T, 'T', settings_text(ARGV[2] == 'own' and ttl or 0, ARGV[2] == 'persist'))
+  call('HSET', T, 'T', sealed(ARGV[2] == 'persist' and '1 1 0' or '1 0 ' .. number(ttl)))
 end
 keep_for(ttl, 0, ARGV[2] == 'persist' or ttl == 0)
 return { 'ok' }

@@ -81,14 +81,6 @@ end
 local function references(s, at) -- header begins at `at`: number of pages, of chunks, position of the first
   return u(s, at + 3, 2), u(s, at + 5, 2), at + FIXED
 end
-local function lineage(record) -- parent id, run id of a stored checkpoint
-  local pages, chunks, at = references(record, STAMP + 1)
-  local parent, root, run
-  parent, at = read_id(record, at + 16 * (pages + chunks))
-  root, at = read_id(record, at)
-  run = read_id(record, at)
-  return parent, run
-end
 
 -- W: '\1', number of writes (3), then for each its length (4), stamp and record. Calls visit(position, length) for each;
 -- false if it is not what was written, which must be known before anything is cut out of it.
@@ -107,14 +99,14 @@ end
 
 -- S: '1 born revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
 -- chunks, each chunk once and as often as records refer to it: what sharing saves
-local COUNTS = '^(1' .. (' (%d+)'):rep(10) .. ') %x+$'
 local function counts_of(raw)
   if not raw then -- born now, so that a revision means this thread, and not one that was deleted and had the same id
     return {
       born = now_us, rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0, unique = 0, referred = 0
     }
   end
-  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred = raw:match(COUNTS)
+  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred =
+    raw:match('^(1' .. (' (%d+)'):rep(10) .. ') %x+$')
   if not line or sealed(line) ~= raw then return nil end
   return {
     born = tonumber(born), rev = tonumber(rev), versions = tonumber(versions), checkpoints = tonumber(checkpoints),
@@ -137,9 +129,6 @@ local function settings_of(raw) -- own TTL, persist; nil if the field is damaged
   local line, persist, ttl = raw:match('^(1 ([01]) (%d+)) %x+$')
   if not line or sealed(line) ~= raw then return nil end
   return tonumber(ttl), persist == '1'
-end
-local function settings_text(ttl, persist)
-  return sealed('1 ' .. (persist and '1' or '0') .. ' ' .. number(ttl))
 end
 local function expire_at(moment)
   call('PEXPIREAT', T, number(moment))

@@ -1,5 +1,5 @@
 -- Removes checkpoints with their pending writes, tags, and the chunks and pages that nothing else refers to. What goes and what
--- it counts for was worked out by the client from verified headers (operations.py, remove) on the revision it names, so nothing
+-- it counts for was worked out by the client from verified headers (removal.py) on the revision it names, so nothing
 -- else is looked at. Either what goes is taken out, or both keys are made anew from what stays, whichever is less: to leave
 -- ten checkpoints of thousands is as short as to take ten away.
 -- ARGV: 1 thread, 2 that revision, 3 'drop' what is listed | 'keep' it, with T and O, and nothing else; 4 to 10 by how much
