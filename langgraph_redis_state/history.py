@@ -36,6 +36,8 @@ from .operations import (
     ANCESTORS,
     BUSY_TRIES,
     PAGE_CHECKPOINTS,
+    START,
+    Cursor,
     Draft,
     Found,
     Operations,
@@ -137,8 +139,8 @@ class History:
     # --- looking ---
 
     def page(
-        self, serde: SerializerProtocol, target: Target, cursor: tuple[bytes, bytes | None], most: int
-    ) -> Operation[tuple[list[Version], tuple[bytes, bytes | None] | None]]:
+        self, serde: SerializerProtocol, target: Target, cursor: Cursor, most: int
+    ) -> Operation[tuple[list[Version], Cursor | None]]:
         """Versions below a cursor, and where the next page begins."""
         operations = self.operations
         yield from operations.check_layout(write=False)
@@ -207,7 +209,7 @@ class History:
 
     def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
         yield from self.operations.check_layout(write=False)
-        page = yield from self.operations.page(target, "", (b"", b""), 1, whole=False)
+        page = yield from self.operations.page(target, "", START, 1, whole=False)
         return self.operations.opened_tags(target, page.tags)
 
     def diff(
@@ -255,7 +257,7 @@ class History:
             raise InvalidConfigError(f"{about}: a tag needs a name")
         yield from self.operations.check_layout(write=True)
         if checkpoint is None:
-            page = yield from self.operations.page(target, ns, (b"", b""), 1, whole=False)
+            page = yield from self.operations.page(target, ns, START, 1, whole=False)
             if not page.found:
                 raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
             at = page.found[0].checkpoint
@@ -403,20 +405,8 @@ class History:
                 result.append(ThreadInfo(target.thread, when, counts.checkpoints, counts.stored, counts.logical))
         return result
 
-    def find(self, wanted: Mapping[str, Any], indexed: Sequence[str] | None = None) -> Operation[list[tuple[str, float]]]:
-        """Threads whose indexed metadata have all these values, with their last activity. `indexed`: the keys there are, if
-        not those the saver was told."""
-        settings = self.operations.settings
-        unknown = set(wanted) - set(settings.index if indexed is None else indexed)
-        if not wanted:
-            raise ValueError("find_threads: by what? Name a key of index_metadata and its value; list_threads has all threads")
-        if unknown:
-            raise ValueError(
-                f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={settings.index!r}"
-            )
-        for name, value in wanted.items():
-            if not isinstance(value, str | int | float):
-                raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
+    def find(self, wanted: Mapping[str, Any]) -> Operation[list[tuple[str, float]]]:
+        """Threads whose indexed metadata have all these values, with their last activity."""
         matching: set[str] | None = None
         for name, value in wanted.items():
             entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
@@ -468,6 +458,7 @@ class ThreadListing:
         if self._left is None:
             yield from operations.check_layout(write=False)
             if self._wanted is not None:
+                _check_indexed(self._wanted, operations.settings.index)
                 left = yield from self._history.find(self._wanted)
             else:
                 left = yield from operations.threads()
@@ -491,7 +482,7 @@ class VersionListing:
     def __init__(self, history: History, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
         self._history, self._serde, self._limit = history, serde, limit
         self._target = history.operations.target(thread, ns)
-        self._cursor: tuple[bytes, bytes | None] | None = (b"", b"")
+        self._cursor: Cursor | None = START
 
     def next_page(self) -> Operation[list[Version] | None]:
         if self._cursor is None or (self._limit is not None and self._limit <= 0):
@@ -625,6 +616,16 @@ def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:
     return ChannelDiff(
         "changed", before=old, after=new, appended=new[start : len(new) - end], dropped=old[start : len(old) - end]
     )
+
+
+def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:
+    if not wanted:
+        raise ValueError("find_threads: by what? Name a key of index_metadata and its value; list_threads has all threads")
+    if unknown := set(wanted) - set(index):
+        raise ValueError(f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={index!r}")
+    for name, value in wanted.items():
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
 
 
 def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None = None) -> Stats:

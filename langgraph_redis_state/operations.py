@@ -145,6 +145,11 @@ class Found:
     writes: bytes | None
 
 
+Cursor = tuple[bytes, bytes | None]
+"""Id and namespace of what was read last. Namespace None: to leave out the id in all of them."""
+START: Cursor = (b"", b"")
+
+
 @dataclass(slots=True)
 class Page:
     """What one `list.lua` gave: where the next page begins (None: nowhere), and tags on the first page without parts."""
@@ -152,7 +157,7 @@ class Page:
     found: list[Found]
     parts: Parts
     revision: bytes
-    following: tuple[bytes, bytes | None] | None
+    following: Cursor | None
     tags: dict[bytes, bytes | None]
 
 
@@ -557,10 +562,10 @@ class Operations:
         serde: SerializerProtocol,
         target: Target,
         ns: str | None,
-        cursor: tuple[bytes, bytes | None],
+        cursor: Cursor,
         most: int,
         filter: Mapping[str, Any] | None,
-    ) -> Operation[tuple[list[CheckpointTuple], tuple[bytes, bytes | None] | None]]:
+    ) -> Operation[tuple[list[CheckpointTuple], Cursor | None]]:
         """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
         yield from self.check_layout(write=False)
         page = yield from self.page(target, ns, cursor, most, whole=filter is None)
@@ -576,9 +581,7 @@ class Operations:
         tuples = yield from compute(lambda: [self.decode(serde, target, each, parts)[0] for each in found], _size(found, parts))
         return tuples, following
 
-    def page(
-        self, target: Target, ns: str | None, cursor: tuple[bytes, bytes | None], most: int, whole: bool
-    ) -> Operation[Page]:
+    def page(self, target: Target, ns: str | None, cursor: Cursor, most: int, whole: bool) -> Operation[Page]:
         """Records below a cursor, newest first; `whole`: with all they refer to. ns None: of all namespaces."""
         about = target.about("list")
         at, at_ns = cursor
@@ -803,7 +806,7 @@ class Operations:
     def survey(self, target: Target) -> Operation[Survey | None]:
         """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
         survey = Survey()
-        cursor: tuple[bytes, bytes | None] | None = (b"", b"")
+        cursor: Cursor | None = START
         while cursor is not None:
             page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
             if survey.headers and page.revision != survey.revision:
@@ -1088,7 +1091,7 @@ class Listing:
         self._before = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""
         if self._only and self._before and self._only >= self._before:
             self._targets = []
-        self._cursor: tuple[bytes, bytes | None] | None = None
+        self._cursor: Cursor | None = None
 
     def next_page(self) -> Operation[list[CheckpointTuple] | None]:
         if self._targets is None:

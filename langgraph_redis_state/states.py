@@ -45,8 +45,10 @@ from .ids import id_above
 from .operations import (
     BUSY_TRIES,
     REMOVE,
+    START,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
+    Cursor,
     Draft,
     Found,
     Operations,
@@ -368,7 +370,7 @@ class States(Locked):
             active: dict[str, float] = {}
             for group in [wanted] if match == "all" and wanted else [{tag} for tag in wanted]:
                 index = dict.fromkeys(map(_index_name, group), True)
-                active |= dict((yield from self._history.find(index, indexed=list(index))))
+                active |= dict((yield from self._history.find(index)))
             names = sorted(active, key=lambda name: (active[name], name), reverse=True)
         result: list[StateMetadata] = []
         for target in [self._target(name) for name in names if name.startswith(prefix or "")]:
@@ -489,7 +491,7 @@ class States(Locked):
         yield from self._operations.check_layout(write=False)
         entries: list[Entry] = []
         revision = b""
-        cursor: tuple[bytes, bytes | None] | None = (b"", b"")
+        cursor: Cursor | None = START
         while cursor is not None and (most is None or len(entries) < most):
             size = SURVEY_CHECKPOINTS if most is None else min(SURVEY_CHECKPOINTS, most - len(entries))
             page = yield from self._operations.page(target, "", cursor, size, whole=False)
