@@ -224,20 +224,22 @@ class Operations:
             )
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-        if not target.ns and self._is_due(target, int(reply[5])):
-            choice = partial(retention.newest_roots, limit=self.settings.max_versions, age=self.settings.max_age)
-            try:
-                done = yield from self.remove_all_but(target, choice)
-            except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
-                logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
-            else:
-                if not done or self._overtaken.get(target.keys.name):
-                    self._overtaken.put(target.keys.name, not done)
+        if not target.ns:
+            yield from self._retain(target, int(reply[5]), about)
         return target.config(target.ns, checkpoint["id"])
 
-    def _is_due(self, target: Target, roots: int) -> bool:
+    def _retain(self, target: Target, roots: int, about: str) -> Operation[None]:
+        """After a put that left so many root checkpoints: removes, when it is due, those that are too many or too old."""
         limit, age = self.settings.max_versions, self.settings.max_age
-        return retention.is_due(roots, limit, age) or bool(self._overtaken.get(target.keys.name))
+        if not retention.is_due(roots, limit, age) and not self._overtaken.get(target.keys.name):
+            return
+        try:
+            done = yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
+        except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
+            logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
+            return
+        if not done or self._overtaken.get(target.keys.name):
+            self._overtaken.put(target.keys.name, not done)
 
     def send(
         self,
