@@ -93,13 +93,13 @@ class Settings:
     refresh: bool
     compression: CompressionType
     integrity: Integrity
-    tombstone: int = 600_000
-    max_versions: int | None = None
-    max_age: int | None = None
-    max_bytes: int = 0
-    conflict: bool = False
-    index: tuple[str, ...] = ()
-    cache: int = CACHE_BYTES
+    tombstone: int
+    max_versions: int | None
+    max_age: int | None
+    max_bytes: int
+    conflict: bool
+    index: tuple[str, ...]
+    cache: int
 
 
 @dataclass(slots=True)
