@@ -920,14 +920,10 @@ class Operations:
         for place, header in kept:
             needed.update((b"D" + name, place) for name in header.loose)
             pages.update((name, place) for name in header.pages)
-        names = list(pages)
-        for at in range(0, len(names), SURVEY_CHECKPOINTS):
-            batch = names[at : at + SURVEY_CHECKPOINTS]
-            (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
-            parts = Parts({name: content for name, content in zip(batch, contents, strict=True) if content is not None})
-            for name in batch:
-                needed[b"P" + name] = pages[name]
-                needed.update((b"D" + chunk, pages[name]) for chunk in parts.page(name, about))
+        parts = yield from self.pages(target, list(pages), about)
+        for name, place in pages.items():
+            needed[b"P" + name] = place
+            needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
         lost = needed.keys() - listed
         if lost:
             place = needed[lost.pop()]
@@ -936,6 +932,15 @@ class Operations:
                 "removed"
             )
         return needed
+
+    def pages(self, target: Target, names: Sequence[bytes], about: str) -> Operation[Parts]:
+        """Those of these pages of references that are there, as received."""
+        parts = Parts()
+        for at in range(0, len(names), SURVEY_CHECKPOINTS):
+            batch = names[at : at + SURVEY_CHECKPOINTS]
+            (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
+            parts.pages.update((name, page) for name, page in zip(batch, contents, strict=True) if page is not None)
+        return parts
 
     # --- copy ---
 

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import keys
+from . import keys, records
 from .bounded import Bounded, Locked
-from .checkpoints import KNOWN_BYTES, Known, dumped, stored_rest
+from .checkpoints import KNOWN_BYTES, dumped, stored_rest
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
 from .errors import (
@@ -54,7 +54,7 @@ from .operations import (
     Operations,
     ttl_ms,
 )
-from .records import Header, Parts, Value
+from .records import Header, Value
 from .removal import WEIGHED, Removal
 from .target import Target
 
@@ -233,7 +233,7 @@ class States(Locked):
             with suppress(ThreadNotFoundError):  # deleted meanwhile
                 yield from self._history.expire(target.thread, "own", own / 1000)
         sent = operations.memory.get(name, b"", target.checkpoint)
-        parts = _parts(sent)
+        parts = _parts(sent.pages, sent.chunks) if sent else None
         size = content.size if isinstance(content, Value) else len(content[1])
         header = Header(int(created_at), int(version), int(new_bytes), logical=len(draft.rest[1]) + size, parent=parent or None)
         header.chunked = sent.values[WHOLE].chunked if sent else 0
@@ -506,7 +506,7 @@ class States(Locked):
     def _entry(self, target: Target, found: Found) -> Entry:
         opened = self._operations.opened(target, found)
         header = opened.header
-        parts = None if header.pages else frozenset(b"D" + chunk for chunk in header.loose)
+        parts = None if header.pages else _parts((), header.loose)
         try:
             rest, metadata = self._serde.loads_typed(opened.rest)
             metadata["checksum"], dict.fromkeys(opened.channels)[WHOLE]
@@ -523,22 +523,18 @@ class States(Locked):
         between, or it is lost."""
         about = f"saving state {target.thread!r}"
         names = list({page for entry in entries if entry.parts is None for page in entry.header.pages})
-        if not names:
-            return list(entries)
-        (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in names))], about)
-        if None in contents:
+        pages = yield from self._operations.pages(target, names, about)
+        if len(pages.pages) < len(names):
             return None
-        pages = Parts(dict(zip(names, contents, strict=True)))
 
         def parts(header: Header) -> frozenset[bytes]:
-            chunks = [chunk for page in header.pages for chunk in pages.page(page, about)]
-            return frozenset([b"P" + page for page in header.pages] + [b"D" + chunk for chunk in (*chunks, *header.loose)])
+            return _parts(header.pages, records.all_digests(header, pages, about))
 
         return [entry if entry.parts is not None else replace(entry, parts=parts(entry.header)) for entry in entries]
 
 
-def _parts(known: Known | None) -> frozenset[bytes] | None:
-    return None if known is None else frozenset([b"P" + page for page in known.pages] + [b"D" + each for each in known.chunks])
+def _parts(pages: Iterable[bytes], chunks: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset([b"P" + page for page in pages] + [b"D" + chunk for chunk in chunks])
 
 
 def _union(entries: Iterable[Entry]) -> frozenset[bytes]:
