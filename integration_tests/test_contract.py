@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import CLUSTER_RIGHTS, IMAGES, RIGHTS, Servers
+from conftest import CLUSTER_RIGHTS, DURABILITY_RIGHTS, IMAGES, RIGHTS, TOPOLOGIES_OF, Servers
 from graphs import play
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance.capabilities import Capability
@@ -29,6 +29,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ServerRefusedError
 from langgraph_redis_state.keys import ThreadKeys, layout_key
 
+ROOT = Path(__file__).parents[1]
 BIG = [f"{n}: " + "some words that differ " * 8 for n in range(1_500)]
 """About 300 KB in 1,500 elements: several chunks."""
 
@@ -395,5 +396,15 @@ def test_a_user_with_these_rights_may_do_nothing_else(servers: Servers, image: s
     client.close()
 
 
-def test_only_a_cluster_needs_more_rights() -> None:
-    assert CLUSTER_RIGHTS == "+cluster|slots +command"
+def test_the_documentation_quotes_these_rights() -> None:
+    guide = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (quoted,) = re.findall(r"^```\n(resetchannels .*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert quoted.split() == RIGHTS.split()
+    for more in (*CLUSTER_RIGHTS.split(), *(right for rights in DURABILITY_RIGHTS.values() for right in rights.split())):
+        assert more in re.split(r"[`\s]+", guide), more
+
+
+def test_the_readme_names_the_servers_that_are_tested() -> None:
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert set(re.findall(r"`((?:redis|valkey/valkey):[\d.]+)`", readme)) == set(IMAGES)
+    assert f"Sentinel, Cluster and TLS on `{TOPOLOGIES_OF}`" in readme

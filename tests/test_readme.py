@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,48 @@ def test_the_readme_lists_every_option_of_the_constructor() -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| [^|]+ \|$", README, re.MULTILINE)
     named = re.findall(r"\w+", " ".join(rows))
     assert named == list(inspect.signature(langgraph_redis_state.RedisSaver).parameters)
+
+
+def test_the_readme_tells_the_defaults_of_the_constructor() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \| [^|]+ \|$", README, re.MULTILINE)
+    told = {name: default for names, default in rows for name in re.findall(r"\w+", names)}
+    others = {"LangGraph's": None, "64 MiB": 64 * 1024 * 1024}
+    options = inspect.signature(langgraph_redis_state.RedisSaver).parameters.values()
+    for option in options:
+        default = told[option.name]
+        value = others[default] if default in others else ast.literal_eval(default.strip("`"))
+        assert value == option.default, option.name
+
+
+def test_the_readme_compares_with_the_figures_of_the_published_run() -> None:
+    run = json.loads((ROOT / "docs" / "benchmarks" / "benchmarks.json").read_text("utf-8"))["sections"]
+    chat, short = run["long chat"], run["short chats"]
+    names = {
+        "this package": "this",
+        "langgraph-checkpoint-redis": "checkpoint-redis",
+        "ValkeySaver (langgraph-checkpoint-aws)": "ValkeySaver",
+        "langgraph-checkpoint-plainredis": "plainredis",
+        "`InMemorySaver`": "InMemorySaver",
+    }
+    columns: list[tuple[dict[str, Any], str, float]] = [
+        ({name: sizes["500"] for name, sizes in chat["memory"].items()}, "MB", 1e6),
+        ({name: each["median_ms"] for name, each in chat["put at 500"]["put"].items()}, "ms", 1),
+        ({name: each["sent"] for name, each in chat["traffic"]["put"].items()}, "KB", 1e3),
+        ({name: each["median_ms"] for name, each in chat["reads"]["get_tuple latest"].items()}, "ms", 1),
+        ({name: each["median_ms"] for name, each in short["put"].items()}, "ms", 1),
+    ]
+    table = README.partition("\n## How it compares")[2]
+    rows = dict(re.findall(r"^\| ([^|]+?) \| ([^|]*(?:\|[^|]*){4}) \|$", table, re.MULTILINE))
+    for row, name in names.items():
+        for cell, (measured, unit, scale) in zip(rows[row].split("|"), columns, strict=True):
+            figure = cell.strip().removeprefix("about ")
+            if name not in measured:
+                assert not figure, row
+                continue
+            number, _, of = figure.partition(" ")
+            assert of == unit, row
+            exactly = measured[name] / scale
+            assert float(number) == round(exactly, len(number.partition(".")[2])), f"{row}: {exactly} is told as {figure}"
 
 
 def test_the_readme_lists_every_error() -> None:
