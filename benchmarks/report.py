@@ -213,9 +213,9 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
         put = history["put"]
         parts.append(
             f"A put there takes {put['long']['median_ms']:.3g} ms, in a thread of 100 {put['short']['median_ms']:.3g} ms. "
-            "The longest time one script holds the server:\n"
+            "The longest time one command, script or not, holds the server:\n"
         )
-        parts.append(table(["", "ms"], [(what, f"{each:.1f}") for what, each in history["longest script ms"].items()]))
+        parts.append(table(["", "ms"], [(what, f"{each:.1f}") for what, each in history["longest command ms"].items()]))
     if imports := sections.get("imports"):
         parts.append("## Import\n")
         parts.append(table(["after langgraph.checkpoint", "ms"], [(name, f"{each:.0f}") for name, each in imports.items()]))

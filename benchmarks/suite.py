@@ -324,7 +324,7 @@ def growth(bench: Bench) -> Results:
 
 
 def long_history(bench: Bench) -> Results:
-    """A thread of 12,000 checkpoints: putting there against a thread of 100, and how long its scripts block the server."""
+    """A thread of 12,000 checkpoints: putting there against a thread of 100, and how long one command, script or not, blocks the server."""
     scale, timings = bench.scale, Timings()
     server = bench.servers[OURS]
     longest: dict[str, float] = {}
@@ -348,7 +348,7 @@ def long_history(bench: Bench) -> Results:
         long.play(steps)
         with server.scripts() as busy:
             saver.copy_thread("long", "copy")
-        longest["copy_thread"] = busy.get("EVALSHA", 0.0)
+        longest["copy_thread"] = max(busy.values())
         saver.copy_thread("long", "doomed")
         works: dict[str, Callable[[], Any]] = {
             "list page of 100": lambda: list(saver.list(long.latest, limit=100)),
@@ -361,9 +361,9 @@ def long_history(bench: Bench) -> Results:
             bench.tick(f"scripts on {scale.long_history}: {what}")
             with server.scripts() as busy:
                 work()
-            longest[what] = max(busy.get("EVALSHA", 0.0), busy.get("EVAL", 0.0))
+            longest[what] = max(busy.values())
     table = {call: each[OURS] for call, each in timings.summary().items()}
-    return {"checkpoints": scale.long_history, "history": scale.history, "put": table, "longest script ms": longest}
+    return {"checkpoints": scale.long_history, "history": scale.history, "put": table, "longest command ms": longest}
 
 
 # --- (b) to (e) ---

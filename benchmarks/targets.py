@@ -152,10 +152,10 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
         "{:.0f} bytes",
     )
     judge.at_most(
-        f"server blocked by the longest script, {history.get('checkpoints', 12_000):,} checkpoints",
+        f"server blocked by the longest command, {history.get('checkpoints', 12_000):,} checkpoints",
         20,
         "<= 20 ms",
-        lambda: max(history["longest script ms"].values()),
+        lambda: max(history["longest command ms"].values()),
         "{:.1f} ms",
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 from langgraph.types import Interrupt
 from shapes import at, checkpoint, expiries, id_of, metadata, new_id, plain, words
@@ -365,6 +366,21 @@ def test_a_channel_that_did_not_change_is_not_stored_again(saver: RedisSaver, ra
     put(saver, at("t", "sub:1"), {"big": big}, id=new_id())  # another namespace shares the chunks too
     assert parts_of(raw, prefix, "t") == before
     audit(raw, prefix, "t", clean=True)
+
+
+def test_an_encrypted_channel_is_stored_whole_when_it_changes_and_once_when_not(url: str, raw: Any, prefix: str) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"k" * 32)
+    big = ["the same words again and again"] * 2_000
+    with RedisSaver(url, prefix=prefix, serde=serde) as saver:
+        config = put(saver, at("t"), {"big": big, "n": 0})
+        before = parts_of(raw, prefix, "t")
+        whole = sum(before.values())
+        assert whole > len(serde.dumps_typed(big)[1])  # nothing of it is compressed
+        config = put(saver, config, {"big": big, "n": 1}, ["n"])
+        assert parts_of(raw, prefix, "t") == before
+        put(saver, config, {"big": big, "n": 2})
+        assert sum(parts_of(raw, prefix, "t").values()) == 2 * whole
+        assert saver.get_tuple(at("t")).checkpoint["channel_values"] == {"big": big, "n": 2}
 
 
 def test_appending_to_a_long_list_stores_a_few_new_chunks(saver: RedisSaver, raw: Any, prefix: str) -> None:

@@ -339,6 +339,22 @@ def test_a_put_into_a_damaged_thread_loses_nothing(saver: RedisSaver, raw: Any, 
             made.restore()
 
 
+def test_damaged_counts_stop_what_goes_by_them_and_no_reading_of_checkpoints(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    made = build_small(saver, raw, prefix)
+    made.hset(b"S", b"9" + made.fields[b"S"])
+    for (ns, id), expected in made.truth.items():
+        assert plain(saver.get_tuple(at("small", ns, id))) == expected
+    assert len([*saver.list(at("small", None))]) == len(made.truth)
+    for refused in (
+        lambda: [*saver.list(at("small", None), filter={"step": 0})],
+        lambda: [*saver.history("small")],
+        lambda: saver.tags("small"),
+        lambda: made.put("", IDS[8], {"n": 9}, IDS[1]),
+    ):
+        with pytest.raises(CheckpointCorruptError, match="counts"):
+            refused()
+
+
 def test_a_damaged_format_byte_is_corruption(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = build_small(saver, raw, prefix)
     name = b"C\0" + IDS[1].encode()
