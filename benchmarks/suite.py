@@ -324,7 +324,7 @@ def growth(bench: Bench) -> Results:
 
 
 def long_history(bench: Bench) -> Results:
-    """A thread of 12,000 checkpoints: putting there against a thread of 100, and how long one command, script or not, blocks the server."""
+    """A thread of 12,000 checkpoints: putting there against a thread of 100, and how long one command blocks the server."""
     scale, timings = bench.scale, Timings()
     server = bench.servers[OURS]
     longest: dict[str, float] = {}
