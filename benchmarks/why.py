@@ -1,4 +1,5 @@
-"""Why a target is not met, by the beginning of its name; printed only where it is not. The profiles on the page show it."""
+"""Why a target is not met, by the beginning of its name; printed only where it is not. It quotes no figure of a run:
+the page has those of its own."""
 
 WHY = {
     "Redis memory, deep-agent": (
@@ -13,37 +14,39 @@ WHY = {
         "old ones, which RedisJSON shares. Smaller runs (`python -m benchmarks.sweep`) would cost more chunks to read."
     ),
     "put, chat of 500, against InMemorySaver": (
-        "Finding 500 messages that did not change takes about a third of this, the rest is joining them to runs, the record, "
-        "redis-py and a round trip."
+        "What is left where no message is serialized again: packing 500 messages to see that they did not change, joining them "
+        "to runs, the record, redis-py and a round trip; the profile below has the share of each."
     ),
     "put, chat of 500, against the best": (
-        "The others serialize all messages and send the whole state, 386 KB, which is cheap on a loopback interface."
+        "The others serialize all messages and send the whole state (the table of traffic has its bytes), which is cheap on a "
+        "loopback interface."
     ),
     "put, chat of 10": (
         "The floor is one command without logic. The script, which checks references, tombstone, counts and expiry and "
-        "writes record and indexes, takes the server more than half of what the floor takes in all; cutting, checksums, the "
-        "record and redis-py with seven keys and thirty arguments take the rest."
+        "writes record and indexes, takes the server about half of what the floor takes in all (the profiles below have the "
+        "time of a script); to that come cutting, checksums, the record, and redis-py with the keys and arguments of a script."
     ),
     "put_writes, chat of 10": (
-        "The floor is one command without logic, and most of it is redis-py. The script alone takes the server about as long "
-        "as the floor takes in all, so this cannot be met with a script that checks what this one checks."
+        "The floor is one command without logic, nearly all of it CPU time of the client. The script that checks what is there "
+        "takes the server more than half of what the floor takes in all (the profiles below), and that comes on top."
     ),
     "get_tuple latest, chat of 500, against InMemorySaver": (
-        "Reviving 500 messages is most of the time for both. To that come a round trip, the record and joining some 300 chunks "
-        "that are remembered; *this, cache_bytes=0* receives, inflates and verifies them each time."
+        "Reviving 500 messages is most of the time for both. To that come a round trip, the record and joining the chunks, "
+        "which are remembered; *this, cache_bytes=0* receives, inflates and verifies them each time."
     ),
     "server blocked": (
-        "The longest script removes the records, index entries and chunks of thousands of checkpoints at once, because a "
-        "removal is whole or not at all. It handles what goes or what stays, whichever is less."
+        "A removal reads the names of all fields of the thread with one command, and one script removes the records, index "
+        "entries and chunks of thousands of checkpoints at once, because a removal is whole or not at all. It handles what "
+        "goes or what stays, whichever is less."
     ),
     "64 async threads": (
-        "One Python thread does all the work, so what counts is CPU time for each call. At 20 messages every state is small: "
-        "the profiler puts about a quarter to a third of a call into this package (cutting, checksums, records, the drivers) "
-        "and some forty percent into asyncio and redis-py, which the others pay alike."
+        "One Python thread does all the work, so what counts is CPU time for each call. At 20 messages every state is small, "
+        "and cutting, checksums and records take more of it than they save: the CPU times of a chat of 10 messages below say "
+        "how much."
     ),
     "event loop stall": (
         "The state is serialized before the first await, so that it may change as soon as `aput` waits: that is the stall of "
-        "a put, the same as InMemorySaver's. Decoding runs in a worker thread, but the serializer holds the GIL. "
+        "a put, as it is InMemorySaver's. Decoding runs in a worker thread, but the serializer holds the GIL. "
         "Below stands what the serializer alone takes, and what is left of the calls without it."
     ),
     "of that, without the serializer": (
@@ -51,7 +54,7 @@ WHY = {
         "(`sys.getswitchinterval`) at the latest."
     ),
     "import time": (
-        "Repeated runs give 45 ms on a quiet machine and up to twice that on a busy one: it is files that are opened, of lz4, "
-        "msgspec, this package and its scripts. redis is not among them; it is imported when first used."
+        "It is files that are opened, of lz4, msgspec and this package, and so takes longer on a busy machine. redis is not "
+        "among them; it is imported when first used."
     ),
 }

@@ -27,7 +27,7 @@ RUN_MASK: Final = 1
 FINE_MIN: Final = 256
 """A value that is cut fine may end a run after each element of its outermost container, from this many bytes on."""
 FINE_ELEMENTS: Final = 256
-"""Outermost containers of more elements are not cut fine: each chunk costs the server some 100 bytes of its own."""
+"""Outermost containers of more elements are not cut fine: each chunk costs a field, its name, and references to it."""
 ELEMENTS_MAX: Final = 200_000
 """Containers of more elements are sliced: finding the elements would cost more than it saves."""
 DEPTH_MAX: Final = 32

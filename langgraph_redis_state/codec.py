@@ -26,7 +26,7 @@ DIGEST: Final = 16
 """Bytes in a digest or checksum."""
 
 _NONE, _LZ4, _ZLIB = 0, 1, 2
-_PLAIN_MIN = 24  # compressing less than this never pays
+_PLAIN_MIN = 24  # compressing less than this hardly pays
 
 
 class CompressionType(str, Enum):

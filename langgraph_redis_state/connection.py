@@ -1,7 +1,7 @@
 """Where the server is, and the clients that reach it: the only place that builds them.
 
 A `Connection` turns a URL, or clients that the caller has, into one sync client and one async client for each event
-loop. It may import ``redis`` (inside functions: the import takes 250 ms), parse URLs and open and close clients. It
+loop. It may import ``redis`` (inside functions: it is imported when first used), parse URLs and open and close clients. It
 must not know what a checkpoint is, run a command, or translate an error of a command: that is `drivers`.
 
 Two promises shape it:
@@ -670,8 +670,8 @@ def _build_async(target: _Target, options: Mapping[str, Any]) -> _Clients:
 
 @cache
 def _packing_fast(kind: type) -> type:
-    """An async connection that packs commands with hiredis, as the sync ones do: a tenth of the time of a call, with its many
-    arguments, goes into packing them in Python."""
+    """An async connection that packs commands with hiredis, as the sync ones do: calls have many arguments, and packing
+    them in Python takes longer."""
     if not _redis(".utils").HIREDIS_AVAILABLE:
         return kind
     pack = _redis(".connection").HiredisRespSerializer().pack

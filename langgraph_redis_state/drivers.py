@@ -30,7 +30,7 @@ T = TypeVar("T")
 COMPUTE_INLINE = 256 * 1024
 """Work on up to this many bytes is done on the event loop: a thread would cost more than it saves."""
 SCAN_COUNT = 1000
-"""Keys that a server looks at in one SCAN: well under a millisecond."""
+"""Keys that a server looks at in one SCAN, and serves nobody else meanwhile."""
 
 MOVING_SECONDS = 60.0
 """How long a Cluster may take to move a slot before a call that needs it fails."""
@@ -272,7 +272,7 @@ _OF_A_NODE = ("redis_connection", "execute_command", "connection_kwargs", "conne
 
 
 def _slot_moves(error: Exception) -> bool:
-    """Whether nothing was done because the Cluster is moving the slot, which redis-py waits for half a second at most.
+    """Whether nothing was done because the Cluster is moving the slot, which redis-py waits for only a moment.
 
     A script names all keys of a thread; while some have moved and some not, and even when all have but one of the named does
     not exist, each node sends it away. redis-py gives up after 16 tries, and stumbles over a node that has no slot yet.
@@ -298,8 +298,8 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
     ours: CheckpointerError
     if isinstance(error, ForeignReply):
         ours = ServerUnavailableError(
-            f"{where}: the client library gave the answer to another call, and nothing of it was used; all connections were "
-            "closed. Whether a write arrived is not known, repeating it is safe"
+            f"{where}: the client library gave the answer to another call, and nothing of it was used; its idle connections "
+            "were closed. Whether a write arrived is not known, repeating it is safe"
         )
     elif (
         "AuthenticationError" in names

@@ -358,7 +358,7 @@ local function refused(reply) -- nothing was written, and what was staged for it
   return reply
 end
 
--- Bucket indexes after a write, and a little tidying: up to two threads that expired are forgotten.
+-- Bucket indexes after a write, and a little tidying: up to three threads that expired are forgotten.
 local function forget(id, limit) -- true when nothing of it is left in the bucket's indexes
   local left = 0
   for _, index in ipairs({ RUNS, META }) do
