@@ -23,7 +23,7 @@ integration: $(VENV)/.dev ## run the tests that need Docker: every supported ser
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
 	@$(BIN)/python -m pytest integration_tests
 
-reliability: $(VENV)/.dev ## run the fault tests in their long form, write docs/reliability.md (needs Docker, 15 minutes)
+reliability: $(VENV)/.dev ## run the fault tests in their long form, write docs/reliability.md (needs Docker)
 	@$(BIN)/python -m integration_tests.faults.report
 
 lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict
@@ -31,7 +31,7 @@ lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict langgraph_redis_state demo
 
-bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: two minutes, ARGS=--help)
+bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: less of everything; ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv, the demo's data and everything that was built

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this saver beside the others.")
-    parser.add_argument("--quick", action="store_true", help="less of everything: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--section", action="append", help="only this section (repeatable); nothing is written")
     parser.add_argument(
         "--output", type=Path, help="the page to write (default docs/benchmarks.md; with --quick build/quick.md)"

@@ -20,6 +20,8 @@ import redis.asyncio.cluster
 import redis.asyncio.sentinel
 import redis.cluster
 import redis.sentinel
+import valkey
+import valkey.asyncio
 from redis.backoff import ConstantBackoff
 
 from langgraph_redis_state.connection import Connection
@@ -351,15 +353,13 @@ async def test_a_client_of_the_other_kind_is_refused(kind: str) -> None:
 
 
 def test_valkey_clients_are_told_apart_like_those_of_redis() -> None:
-    valkey = pytest.importorskip("valkey")
-    asyncio_valkey = pytest.importorskip("valkey.asyncio")
     assert Connection(None, client=valkey.Valkey()).where == "injected client valkey.Valkey(localhost:6379/0)"
     with pytest.raises(ValueError, match="stores bytes"):
         Connection(None, client=valkey.Valkey(decode_responses=True))
     with pytest.raises(ValueError, match="stores bytes"):
-        Connection(None, async_client=asyncio_valkey.Valkey(decode_responses=True))
+        Connection(None, async_client=valkey.asyncio.Valkey(decode_responses=True))
     with pytest.raises(TypeError, match="pass it as async_client="):
-        Connection(None, client=asyncio_valkey.Valkey())
+        Connection(None, client=valkey.asyncio.Valkey())
 
 
 def test_what_is_no_client_is_refused() -> None:

@@ -38,8 +38,9 @@ def test_the_python_of_a_guide_runs_from_top_to_bottom(guide: Path, url: str, pr
                 client.unlink(*left)
 
 
-def test_the_guide_to_history_has_a_worked_example() -> None:
-    assert len(blocks(DOCS / "history.md")) >= 8
+@pytest.mark.parametrize(("guide", "least"), [("history.md", 8), ("state.md", 8), ("verification.md", 5)])
+def test_a_guide_has_a_worked_example(guide: str, least: int) -> None:
+    assert len(blocks(DOCS / guide)) >= least
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)

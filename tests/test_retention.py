@@ -158,7 +158,7 @@ def test_no_put_pays_for_retention_alone(url: str, prefix: str, raw: Any) -> Non
         before = raw.info("commandstats").get("cmdstat_hdel", {}).get("calls", 0)
         for n in range(200):
             last = put(saver, {"n": n}, last)
-            assert len(roots(saver)) <= 50 if n % 7 == 0 else True
+            assert len(roots(saver)) <= 50
         clean_ups = raw.info("commandstats")["cmdstat_hdel"]["calls"] - before
         assert 10 <= clean_ups <= 20
 
@@ -353,8 +353,9 @@ def test_delta_channels_are_rebuilt_right_whatever_was_dropped(
             if n == 4:
                 saver.prune(["t"], keep_last=1)
                 assert graph.get_state(T).values == reference.get_state(T).values
+        expected = {state.metadata["step"]: state.values for state in reference.get_state_history(T)}
         for state in graph.get_state_history(T):  # none of those that are kept for others is broken
-            assert state.values["log"] == reference.get_state(T).values["log"][: len(state.values["log"])]
+            assert state.values == expected[state.metadata["step"]]
         if every < 100:
             assert len(roots(saver)) < 24
 

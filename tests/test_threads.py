@@ -187,11 +187,12 @@ def test_strange_values_and_threads_are_kept_apart(url: str, prefix: str) -> Non
             assert names(saver.find_threads(ke=value)) == []
 
 
-def test_values_that_cannot_be_indexed_are_left_out_and_stored(url: str, prefix: str) -> None:
+def test_values_that_cannot_be_indexed_are_left_out_and_stored(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, index_metadata=("key",)) as saver:
         for n, value in enumerate([None, {"x": 1}, [1]]):
             put(saver, f"{n}", key=value)
             assert saver.get_tuple(at(f"{n}")).metadata["key"] == value
+    assert index(raw, prefix, "m") == []
 
 
 def test_a_graph_indexes_what_its_config_says(url: str, prefix: str) -> None:
