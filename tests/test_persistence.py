@@ -483,6 +483,22 @@ def test_a_save_is_one_round_trip_and_one_more_where_it_pushes_a_version_out(mak
     assert len(sent) <= 5, "refused, looked again, saved, removed what the other had left"
 
 
+def test_a_save_by_who_does_not_know_the_newest_version_looks_first(make: Make, url: str) -> None:
+    one, other = make(), make()
+    for states in (one, other):  # the server learns the scripts
+        states.save_with_metadata({"n": 0}, "warm", ttl_seconds=100)
+    one.save_with_metadata({"n": 1}, "s")
+    for states, more, round_trips in (
+        (other, {}, 2),  # looked, saved
+        (one, {}, 3),  # refused, looked, saved
+        (one, {}, 1),
+        (one, {"ttl_seconds": 100}, 2),
+    ):
+        with monitored(url) as sent:
+            states.save_with_metadata({"n": 2}, "s", **more)
+        assert sent == ["EVALSHA"] * round_trips
+
+
 async def test_a_save_is_one_round_trip_async(url: str, namespace: str) -> None:
     async with RedisStatePersistence(url, namespace=namespace) as states:
         for n in range(3):
