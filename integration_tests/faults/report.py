@@ -98,9 +98,9 @@ FAMILIES = [
     Family(
         "eviction",
         "Keys that are evicted",
-        "An evicted index is rebuilt from the hash by the next call, whichever it is. An evicted hash is "
-        "`CheckpointLostError` until the thread is deleted or begun anew. Under a server that evicts for real no answer "
-        "is wrong.",
+        "An evicted index is rebuilt from the hash by the next call that looks into it, whichever it is; a copy reads the "
+        "hash alone. An evicted hash is `CheckpointLostError` until the thread is deleted or begun anew. Under a server that "
+        "evicts for real no answer is wrong.",
         "A thread both of whose keys were evicted is gone without a trace: set `maxmemory-policy noeviction`.",
     ),
     Family(
@@ -137,7 +137,8 @@ HEAD = """# Reliability
 What was done to servers, networks and clients, and what came of it. Written by `make reliability`, which runs
 `integration_tests/faults/` in its long form; `make integration` runs the same tests with fewer repetitions. A test fails
 at the first lost checkpoint, wrong answer or untyped error, so the zeros below are what the tests hold, and the other
-numbers say how often they had the chance to fail.
+numbers say how often they had the chance to fail. Only in fail-overs with less than all replicas is what was lost counted,
+and no bound to it.
 
 """
 
