@@ -51,10 +51,10 @@ FAMILIES = [
         "when the primary alone fails. *Unsure*: calls that raised, so that nobody was told. *Lost back to*: how long before "
         "the fault the oldest lost one was acknowledged. *First write after*: from the fault on.",
         "With `durability=None`, and with fewer replicas than all, a fail-over may lose what was acknowledged, as the rows "
-        "show: Redis replicates asynchronously. A primary that is told to step down, or is cut off, goes on for a while; "
-        "`Replicas(all)` lost nothing there either, but only the number of all replicas refuses it in principle. In the "
-        "Cluster a primary with one replica has none after the fault: with a level it is written to again when the lost node "
-        "is back.",
+        "show: Redis replicates asynchronously. A primary that is told to step down goes on for a while, as one would that "
+        "is cut off; `Replicas(all)` lost nothing there either, but only the number of all replicas refuses it in principle. "
+        "In the Cluster a primary with one replica has none after the fault: with a level it is written to again when the "
+        "lost node is back.",
     ),
     Family(
         "resharding",
