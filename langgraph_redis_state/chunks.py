@@ -29,7 +29,7 @@ FINE_MIN: Final = 256
 FINE_ELEMENTS: Final = 256
 """Outermost containers of more elements are not cut fine: each chunk costs a field, its name, and references to it."""
 ELEMENTS_MAX: Final = 200_000
-"""Containers of more elements are sliced: finding the elements would cost more than it saves."""
+"""Containers of more elements are sliced: finding the elements takes time and memory for each."""
 DEPTH_MAX: Final = 32
 """Containers nested more deeply are not looked into."""
 LITERALS_MAX: Final = 64

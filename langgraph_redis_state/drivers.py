@@ -28,7 +28,7 @@ from .errors import (
 T = TypeVar("T")
 
 COMPUTE_INLINE = 256 * 1024
-"""Work on up to this many bytes is done on the event loop: a thread would cost more than it saves."""
+"""Work on up to this many bytes is done on the event loop, on more in a thread."""
 SCAN_COUNT = 1000
 """Keys that a server looks at in one SCAN, and serves nobody else meanwhile."""
 

@@ -13,8 +13,8 @@ from .retention import Place, Survey, Written
 WEIGHED = 200
 """Chunks and pages that go and whose content one script looks at."""
 SWAP_BYTES = 1024
-"""A removal makes the thread anew from what stays, instead of taking out what goes, where that is quicker; so many bytes take
-as long as one more field."""
+"""A removal makes the thread anew from what stays, instead of taking out what goes, where that is less; so many bytes count as
+one more field."""
 
 
 class Removal(NamedTuple):
@@ -69,7 +69,7 @@ class Removal(NamedTuple):
 
         leaving |= set(swept)
         staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
-        # to make a field anew takes the server about twice as long as to remove one
+        # a field that is made anew counts as two that are removed: it is read, and written
         if 2 * (len(staying) + (stored - size) // SWAP_BYTES) < len(leaving):
             how, fields, index = "keep", staying, members.keys() - unlisted
         else:
