@@ -1,4 +1,4 @@
-"""Finding and deleting among many threads: `python -m benchmarks.threads`, about a minute.
+"""Finding and deleting among many threads: `python -m benchmarks.threads`.
 
 Fills a private server with threads (100,000 unless `--count` says otherwise), each with one checkpoint of one of 1,000 runs,
 and times what sweeps over the 1,024 buckets. Writes `docs/benchmarks/threads.md`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 from langgraph.checkpoint.base.id import uuid6
 
 from langgraph_redis_state import EmbeddedServer, RedisSaver
+
+from .candidates import versions
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks" / "threads.md"
 
@@ -55,8 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     count = parser.parse_args().count
+    load = os.getloadavg()[0]
     with EmbeddedServer.start() as server, RedisSaver(server.url, index_metadata=("user_id",)) as saver:
         asyncio.run(fill(server.url, count))
+        version = saver.client.info("server")["redis_version"]
         runs = iter(range(1000))
         rows = [
             ("`list_threads(limit=50)`", timed(lambda: list(saver.list_threads(limit=50)), 9)),
@@ -67,10 +72,12 @@ def main() -> None:
             ),
             ("`delete_for_runs` of a run that is nowhere", timed(lambda: saver.delete_for_runs(["no run"]), 9)),
         ]
+    told = versions()
     lines = [
         f"# {count:,} threads",
         "",
         "Written by `python -m benchmarks.threads`: medians of 9, on an embedded server.",
+        f"Redis {version}, Python {told['Python']}, {told['system']}, redis-py {told['redis']}; load {load:.1f}.",
         "",
         "| what | ms |",
         "| --- | ---: |",
