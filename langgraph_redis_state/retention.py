@@ -49,9 +49,8 @@ Choice = Callable[[Survey], set[Place]]
 
 def is_due(roots: int, limit: int | None, age: int | None) -> bool:
     """Whether a put that left so many root checkpoints should also tidy: every few puts, so that none pays for it alone."""
-    if limit is not None:
-        every = max(1, limit // 4)
-        return roots > limit and (roots - limit) % every == 0
+    if limit is not None and roots > limit and (roots - limit) % max(1, limit // 4) == 0:
+        return True
     return age is not None and roots % 8 == 0
 
 

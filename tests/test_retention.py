@@ -224,8 +224,9 @@ async def test_max_versions_one_runs_a_graph_and_resumes_it(url: str, prefix: st
         assert_tidy(raw, prefix)
 
 
-def test_old_checkpoints_go_by_age_and_the_newest_stays(url: str, prefix: str, raw: Any) -> None:
-    with RedisSaver(url, prefix=prefix, max_age=timedelta(seconds=1)) as saver:
+@pytest.mark.parametrize("limit", [None, 1_000])
+def test_old_checkpoints_go_by_age_and_the_newest_stays(url: str, prefix: str, raw: Any, limit: int | None) -> None:
+    with RedisSaver(url, prefix=prefix, max_age=timedelta(seconds=1), max_versions=limit) as saver:
         old = chain(saver, 7)
         assert len(roots(saver)) == 7
         time.sleep(1.05)  # their age is the condition
