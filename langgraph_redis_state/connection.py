@@ -27,6 +27,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from .batches import Batches
 from .durability import Durability
 from .errors import InvalidConfigError, SaverClosedError
 
@@ -168,6 +169,7 @@ class Connection:
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._built: _Clients | None = None
         self._built_async: dict[asyncio.AbstractEventLoop, _Clients] = {}
+        self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = weakref.WeakKeyDictionary()
         self._closed = False
         # Two locks: building a cluster client asks the server, and no event loop shall wait for that.
         self._lock = threading.Lock()
@@ -231,6 +233,14 @@ class Connection:
             if built is None:
                 built = self._built_async[loop] = _build_async(self._target, self._options)
         return built.client
+
+    def batches(self) -> Batches:
+        """What the running loop sends together."""
+        loop = asyncio.get_running_loop()
+        found = self._batches.get(loop)
+        if found is None:
+            found = self._batches[loop] = Batches()
+        return found
 
     def close(self) -> None:
         """Close what was built here, never a given client. Idempotent.

@@ -92,7 +92,7 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             if client is None:
                 client = connection.async_client()
                 # a Cluster client learns its slots at first use, and several tasks at once would trip over it
-                if hasattr(client, "initialize"):
+                if _is_cluster(client):
                     await client.initialize()
             moving_until = time.monotonic() + MOVING_SECONDS
             while True:
@@ -134,7 +134,9 @@ def _perform(client: Any, effect: Call, connection: Connection) -> Any:
 
 async def _aperform(client: Any, effect: Call, connection: Connection) -> Any:
     if connection.durability is None or not effect.script.writes:
-        return effect.own(await _acall(client, effect))
+        if _is_cluster(client):
+            return effect.own(await _acall(client, effect))
+        return effect.own(await connection.batches().reply(client, effect, _acall))
     in_cluster = _is_cluster(client)
     exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
     answer: Any = None
