@@ -684,8 +684,13 @@ def _packing_fast(kind: type) -> type:
     them in Python takes longer."""
     if not _redis(".utils").HIREDIS_AVAILABLE:
         return kind
-    pack = _redis(".connection").HiredisRespSerializer().pack
-    return type(kind.__name__, (kind,), {"pack_command": lambda self, *arguments: pack(*arguments)})
+    pack, pack_plain = _redis(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
+
+    def pack_command(connection: Any, *arguments: Any) -> Any:
+        # the serializer looks at each argument for what may need another form; those of scripts are bytes, texts and integers
+        return [pack_plain(arguments)] if arguments[0] == "EVALSHA" else pack(*arguments)
+
+    return type(kind.__name__, (kind,), {"pack_command": pack_command})
 
 
 def _address(target: _Target) -> dict[str, Any]:
