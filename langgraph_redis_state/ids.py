@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from langgraph.checkpoint.base.id import uuid6
@@ -9,6 +10,7 @@ from langgraph.checkpoint.base.id import uuid6
 from .errors import CheckpointerError
 
 
+@lru_cache(1024)  # an id is asked about with each of its writes, and with its child
 def made_us(checkpoint_id: str) -> int | str:
     """When a UUIDv6 id was made, Unix time in microseconds (RFC 9562, 5.6); '' for any other id."""
     try:

@@ -287,8 +287,9 @@ def test_a_loop_that_is_stopped_leaves_no_call_waiting(url: str, prefix: str) ->
             assert found is None or found.checkpoint["channel_values"]["whose"].startswith(f"t{number} ")
 
 
-async def test_an_injected_client(url: str, prefix: str) -> None:
-    async with redis.asyncio.Redis.from_url(url) as client:
+@pytest.mark.parametrize("package", ["redis", "valkey"])
+async def test_an_injected_client(url: str, prefix: str, package: str) -> None:
+    async with pytest.importorskip(f"{package}.asyncio").from_url(url) as client:
         saver = RedisSaver(async_client=client, prefix=prefix)
         await asyncio.gather(*(steps(saver, f"t{number}", 4) for number in range(TASKS)))
         assert await asyncio.gather(*(step_of(saver, f"t{number}") for number in range(TASKS))) == [4] * TASKS
