@@ -24,7 +24,8 @@ from langgraph_redis_state.errors import (
     ServerUnavailableError,
     ThreadDeletedError,
 )
-from langgraph_redis_state.operations import GET, Target
+from langgraph_redis_state.operations import GET
+from langgraph_redis_state.target import Target
 
 TASKS = 64
 BIG = 300_000
