@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import TOPOLOGIES_OF, Servers
 from servers import Server, single
+from shapes import state_calls
 from test_persistence import Surface
 
 from langgraph_redis_state import (
@@ -155,17 +156,7 @@ async def test_a_server_that_went_away_is_said_and_the_same_objects_work_when_it
         await agents.save_state("t", snapshot(1))
         box.kill()
         for call in (
-            lambda: states.save_with_metadata({"n": 2}, "s"),
-            lambda: states.load_with_metadata("s"),
-            lambda: states.list_states(),
-            lambda: states.search_by_tags(["t"]),
-            lambda: states.list_versions("s"),
-            lambda: states.exists("s"),
-            lambda: states.delete_version("s", 1),
-            lambda: states.delete_state("s"),
-            lambda: states.rollback("s", 1),
-            lambda: states.touch("s", 5),
-            lambda: states.get_stats(),
+            *state_calls(states),
             lambda: agents.save_state("t", snapshot(2)),
             lambda: agents.load_state("t"),
             lambda: agents.list_threads(),

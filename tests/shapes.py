@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,23 @@ def expiries(client: Any, *keys: bytes) -> list[int]:
         now, *moments, then = client.eval(EXPIRIES, len(keys), *keys)
         if now == then:
             return [*moments, now]
+
+
+def state_calls(states: Any) -> list[Callable[[], Any]]:
+    """Every call of a `RedisStatePersistence` that asks the server, about a state "s"."""
+    return [
+        lambda: states.save_with_metadata({"n": 2}, "s"),
+        lambda: states.load_with_metadata("s"),
+        lambda: states.list_states(),
+        lambda: states.search_by_tags(["t"]),
+        lambda: states.list_versions("s"),
+        lambda: states.exists("s"),
+        lambda: states.delete_version("s", 1),
+        lambda: states.delete_state("s"),
+        lambda: states.rollback("s", 1),
+        lambda: states.touch("s", 5),
+        lambda: states.get_stats(),
+    ]
 
 
 def plain(found: CheckpointTuple | None) -> Any:

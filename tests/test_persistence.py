@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
-from shapes import assert_same
+from shapes import assert_same, state_calls
 from test_storage import audit, monitored
 
 from benchmarks.states import SIZES, shares
@@ -1025,20 +1025,7 @@ def test_a_server_that_is_down_is_unavailable_and_works_when_it_is_back(tmp_path
     with RedisStatePersistence(server.url, redis_options={"retry": None}) as states:
         states.save_with_metadata({"n": 1}, "s", tags=["t"])
         server.close()
-        for verb in (
-            lambda: states.save_with_metadata({"n": 2}, "s"),
-            lambda: states.load_with_metadata("s"),
-            lambda: states.list_states(),
-            lambda: states.search_by_tags(["t"]),
-            lambda: states.list_versions("s"),
-            lambda: states.exists("s"),
-            lambda: states.delete_version("s", 1),
-            lambda: states.delete_state("s"),
-            lambda: states.rollback("s", 1),
-            lambda: states.touch("s", 5),
-            lambda: states.get_stats(),
-            lambda: asyncio.run(states.aload_with_metadata("s")),
-        ):
+        for verb in (*state_calls(states), lambda: asyncio.run(states.aload_with_metadata("s"))):
             with pytest.raises(ServerUnavailableError):
                 verb()
         with EmbeddedServer.start(tmp_path / "own") as back:
