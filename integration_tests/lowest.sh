@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
-# newest: LangGraph's conformance suite, the traps, the drivers and durability on the embedded server, and the contract on servers in Docker.
+# newest: LangGraph's conformance suite, the traps, drivers, packets and durability on the embedded server, and the contract on
+# servers in Docker.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,5 +28,6 @@ for requirement in sorted(wanted):
 PY
 "$place/bin/python" -m pip --disable-pip-version-check --quiet install -r "$place/lowest.txt" -e . </dev/null
 echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
-"$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_durability.py </dev/null
+"$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_batches.py \
+  tests/test_durability.py </dev/null
 "$place/bin/python" -m pytest -q integration_tests/test_contract.py -k "redis:8.0-resp or cluster-resp or sentinel-resp" </dev/null
