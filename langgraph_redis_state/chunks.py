@@ -11,8 +11,9 @@ The parameters are part of what makes equal content meet equal content; changing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Final, TypeVar
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -40,13 +41,12 @@ PAGE_FROM: Final = 24
 PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 32, 15
 
 Segment = int | bytes
-Atom = tuple[bytes | memoryview, bool, int | None]
+Atom = tuple[bytes | memoryview, int, int | None]
 """Bytes that are not cut further, whether they are the header of a container, and how many bytes a run that ends behind them
 has at least (None: not looked at yet)."""
-Range = tuple[int, int, bool, int]
-"""Start, end, whether it is a header, how many containers are around it."""
 Run = tuple[bytes | memoryview, ...]
 """What a chunk is made of."""
+R = TypeVar("R")
 
 _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
@@ -60,42 +60,43 @@ def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segmen
         chunks = _slices(value, 0, len(value))
         return [len(chunks)], chunks
     view = memoryview(value)
-    places: list[Range] = []
+    places: list[int] = []
     _atoms(value, 0, len(value), places)
-    fine = fine and sum(not depth for *_, depth in places) <= FINE_ELEMENTS
-    segments, runs = group(
-        [(view[low:high], literal, FINE_MIN if fine and not depth else None) for low, high, literal, depth in places]
-    )
-    return segments, [b"".join(run) for run in runs]
+    pieces = map(view.__getitem__, map(slice, places[::4], places[1::4]))
+    least: Iterable[int | None] = repeat(None)
+    if fine and places[3::4].count(0) <= FINE_ELEMENTS:
+        least = [None if depth else FINE_MIN for depth in places[3::4]]
+    return group(zip(pieces, places[2::4], least, strict=False), b"".join)
 
 
 def element(value: bytes) -> tuple[Atom, ...]:
     """The atoms of one element of an array, as `cut` finds them when it cuts the array."""
-    places: list[Range] = []
+    places: list[int] = []
     if len(value) > RUN_MAX and _is_container(value[0]):
         _atoms(value, 0, len(value), places, 1)
     else:
-        places.append((0, len(value), False, 0))
-    return tuple((value[low:high], literal, _ends_from(value[low:high])) for low, high, literal, _ in places)
+        places += (0, len(value), False, 0)
+    pieces = [value[low:high] for low, high in zip(places[::4], places[1::4], strict=True)]
+    return tuple(zip(pieces, places[2::4], map(_ends_from, pieces), strict=True))
 
 
 def _ends_from(piece: bytes | memoryview) -> int:
     return RUN_MAX if xxh3_64_intdigest(piece) & RUN_MASK else RUN_MIN
 
 
-def group(atoms: Iterable[Atom]) -> tuple[list[Segment], list[Run]]:
-    """(segments, runs): atoms in content-defined groups, each of which is a chunk."""
+def group(atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R]) -> tuple[list[Segment], list[R]]:
+    """(segments, what was made of each run): atoms in content-defined groups, each of which is a chunk."""
     segments: list[Segment] = []
-    runs: list[Run] = []
+    runs: list[R] = []
     run: list[bytes | memoryview] = []
     size = literals = counted = 0
 
     def close() -> None:
         nonlocal run
         if size > CHUNK_MAX:  # one atom: more than RUN_MAX are never put together
-            runs.extend((run[0][at : at + CHUNK_MAX],) for at in range(0, size, CHUNK_MAX))
+            runs.extend(made([run[0][at : at + CHUNK_MAX]]) for at in range(0, size, CHUNK_MAX))
         else:
-            runs.append(tuple(run))
+            runs.append(made(run))
         run = []
 
     for piece, literal, least in atoms:
@@ -127,23 +128,29 @@ def group(atoms: Iterable[Atom]) -> tuple[list[Segment], list[Run]]:
     return segments, runs
 
 
-def _atoms(value: bytes, low: int, high: int, atoms: list[Range], depth: int = 0) -> None:
-    """Appends the elements between `low` and `high`, descending into large containers."""
+def _atoms(value: bytes, low: int, high: int, atoms: list[int], depth: int = 0) -> None:
+    """Appends the elements between `low` and `high`, descending into large containers: of each start, end, whether it is the
+    header of a container, and how many containers are around it.
+
+    Four integers, where a tuple would be in the way of the garbage collector: tens of thousands of them at once made it look
+    through the whole process, and an event loop stand still meanwhile.
+    """
     inner = _inside_ext(value, low, high)
     body = low if inner is None else inner
     found = _elements(value, body, high)
     if found is None:
-        atoms.append((low, high, False, depth))
+        atoms += (low, high, False, depth)
         return
     header, elements = found
-    atoms.append((low, header, True, depth))
-    for start, content, end in elements:
+    atoms += (low, header, True, depth)
+    flat = iter(elements)
+    for start, content, end in zip(flat, flat, flat, strict=True):
         if end - content > RUN_MAX and depth < DEPTH_MAX and _is_container(value[content]):
             if content > start:
-                atoms.append((start, content, False, depth))
+                atoms += (start, content, False, depth)
             _atoms(value, content, end, atoms, depth + 1)
         else:
-            atoms.append((start, end, False, depth))
+            atoms += (start, end, False, depth)
 
 
 def _is_container(first: int) -> bool:
@@ -163,8 +170,8 @@ def _inside_ext(value: bytes, low: int, high: int) -> int | None:
     return None
 
 
-def _elements(value: bytes, low: int, high: int) -> tuple[int, list[tuple[int, int, int]]] | None:
-    """(end of the header, elements as (start, start of the content, end)) of the container that fills the range."""
+def _elements(value: bytes, low: int, high: int) -> tuple[int, list[int]] | None:
+    """(end of the header, of each element start, start of the content, end) of the container that fills the range."""
     if low >= high:
         return None
     first = value[low]
@@ -177,25 +184,25 @@ def _elements(value: bytes, low: int, high: int) -> tuple[int, list[tuple[int, i
         return None
     if not 0 < count <= ELEMENTS_MAX:
         return None
-    elements: list[tuple[int, int, int]] = []
+    elements: list[int] = []
     position = header
     view = memoryview(value)[low:high]
     try:
         if first in (0xDC, 0xDD) or first & 0xF0 == 0x90:
             for raw in _array.decode(view):
                 end = position + len(raw)
-                elements.append((position, position, end))
+                elements += (position, position, end)
                 position = end
         else:
             for key, raw in _map.decode(view).items():
                 size = len(key.encode())
                 content = position + size + (1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5)
                 end = content + len(raw)
-                elements.append((position, content, end))
+                elements += (position, content, end)
                 position = end
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None  # not msgpack after all, keys that are not text, or nested too deeply: sliced
-    if position != high or len(elements) != count:
+    if position != high or len(elements) != 3 * count:
         return None  # keys in a longer form than needed, or repeated: positions are not known
     return header, elements
 

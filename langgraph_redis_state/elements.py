@@ -180,7 +180,7 @@ class ElementCache:
         """`records.chunked` of the joined elements."""
         if elements.size < chunks.CUT_FROM:
             return records.chunked("msgpack", elements.joined(), True, fresh)
-        segments, runs = chunks.group(elements.atoms)
+        segments, runs = chunks.group(elements.atoms, tuple)
         digests: list[bytes] = []
         for run in runs:
             name = self._digests.get(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import numpy as np
@@ -134,3 +135,24 @@ def test_appending_references_leaves_pages_as_they_were() -> None:
 def test_short_reference_lists_have_no_pages() -> None:
     digests = [random.Random(n).randbytes(16) for n in range(chunks.PAGE_FROM)]
     assert chunks.paginate(digests) == ([], tuple(digests))
+
+
+def test_cutting_a_long_list_does_not_set_off_the_garbage_collector() -> None:
+    _, blob = SERDE.dumps_typed([message(n, chunks.RUN_MAX) for n in range(2_000)])
+    begun: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        begun.append(info["generation"])
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        gc.set_threshold(700, 10, 10)
+        _, pieces = chunks.cut(blob, True)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(note)
+    assert len(pieces) > 2_000
+    # a full collection, which looks through the whole process while nothing else of it runs, comes after a hundred of the young
+    assert len(begun) // 2 < 20
