@@ -7,7 +7,8 @@ connection. Few calls, and large ones, go each by itself, as if this was not her
 What there is: nothing on the server; here, for each event loop, the calls that wait for the end of its turn: microseconds.
 Round trips: one for each packet. It is no transaction: each script is atomic, what others send may come between them.
 Cut in the middle: a packet has a task of its own, so a caller that is cancelled leaves the connection to the others: its call
-is not sent if it still waits, else its reply is read and dropped. When the connection breaks, redis-py repeats the packet, and
+is not sent any more, neither by a packet that waits for a connection nor by one that is repeated; if it was sent, its reply is
+read and dropped. With its last caller the packet is cancelled. When the connection breaks, redis-py repeats the packet, and
 every script may be repeated. A call that is answered with an error is made again, alone: whatever the client or the drivers do
 about an error, they do it for that call only. When the loop is stopped, the callers are cancelled.
 
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from sys import getsizeof
-from typing import Any, NamedTuple
+from typing import Any
 
 from .effects import Call
 
@@ -38,11 +40,31 @@ ALONE = object()
 """Nothing else left with this call."""
 
 
-class _Waiting(NamedTuple):
+NOTHING: tuple[tuple[str, ...], dict[str, Any]] = (("PING",), {})
+"""What redis-py sends in the place of a call that nobody waits for any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
     call: Call
     bytes: int
     reply: asyncio.Future[Any]
     """What the server replied, the error of it or of the connection, or ALONE."""
+    packet: _Packet | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Packet:
+    calls: list[_Waiting]
+    task: asyncio.Task[list[Any]] | None = None
+    commands: list[Any] = field(default_factory=list)
+    """What redis-py sends, each time it sends."""
+
+    def withdraw(self, given_up: _Waiting) -> None:
+        if self.commands:
+            self.commands[self.calls.index(given_up)] = NOTHING
+        if self.task is not None and all(each.reply.done() for each in self.calls):
+            self.task.cancel()
 
 
 class Batches:
@@ -58,7 +80,13 @@ class Batches:
         if self._under_way + len(self._waiting) >= FEW:
             size = sum(map(getsizeof, call.args))
             if size <= CALL_BYTES:
-                reply = await self._together(client, _Waiting(call, size, asyncio.get_running_loop().create_future()))
+                waiting = _Waiting(call, size, asyncio.get_running_loop().create_future())
+                try:
+                    reply = await self._together(client, waiting)
+                except asyncio.CancelledError:
+                    if waiting.packet is not None:
+                        waiting.packet.withdraw(waiting)
+                    raise
                 if isinstance(reply, BaseException):
                     if not _of_the_call(reply):
                         raise reply
@@ -97,13 +125,18 @@ class Batches:
                 each.reply.set_result(ALONE)
             return
         self._under_way += len(packet)
-        task = asyncio.get_running_loop().create_task(_exchange(client, packet))
-        self._packets.add(task)
-        task.add_done_callback(partial(self._settle, packet))
+        sent = _Packet(packet)
+        for each in packet:
+            each.packet = sent
+        sent.task = asyncio.get_running_loop().create_task(_exchange(client, sent))
+        self._packets.add(sent.task)
+        sent.task.add_done_callback(partial(self._settle, packet))
 
     def _settle(self, packet: list[_Waiting], task: asyncio.Task[list[Any]]) -> None:
         self._packets.discard(task)
         self._under_way -= len(packet)
+        for each in packet:
+            each.packet = None  # which refers to it: the calls go now, not when such circles are looked for
         if task.cancelled():
             for each in packet:
                 each.reply.cancel()
@@ -115,10 +148,14 @@ class Batches:
                 each.reply.set_result(reply)
 
 
-async def _exchange(client: Any, packet: list[_Waiting]) -> list[Any]:
+async def _exchange(client: Any, packet: _Packet) -> list[Any]:
     async with client.pipeline(transaction=False) as pipeline:
-        for each in packet:
+        for each in packet.calls:
             pipeline.execute_command("EVALSHA", each.call.script.sha, *each.call.arguments)
+        packet.commands = pipeline.command_stack
+        for each in packet.calls:
+            if each.reply.cancelled():
+                packet.withdraw(each)
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 

@@ -14,6 +14,7 @@ import redis.asyncio
 from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver, Replicas
+from langgraph_redis_state.batches import PACKET_CALLS
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
@@ -139,6 +140,49 @@ async def test_all_of_a_packet_cancelled_before_it_is_sent(asaver: RedisSaver) -
             for outcome in await asyncio.gather(*calls, return_exceptions=True)
         )
         assert await asyncio.gather(*(step_of(asaver, "t") for _ in range(TASKS))) == [1] * TASKS
+
+
+@pytest.mark.parametrize("given_up", [range(TASKS), range(0, TASKS, 3)], ids=["all", "a third"])
+async def test_a_call_given_up_before_it_was_sent_is_not_sent_later(url: str, prefix: str, given_up: range) -> None:
+    """As when a deletion is given up after some seconds without a connection, and then the thread is used on."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=1, timeout=60)
+    async with redis.asyncio.Redis.from_pool(pool) as client:
+        saver = RedisSaver(async_client=client, prefix=prefix)
+        await asyncio.gather(*(steps(saver, f"t{number}", 1) for number in range(TASKS)))
+        await saver.adelete_thread("another")  # the server knows the script
+        batches = saver._connection.batches()
+        async with client.pubsub() as holding:
+            await holding.subscribe(prefix)  # the only connection
+            calls = [asyncio.create_task(saver.adelete_thread(f"t{number}")) for number in range(TASKS)]
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert len(batches._packets) >= TASKS // PACKET_CALLS - 1  # they wait for the connection
+            for number in given_up:
+                calls[number].cancel()
+            outcomes = [asyncio.CancelledError if number in given_up else None for number in range(TASKS)]
+            await asyncio.wait([calls[number] for number in given_up])
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert [outcome and type(outcome) for outcome in done] == outcomes
+        left = [await step_of(saver, f"t{number}") for number in range(TASKS)]
+        assert left == [number in given_up for number in range(TASKS)]
+        assert not batches._packets
+        assert batches._under_way == 0
+
+
+async def test_packets_that_nobody_waits_for_leave_their_connections(named: RedisSaver, url: str, prefix: str) -> None:
+    await asyncio.gather(*(steps(named, f"t{number}", 1) for number in range(TASKS)))
+    async with redis.asyncio.Redis.from_url(url) as admin:
+        await admin.execute_command("CLIENT", "PAUSE", 1000)
+        calls = [asyncio.create_task(step_of(named, f"t{number}")) for number in range(TASKS)]
+        batches = named._connection.batches()
+        await asyncio.sleep(0.1)  # they are sent
+        assert batches._packets
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        await asyncio.wait(batches._packets or calls, timeout=0.5)  # sooner than the server goes on
+        assert not batches._packets
+    assert await asyncio.gather(*(step_of(named, f"t{number}") for number in range(TASKS))) == [1] * TASKS
 
 
 async def test_connections_killed_under_packets(named: RedisSaver, url: str, prefix: str) -> None:
