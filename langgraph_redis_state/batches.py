@@ -9,8 +9,9 @@ Round trips: one for each packet. It is no transaction: each script is atomic, w
 Cut in the middle: a packet has a task of its own, so a caller that is cancelled leaves the connection to the others: its call
 is not sent any more, neither by a packet that waits for a connection nor by one that is repeated; if it was sent, its reply is
 read and dropped. With its last caller the packet is cancelled. When the connection breaks, redis-py repeats the packet, and
-every script may be repeated. A call that is answered with an error is made again, alone: whatever the client or the drivers do
-about an error, they do it for that call only. When the loop is stopped, the callers are cancelled.
+every script may be repeated. A call that is answered with an error is made again, alone, and so is each of a packet that cannot
+be sent because of one: whatever the client or the drivers do about an error, they do it for that call only. When the loop is
+stopped, the callers are cancelled.
 
 Replies are handed out by position; whether one belongs to the call, the drivers see by its token.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from sys import getsizeof
@@ -88,8 +90,9 @@ class Batches:
                         waiting.packet.withdraw(waiting)
                     raise
                 if isinstance(reply, BaseException):
-                    if not _of_the_call(reply):
-                        raise reply
+                    if _of_the_connection(reply):
+                        # raised itself by each, it would gather the frames of all of them, with what is in their states
+                        raise copy(reply) from reply
                 elif reply is not ALONE:
                     return reply
         self._under_way += 1
@@ -160,6 +163,8 @@ async def _exchange(client: Any, packet: _Packet) -> list[Any]:
         return replies
 
 
-def _of_the_call(error: BaseException) -> bool:
+def _of_the_connection(error: BaseException) -> bool:
+    """Whether each call of the packet would have met the error. Any other one is that of some call."""
     # by name: valkey-py has the same classes under its own root
-    return "ResponseError" in {cls.__name__ for cls in type(error).__mro__}
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool({"ConnectionError", "TimeoutError", "OSError"} & names) or not isinstance(error, Exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver, Replicas
 from langgraph_redis_state.batches import PACKET_CALLS
+from langgraph_redis_state.drivers import _acall
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
@@ -242,6 +244,21 @@ async def test_an_error_is_that_of_one_call(asaver: RedisSaver, url: str, prefix
             assert await step_of(asaver, thread) == 2
 
 
+async def test_a_call_that_cannot_be_sent_is_an_error_of_its_own(asaver: RedisSaver, prefix: str) -> None:
+    await asyncio.gather(*(steps(asaver, f"t{number}", 1) for number in range(TASKS)))
+    target = Target(prefix, "t0", "", None)
+    client, batches = asaver._connection.async_client(), asaver._connection.batches()
+    unsendable = Call(GET, target.keys.all, [target.keys.name, True], "")  # hiredis packs no booleans, nor does redis-py
+    *outcomes, refused = await asyncio.gather(
+        *(step_of(asaver, f"t{number}") for number in range(TASKS)),
+        batches.reply(client, unsendable, _acall),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, TypeError | redis.DataError)
+    assert outcomes == [1] * TASKS
+    assert batches._under_way == 0
+
+
 async def test_scripts_that_the_server_forgets(own: EmbeddedServer) -> None:
     forgotten = 0
     async with RedisSaver(own.url) as saver, redis.asyncio.Redis.from_url(own.url) as admin:
@@ -278,6 +295,9 @@ async def test_a_server_that_went_away_is_an_error_of_each_call(own: EmbeddedSer
         for number, outcome in enumerate(outcomes):
             assert isinstance(outcome, ServerUnavailableError)
             assert f"thread 't{number}'" in str(outcome)
+            cause = outcome.__cause__
+            callers = sum(frame.name == "arun" for frame in traceback.extract_tb(cause and cause.__traceback__))
+            assert callers == 1  # what failed for many is told to each without the frames of the others
 
 
 async def test_closing_while_calls_are_under_way_answers_each_call(url: str, prefix: str) -> None:
