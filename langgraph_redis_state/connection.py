@@ -229,6 +229,7 @@ class Connection:
             self._check_open()
             for other in [other for other in self._built_async if other.is_closed()]:
                 _let_go(other, self._built_async.pop(other))
+                self._batches.pop(other, None)  # calls that it was closed under refer to it
             built = self._built_async.get(loop)
             if built is None:
                 built = self._built_async[loop] = _build_async(self._target, self._options)

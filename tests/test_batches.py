@@ -352,6 +352,16 @@ def test_a_loop_that_is_stopped_leaves_no_call_waiting(url: str, prefix: str) ->
             assert found is None or found.checkpoint["channel_values"]["whose"].startswith(f"t{number} ")
 
 
+def test_loops_that_were_closed_are_let_go(url: str, prefix: str) -> None:
+    """Also those that were closed under calls, which refer to them."""
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    with RedisSaver(url, prefix=prefix) as saver:
+        for step, loop in enumerate(loops):
+            loop.run_until_complete(steps(saver, f"t{step}", 1))
+            assert list(saver._connection._batches) == [loop]
+            loop.close()
+
+
 @pytest.mark.parametrize("package", ["redis", "valkey"])
 async def test_an_injected_client(url: str, prefix: str, package: str) -> None:
     async with pytest.importorskip(f"{package}.asyncio").from_url(url) as client:
