@@ -2,7 +2,7 @@
 
 By itself each call takes a connection of redis-py, a packet, timers and turns of the loop: as much as all else a small put
 costs. So while several calls are under way, those that get ready in the same turn of the loop leave in one packet on one
-connection. Few calls, and large ones, go each by itself, as if this was not here.
+connection. Few calls, large ones, and those on a client that was given go each by itself, as if this was not here.
 
 What there is: nothing on the server; here, for each event loop, the calls that wait for the end of its turn: microseconds.
 Round trips: one for each packet. It is no transaction: each script is atomic, what others send may come between them.

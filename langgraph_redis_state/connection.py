@@ -169,7 +169,6 @@ class Connection:
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._built: _Clients | None = None
         self._built_async: dict[asyncio.AbstractEventLoop, _Clients] = {}
-        self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = weakref.WeakKeyDictionary()
         self._closed = False
         # Two locks: building a cluster client asks the server, and no event loop shall wait for that.
         self._lock = threading.Lock()
@@ -229,19 +228,15 @@ class Connection:
             self._check_open()
             for other in [other for other in self._built_async if other.is_closed()]:
                 _let_go(other, self._built_async.pop(other))
-                self._batches.pop(other, None)  # calls that it was closed under refer to it
             built = self._built_async.get(loop)
             if built is None:
                 built = self._built_async[loop] = _build_async(self._target, self._options)
         return built.client
 
-    def batches(self) -> Batches:
-        """What the running loop sends together."""
-        loop = asyncio.get_running_loop()
-        found = self._batches.get(loop)
-        if found is None:
-            found = self._batches[loop] = Batches()
-        return found
+    def batches(self, client: Any) -> Batches | None:
+        """What the running loop sends together; None for a given client, whose class may do more with each command."""
+        built = self._built_async.get(asyncio.get_running_loop())
+        return built.batches if built is not None and built.client is client else None
 
     def close(self) -> None:
         """Close what was built here, never a given client. Idempotent.
@@ -555,6 +550,7 @@ class _Clients:
 
     client: Any
     sentinels: tuple[Any, ...] = ()
+    batches: Batches = field(default_factory=Batches)
 
     @property
     def all(self) -> tuple[Any, ...]:

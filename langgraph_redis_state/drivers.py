@@ -134,9 +134,8 @@ def _perform(client: Any, effect: Call, connection: Connection) -> Any:
 
 async def _aperform(client: Any, effect: Call, connection: Connection) -> Any:
     if connection.durability is None or not effect.script.writes:
-        if _is_cluster(client):
-            return effect.own(await _acall(client, effect))
-        return effect.own(await connection.batches().reply(client, effect, _acall))
+        batches = None if _is_cluster(client) else connection.batches(client)
+        return effect.own(await (_acall(client, effect) if batches is None else batches.reply(client, effect, _acall)))
     in_cluster = _is_cluster(client)
     exchange = confirmed(effect, connection.durability, connection.replicas_seen, connection.where, in_cluster)
     answer: Any = None

@@ -147,12 +147,12 @@ async def test_all_of_a_packet_cancelled_before_it_is_sent(asaver: RedisSaver) -
 @pytest.mark.parametrize("given_up", [range(TASKS), range(0, TASKS, 3)], ids=["all", "a third"])
 async def test_a_call_given_up_before_it_was_sent_is_not_sent_later(url: str, prefix: str, given_up: range) -> None:
     """As when a deletion is given up after some seconds without a connection, and then the thread is used on."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=1, timeout=60)
-    async with redis.asyncio.Redis.from_pool(pool) as client:
-        saver = RedisSaver(async_client=client, prefix=prefix)
+    async with RedisSaver(url, prefix=prefix, redis_options={"max_connections": 1, "timeout": 60}) as saver:
         await asyncio.gather(*(steps(saver, f"t{number}", 1) for number in range(TASKS)))
         await saver.adelete_thread("another")  # the server knows the script
-        batches = saver._connection.batches()
+        client = saver._connection.async_client()
+        batches = saver._connection.batches(client)
+        assert batches is not None
         async with client.pubsub() as holding:
             await holding.subscribe(prefix)  # the only connection
             calls = [asyncio.create_task(saver.adelete_thread(f"t{number}")) for number in range(TASKS)]
@@ -176,7 +176,8 @@ async def test_packets_that_nobody_waits_for_leave_their_connections(named: Redi
     async with redis.asyncio.Redis.from_url(url) as admin:
         await admin.execute_command("CLIENT", "PAUSE", 1000)
         calls = [asyncio.create_task(step_of(named, f"t{number}")) for number in range(TASKS)]
-        batches = named._connection.batches()
+        batches = named._connection.batches(named._connection.async_client())
+        assert batches is not None
         await asyncio.sleep(0.1)  # they are sent
         assert batches._packets
         for call in calls:
@@ -247,7 +248,9 @@ async def test_an_error_is_that_of_one_call(asaver: RedisSaver, url: str, prefix
 async def test_a_call_that_cannot_be_sent_is_an_error_of_its_own(asaver: RedisSaver, prefix: str) -> None:
     await asyncio.gather(*(steps(asaver, f"t{number}", 1) for number in range(TASKS)))
     target = Target(prefix, "t0", "", None)
-    client, batches = asaver._connection.async_client(), asaver._connection.batches()
+    client = asaver._connection.async_client()
+    batches = asaver._connection.batches(client)
+    assert batches is not None
     unsendable = Call(GET, target.keys.all, [target.keys.name, True], "")  # hiredis packs no booleans, nor does redis-py
     *outcomes, refused = await asyncio.gather(
         *(step_of(asaver, f"t{number}") for number in range(TASKS)),
@@ -358,15 +361,18 @@ def test_loops_that_were_closed_are_let_go(url: str, prefix: str) -> None:
     with RedisSaver(url, prefix=prefix) as saver:
         for step, loop in enumerate(loops):
             loop.run_until_complete(steps(saver, f"t{step}", 1))
-            assert list(saver._connection._batches) == [loop]
+            assert list(saver._connection._built_async) == [loop]
             loop.close()
 
 
 @pytest.mark.parametrize("package", ["redis", "valkey"])
-async def test_an_injected_client(url: str, prefix: str, package: str) -> None:
+async def test_a_given_client_gets_each_call_by_itself(
+    url: str, prefix: str, package: str
+) -> None:
     async with pytest.importorskip(f"{package}.asyncio").from_url(url) as client:
         saver = RedisSaver(async_client=client, prefix=prefix)
         await asyncio.gather(*(steps(saver, f"t{number}", 4) for number in range(TASKS)))
+        assert saver._connection.batches(client) is None
         assert await asyncio.gather(*(step_of(saver, f"t{number}") for number in range(TASKS))) == [4] * TASKS
 
 
