@@ -366,9 +366,7 @@ def test_loops_that_were_closed_are_let_go(url: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["redis", "valkey"])
-async def test_a_given_client_gets_each_call_by_itself(
-    url: str, prefix: str, package: str
-) -> None:
+async def test_a_given_client_gets_each_call_by_itself(url: str, prefix: str, package: str) -> None:
     async with pytest.importorskip(f"{package}.asyncio").from_url(url) as client:
         saver = RedisSaver(async_client=client, prefix=prefix)
         await asyncio.gather(*(steps(saver, f"t{number}", 4) for number in range(TASKS)))
