@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
 # newest: LangGraph's conformance suite, the traps, drivers, packets and durability on the embedded server, and the contract on
-# servers in Docker.
+# servers in Docker. What those versions bring along is held in lowest-constraints.txt.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +26,8 @@ for requirement in sorted(wanted):
     if name not in (project["name"], "mypy", "ruff"):  # itself, and tools that only look at the code
         print(requirement.replace(">=", "=="))
 PY
-"$place/bin/python" -m pip --disable-pip-version-check --quiet install -r "$place/lowest.txt" -e . </dev/null
+"$place/bin/python" -m pip --disable-pip-version-check --quiet install \
+  -r "$place/lowest.txt" -c integration_tests/lowest-constraints.txt -e . </dev/null
 echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
 "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_batches.py \
   tests/test_durability.py </dev/null
