@@ -27,6 +27,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from . import checks
 from .batches import Batches
 from .durability import Durability
 from .errors import InvalidConfigError, SaverClosedError
@@ -488,9 +489,8 @@ def _check_options(target: _Target, options: dict[str, Any]) -> dict[str, Any]:
             f"redis_options does not take {', '.join(map(repr, unknown))} with a {target.scheme}:// URL; allowed are: "
             f"{', '.join(sorted(allowed))}."
         )
-    limit, wait = merged.get("max_connections", 1), merged.get("timeout", 0)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ValueError("redis_options: max_connections is a whole number of at least 1.")
+    checks.whole(merged.get("max_connections", 1), "redis_options: max_connections", 1)
+    wait = merged.get("timeout", 0)
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, (int, float)) or wait < 0):
         raise ValueError("redis_options: timeout is a number of seconds, or None to wait for ever.")
     # An object that is never connected shows whether redis-py accepts the values.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from . import checks
 from .effects import Argument, Call
 from .errors import DurabilityError
 
@@ -41,8 +42,8 @@ class Replicas:
 
     def __post_init__(self) -> None:
         if self.count != "all":
-            _check_count(self.count, "Replicas: count", 1, None, ', or "all"')
-        _check_timeout(self.timeout, "Replicas")
+            checks.whole(self.count, "Replicas: count", 1, also=', or "all"')
+        checks.timeout(self.timeout, "Replicas")
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class Fsync:
     timeout: float = 3.0
 
     def __post_init__(self) -> None:
-        _check_count(self.local, "Fsync: local", 0, 1)
-        _check_count(self.replicas, "Fsync: replicas", 0, None)
+        checks.whole(self.local, "Fsync: local", 0, 1)
+        checks.whole(self.replicas, "Fsync: replicas", 0)
         if not self.local and not self.replicas:
             raise ValueError("Fsync waits for nothing with local=0 and replicas=0; durability=None says so")
-        _check_timeout(self.timeout, "Fsync")
+        checks.timeout(self.timeout, "Fsync")
 
 
 Durability = Replicas | Fsync
@@ -178,14 +179,3 @@ def _advice(level: Durability, text: str) -> str:
     else:
         advice = f"the user needs the right to {command}"
     return f"how many copies it has is not known, since the server refused {command} ({text}): {advice}"
-
-
-def _check_count(count: object, what: str, least: int, most: int | None, also: str = "") -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < least or (most is not None and count > most):
-        upper = f" and at most {most}" if most is not None else ""
-        raise ValueError(f"{what} must be a whole number of at least {least}{upper}{also}, not {count!r}")
-
-
-def _check_timeout(timeout: object, what: str) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ValueError(f"{what}: timeout must be a number of seconds above 0, not {timeout!r}")

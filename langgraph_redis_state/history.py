@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, empty_checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
-from . import keys, records, retention
+from . import checks, keys, records, retention
 from .checkpoints import Known, dumped, stored_rest
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
@@ -42,7 +42,6 @@ from .operations import (
     Found,
     Operations,
     metadata_text,
-    ttl_ms,
 )
 from .retention import Survey, Written
 from .target import Target
@@ -380,7 +379,7 @@ class History:
     def expire(self, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
         target = self.operations.target(thread)
         about = target.about("set_ttl" if how != "persist" else "persist")
-        ttl = ttl_ms(seconds, "seconds") if how == "own" else self.operations.settings.ttl if how == "default" else 0
+        ttl = checks.ttl_ms(seconds, "seconds") if how == "own" else self.operations.settings.ttl if how == "default" else 0
         yield from self.operations.check_layout(write=True)
         reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
         if reply[0] == b"none":
@@ -449,8 +448,8 @@ class ThreadListing:
     def __init__(
         self, history: History, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
     ) -> None:
-        self._history, self._prefix, self._limit, self._newest_first = history, prefix, limit, newest_first
-        self._wanted = wanted
+        self._history, self._prefix, self._newest_first, self._wanted = history, prefix, newest_first, wanted
+        self._limit = checks.limit(limit, "list_threads")
         self._left: list[tuple[str, float]] | None = None
 
     def next_page(self) -> Operation[list[ThreadInfo] | None]:
@@ -480,7 +479,7 @@ class VersionListing:
     """One `history` call, page by page; None at the end."""
 
     def __init__(self, history: History, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
-        self._history, self._serde, self._limit = history, serde, limit
+        self._history, self._serde, self._limit = history, serde, checks.limit(limit, "history")
         self._target = history.operations.target(thread, ns)
         self._cursor: Cursor | None = START
 

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -31,7 +31,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import keys, records, retention
+from . import checks, keys, records, retention
 from .bounded import Bounded
 from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, stored_rest
 from .codec import CompressionType, Integrity, pack
@@ -783,8 +783,8 @@ class Operations:
         keys.check_several(threads, "prune: thread_ids")
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
-        if keep_last is not None and (strategy == "delete" or isinstance(keep_last, bool) or keep_last < 1):
-            raise ValueError(f"prune: keep_last must be at least 1 and goes with 'keep_latest', not {keep_last!r}")
+        if checks.at_most(keep_last, "prune: keep_last") is not None and strategy == "delete":
+            raise ValueError("prune: keep_last goes with 'keep_latest', not with 'delete'")
         for thread in threads:
             if strategy == "delete":
                 yield from self.delete_thread(thread)
@@ -996,7 +996,7 @@ class Operations:
     def _ttl(self, config: RunnableConfig) -> int:
         """TTL in ms: that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
         own = configurable(config).get("ttl")
-        return self.settings.ttl if own is None else ttl_ms(own, "config['configurable']['ttl']")
+        return self.settings.ttl if own is None else checks.ttl_ms(own, "config['configurable']['ttl']")
 
     @property
     def _refresh(self) -> int:
@@ -1086,7 +1086,8 @@ class Listing:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        self._operations, self._serde, self._filter, self._limit = operations, serde, filter or None, limit
+        self._operations, self._serde, self._filter = operations, serde, filter or None
+        self._limit = checks.limit(limit, "list")
         self._ns: str | None = None
         self._only = b""
         self._targets: list[Target] | None = None
@@ -1188,14 +1189,6 @@ def _guards(ns: bytes, parent: bytes, metadata: Mapping[str, Any]) -> list[tuple
 def metadata_text(value: str | int | float) -> bytes:
     """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
     return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
-
-
-def ttl_ms(seconds: Any, what: str, unit: str = "seconds") -> int:
-    """A TTL in ms, from seconds or a timedelta."""
-    number = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0.001 <= number < 10**10:
-        raise ValueError(f"{what} must be a positive number of {unit} or a timedelta, not {seconds!r}")
-    return round(number * 1000)
 
 
 def _depth(metadata: CheckpointMetadata) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
+from . import checks
 from .codec import CompressionType
 from .connected import Connected
 from .drivers import arun, run
-from .saver import RedisSaver, positive
+from .saver import RedisSaver
 from .states import StateLike, StateMetadata, States, VersionLike
 
 __all__ = ["RedisStatePersistence", "StateMetadata"]
@@ -61,7 +62,7 @@ class RedisStatePersistence(Connected):
         if idle := options.keys() & _NOT_FOR_STATES:
             raise TypeError(f"{sorted(idle)}: not for states; see max_versions, default_ttl, compression_type and tags")
         options.setdefault("prefix", prefix_of("state", namespace))
-        keep = positive(max_versions, "max_versions") if enable_versioning else 1
+        keep = checks.at_most(max_versions, "max_versions") if enable_versioning else 1
         self._saver = RedisSaver(
             redis_url,
             ttl=default_ttl,

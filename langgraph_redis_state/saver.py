@@ -23,7 +23,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from typing_extensions import Self
 
-from . import keys
+from . import checks, keys
 from .codec import CompressionType, Integrity
 from .connected import Connected
 from .connection import Connection
@@ -33,7 +33,7 @@ from .effects import Operation
 from .embedded import EmbeddedServer
 from .faults import Finding, Repair
 from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
-from .operations import CACHE_BYTES, Listing, Operations, Settings, ttl_ms
+from .operations import CACHE_BYTES, Listing, Operations, Settings
 from .verification import Progress, Verification
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -118,13 +118,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
                 refresh=refresh,
                 compression=_compression(compression),
                 integrity=Integrity(_secrets(integrity_key), accept_unkeyed),
-                tombstone=ttl_ms(tombstone, "tombstone") if tombstone else 0,
-                max_versions=positive(max_versions, "max_versions"),
-                max_age=None if max_age is None else ttl_ms(max_age, "max_age"),
-                max_bytes=positive(max_thread_bytes, "max_thread_bytes") or 0,
+                tombstone=checks.ttl_ms(tombstone, "tombstone") if tombstone else 0,
+                max_versions=checks.at_most(max_versions, "max_versions"),
+                max_age=None if max_age is None else checks.ttl_ms(max_age, "max_age"),
+                max_bytes=checks.at_most(max_thread_bytes, "max_thread_bytes") or 0,
                 conflict=_one_of(conflict, ("allow", "raise"), "conflict") == "raise",
                 index=_names(index_metadata),
-                cache=_bytes(cache_bytes, "cache_bytes"),
+                cache=checks.whole(cache_bytes, "cache_bytes (0 for none)", 0),
             )
         )
         self._history = History(self._operations)
@@ -539,12 +539,12 @@ def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
         refresh = bool(ttl.get("refresh_on_read", False))
         minutes = ttl.get("default_ttl")
         if minutes is not None and not isinstance(minutes, timedelta):
-            ttl_ms(minutes, "ttl", "minutes")
+            checks.ttl_ms(minutes, "ttl", "minutes")
             minutes *= 60
         ttl = minutes
     if ttl is None:
         return 0, refresh
-    return ttl_ms(ttl, "ttl"), refresh
+    return checks.ttl_ms(ttl, "ttl"), refresh
 
 
 def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
@@ -579,18 +579,6 @@ def _compression(compression: object) -> CompressionType:
     except ValueError:
         allowed = ", ".join(repr(each.value) for each in CompressionType)
         raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
-
-
-def positive(count: int | None, what: str) -> int | None:
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise ValueError(f"{what} must be a whole number of at least 1, or None, not {count!r}")
-    return count
-
-
-def _bytes(count: int, what: str) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f"{what} must be a whole number of bytes, 0 for none, not {count!r}")
-    return count
 
 
 def _secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:

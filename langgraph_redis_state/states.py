@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import keys, records
+from . import checks, keys, records
 from .bounded import Bounded, Locked
 from .checkpoints import KNOWN_BYTES, dumped, stored_rest
 from .codec import DIGEST, CompressionType
@@ -52,7 +52,6 @@ from .operations import (
     Draft,
     Found,
     Operations,
-    ttl_ms,
 )
 from .records import Header, Value
 from .removal import WEIGHED, Removal
@@ -164,7 +163,7 @@ class States(Locked):
         target = self._target(state_id)
         label = None if version is None else _label(version)
         described: dict[str, Any] = {"source": "update", **({"tags": _tags(tags)} if tags else {})}
-        own = 0 if ttl is None else ttl_ms(ttl, "ttl_seconds")
+        own = 0 if ttl is None else checks.ttl_ms(ttl, "ttl_seconds")
         content = self._dumped(state, f"saving state {target.thread!r}")
         described["checksum"] = yield from compute(lambda: _checksum(*content), len(content[1]))
         return (yield from self._store(target, content, described, label, own))
@@ -475,7 +474,7 @@ class States(Locked):
             if ttl is None:
                 yield from self._history.expire(target.thread, "default")
             else:
-                yield from self._history.expire(target.thread, "own", ttl_ms(ttl, "ttl_seconds") / 1000)
+                yield from self._history.expire(target.thread, "own", checks.ttl_ms(ttl, "ttl_seconds") / 1000)
         except ThreadNotFoundError:
             return False
         logger.debug("touch: state %r: %s seconds", target.thread, ttl)

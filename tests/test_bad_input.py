@@ -276,6 +276,25 @@ def test_max_versions_is_a_whole_number_of_at_least_one(count: Any) -> None:
         RedisSaver(max_versions=count)
 
 
+@pytest.mark.parametrize("limit", [True, 1.0, 2.5, "3", math.nan])
+def test_a_limit_that_is_no_whole_number_is_refused_before_anything_is_read(saver: RedisSaver, limit: Any) -> None:
+    for listed in (saver.list(at("t"), limit=limit), saver.history("t", limit=limit), saver.list_threads(limit=limit)):
+        with pytest.raises(ValueError, match=f"limit must be a whole number, or None for all, not {limit!r}"):
+            next(iter(listed))
+
+
+async def test_an_async_listing_refuses_such_a_limit_too(saver: RedisSaver) -> None:
+    for listed in (saver.alist(at("t"), limit=2.5), saver.ahistory("t", limit=2.5), saver.alist_threads(limit=2.5)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"limit must be a whole number, or None for all, not 2\.5"):
+            await anext(aiter(listed))
+
+
+@pytest.mark.parametrize("keep", [0, -1, True, 2.5, "3"])
+def test_prune_keeps_a_whole_number_of_at_least_one(saver: RedisSaver, keep: Any) -> None:
+    with pytest.raises(ValueError, match="prune: keep_last must be a whole number of at least 1"):
+        saver.prune(["t"], keep_last=keep)
+
+
 @pytest.mark.parametrize("key", ["", b"", [], [""], ["a", b""], [None], [5], {}, 5])
 def test_an_integrity_key_that_is_none_is_refused(key: Any) -> None:
     with pytest.raises(ValueError, match="integrity_key must be a non-empty str or bytes"):
@@ -294,7 +313,7 @@ def test_a_client_that_decodes_is_refused_or_works(url: str, prefix: str) -> Non
     [
         ({"no_such_option": 1}, "no_such_option"),
         ({"decode_responses": True}, "decode_responses|bytes"),
-        ({"max_connections": 0}, "max_connections is a whole number of at least 1"),
+        ({"max_connections": 0}, "max_connections must be a whole number of at least 1"),
         ({"timeout": -1}, "timeout is a number of seconds"),
         ({"host": "elsewhere"}, "host"),
     ],
