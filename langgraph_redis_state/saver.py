@@ -375,7 +375,10 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     def untag(self, thread_id: str, name: str) -> bool:
-        """Removes a tag; whether there was one. The checkpoint stays until retention takes it."""
+        """Removes a tag; whether there was one. The checkpoint stays until retention takes it.
+
+        A call that redis-py repeats, because the reply was lost, finds the tag gone and says False.
+        """
         return run(self._history.untag(thread_id, name), self._connection)
 
     async def auntag(self, thread_id: str, name: str) -> bool:
