@@ -41,6 +41,7 @@ from .operations import (
     Draft,
     Found,
     Operations,
+    logger,
     metadata_text,
 )
 from .retention import Survey, Written
@@ -294,7 +295,7 @@ class History:
         yield from self.operations.check_layout(write=True)
         goal = yield from self.resolve(target, to)
         for _ in range(BUSY_TRIES):
-            survey = yield from self.operations.survey(target)
+            survey = yield from self.operations.survey(target, use=True)
             if survey is None:
                 continue
             if ("", goal) not in survey.headers:
@@ -389,14 +390,20 @@ class History:
     # --- finding ---
 
     def infos(self, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
-        """Threads that live, with their counts; what the indexes still say of expired ones is dropped."""
+        """Threads that live, with their counts; what the indexes still say of expired ones is dropped.
+
+        One whose hash the server evicted is left out and logged: the others are right, and reading it says that it is lost.
+        """
         targets = [self.operations.target(thread) for thread, _ in threads]
         about = "listing threads"
         replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], about)
         result: list[ThreadInfo] = []
         for target, raw, (_, active) in zip(targets, replies, threads, strict=True):
             if raw is None:
-                yield Call(TIDY, target.keys.all, [target.keys.name], about)
+                with suppress(ServerRefusedError):  # a replica refuses to tidy; the listing is right all the same
+                    reply = yield Call(TIDY, target.keys.all, [target.keys.name], about)
+                    if reply[1] < 0:
+                        logger.warning("%s: its hash is gone under a living index (evicted?), see verify", target.about(about))
                 continue
             counts = records.Counts.of(raw, target.keys.name, about)
             if counts.checkpoints:  # writes alone are no thread yet, or what a deleted run left until the tombstone goes
@@ -422,6 +429,7 @@ class History:
             about = target.about("stats")
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
             if raw is None:
+                yield from self.operations.fetch(target, [(b"", b"")])  # raises if there was one and it got lost
                 raise ThreadNotFoundError(f"{about}: there is no such thread")
             return _stats(1, records.Counts.of(raw, target.keys.name, about)[3:])
         names = yield from self.operations.threads()

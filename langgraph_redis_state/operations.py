@@ -246,7 +246,7 @@ class Operations:
         target: Target,
         about: str,
         draft: Draft,
-        ttl: int,
+        ttl: Argument,
         *,
         expected: bytes | None,
         known: Known | None = None,
@@ -583,8 +583,11 @@ class Operations:
         tuples = yield from compute(lambda: [self.decode(serde, target, each, parts)[0] for each in found], _size(found, parts))
         return tuples, following
 
-    def page(self, target: Target, ns: str | None, cursor: Cursor, most: int, whole: bool) -> Operation[Page]:
-        """Records below a cursor, newest first; `whole`: with all they refer to. ns None: of all namespaces."""
+    def page(self, target: Target, ns: str | None, cursor: Cursor, most: int, whole: bool, use: bool = True) -> Operation[Page]:
+        """Records below a cursor, newest first; `whole`: with all they refer to. ns None: of all namespaces.
+
+        `use`: whether this counts as using the thread, for its TTL.
+        """
         about = target.about("list")
         at, at_ns = cursor
         reply = yield Call(
@@ -592,7 +595,7 @@ class Operations:
             target.keys.all,
             [
                 target.keys.name,
-                self._refresh,
+                self._refresh if use else -1,
                 "all" if ns is None else "one",
                 b"" if ns is None else keys.encode(ns, "checkpoint_ns"),
                 at,
@@ -805,12 +808,15 @@ class Operations:
             "nothing was removed, try again when it is quieter"
         )
 
-    def survey(self, target: Target) -> Operation[Survey | None]:
-        """Every header of a thread, and the revision they belong to. None if the thread changed while they were read."""
+    def survey(self, target: Target, use: bool = False) -> Operation[Survey | None]:
+        """Every header of a thread, and the revision they belong to. None if the thread changed while they were read.
+
+        Tidying up is no use of a thread: else a nightly prune would keep idle threads for ever.
+        """
         survey = Survey()
         cursor: Cursor | None = START
         while cursor is not None:
-            page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False)
+            page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False, use=use)
             if survey.headers and page.revision != survey.revision:
                 return None
             survey.revision = page.revision
@@ -993,10 +999,10 @@ class Operations:
 
     # --- shared ---
 
-    def _ttl(self, config: RunnableConfig) -> int:
-        """TTL in ms: that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
+    def _ttl(self, config: RunnableConfig) -> Argument:
+        """TTL in ms: behind an r that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
         own = configurable(config).get("ttl")
-        return self.settings.ttl if own is None else checks.ttl_ms(own, "config['configurable']['ttl']")
+        return self.settings.ttl if own is None else b"r%d" % checks.ttl_ms(own, "config['configurable']['ttl']")
 
     @property
     def _refresh(self) -> int:

@@ -533,8 +533,14 @@ def test_a_read_only_replica_reads_and_refuses_to_write(own_server: EmbeddedServ
     with redis.Redis.from_url(own_server.url) as admin, RedisSaver(own_server.url, ttl=3600) as saver:
         config = put(saver, at("t"), {"n": 1})
         saver.put_writes(config, [("w", 1)], "task")
+        put(saver, at("gone", ttl=0.02), {"n": 1})
+        limit = time.monotonic() + WAIT
+        while saver.get_tuple(at("gone")) is not None:
+            assert time.monotonic() < limit
+            time.sleep(0.05)  # a read counts as use
         admin.config_set("replica-serve-stale-data", "yes")
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        assert [info.thread_id for info in saver.list_threads()] == ["t"]  # though a replica does not let it tidy up
         assert saver.get_tuple(config).pending_writes == [("task", "w", 1)]
         assert len(list(saver.list(at("t")))) == 1
         for verb in (

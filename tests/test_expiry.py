@@ -258,6 +258,68 @@ def test_one_run_may_have_a_time_of_its_own(url: str, prefix: str, clock: Clock,
         assert saver.get_tuple(at("t")) is None
 
 
+def test_the_time_of_a_run_holds_for_reads_until_a_write_without_one(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=1_000) as saver:
+        first = put(saver, ttl=60)
+        reads: list[Callable[[], Any]] = [
+            lambda: saver.get_tuple(at("t")),
+            lambda: list(saver.list(at("t"))),
+            lambda: list(saver.history("t")),
+            lambda: saver.tags("t"),
+            lambda: saver.diff("t", first, first),
+            lambda: saver.prune(["t"], keep_last=5),
+        ]
+        for read in reads:
+            read()
+            assert 0 < clock.left() <= 60_000
+        saver.put_writes(at("t", "", first, ttl=60), [("x", 1)], "task")
+        saver.copy_thread("t", "copy")
+        assert 0 < clock.left() <= 60_000
+        assert 0 < clock.left("copy") <= 60_000
+        saver.get_tuple(at("copy"))
+        assert clock.left("copy") <= 60_000
+        saver.put_writes(at("t", "", first), [("x", 2)], "other")
+        assert clock.left() > 990_000
+        put(saver, "t", first, ttl=60)
+        assert clock.left() <= 60_000
+        saver.rollback("t", first)
+        assert clock.left() > 990_000
+        saver.set_ttl("t", 100)
+        put(saver, "t", first, ttl=60)
+        assert 60_000 < clock.left() <= 100_000  # what was said of the thread goes before what is said of a run
+
+
+def test_a_run_without_a_time_does_not_die_with_an_earlier_one_that_had_one(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix) as saver:
+        first = put(saver, ttl=60)
+        saver.get_tuple(at("t"))
+        assert 0 < clock.left() <= 60_000
+        put(saver, "t", first)
+        assert clock.left() == -1
+        put(saver, "t", first, ttl=60)
+        with RedisSaver(url, prefix=prefix, ttl=1_000) as other:
+            put(other, "t", first)
+        assert clock.left() > 990_000
+        put(saver, "t", first)  # says nothing of time, so what another saver said stays
+        assert clock.left() > 990_000
+
+
+def test_tidying_up_is_no_use_of_a_thread(url: str, prefix: str, clock: Clock) -> None:
+    with RedisSaver(url, prefix=prefix, ttl=1_000) as saver:
+        parent = None
+        for _ in range(6):
+            parent = put(saver, "t", parent)
+        with RedisSaver(url, prefix=prefix, ttl=10) as other:
+            put(other, "t", parent)
+        saver.prune(["t"], keep_last=3)
+        saver.prune(["t"], keep_last=3)  # nothing to remove
+        saver.prune(["t"])
+        saver.delete_for_runs(["none"])
+        assert 0 < clock.left() <= 10_000
+        saver.get_tuple(at("t"))
+        assert clock.left() > 990_000
+
+
 def test_the_time_of_a_run_is_refused_if_it_is_none(saver: RedisSaver) -> None:
     for bad in (-1, 0, "x", True):
         with pytest.raises(ValueError, match="ttl"):

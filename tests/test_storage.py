@@ -620,7 +620,9 @@ def test_an_index_that_was_lost_is_rebuilt_by_whatever_comes_first(
         assert [plain(found) for found in saver.list(at("t", None))] == expected
 
 
-def test_a_thread_whose_hash_was_lost_is_lost_for_every_verb(saver: RedisSaver, raw: Any, prefix: str) -> None:
+def test_a_thread_whose_hash_was_lost_is_lost_for_every_verb(
+    saver: RedisSaver, raw: Any, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     made = grow(saver, "t", 3, 4)
     raw.delete(ThreadKeys(prefix, b"t").hash)
     for verb in (
@@ -632,9 +634,18 @@ def test_a_thread_whose_hash_was_lost_is_lost_for_every_verb(saver: RedisSaver, 
         lambda: saver.put_writes(made[-1], [("a", 1)], "task"),
         lambda: put(saver, made[-1], {"n": 1}),
         lambda: saver.prune(["t"]),
+        lambda: saver.stats("t"),
+        lambda: list(saver.history("t")),
+        lambda: saver.rollback("t", id_of(made[0])),
+        lambda: saver.set_ttl("t", 60),
     ):
         with pytest.raises(CheckpointLostError, match="'t'"):
             verb()
+    put(saver, at("other"), {"n": 1})
+    assert [info.thread_id for info in saver.list_threads()] == ["other"]
+    assert "thread 't'" in caplog.text
+    assert "evicted" in caplog.text
+    saver.delete_thread("other")
     fresh = put(saver, at("t"), {"n": "new"})
     assert [id_of(found.config) for found in saver.list(at("t", None))] == [id_of(fresh)]
     audit(raw, prefix, "t", clean=True)

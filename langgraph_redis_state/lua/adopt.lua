@@ -1,6 +1,6 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all.
 -- KEYS[8] staged hash, KEYS[9] staged index.
--- ARGV: 1 thread, 2 TTL in ms (0 = none), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
+-- ARGV: 1 thread, 2 TTL as in keep_for(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
 --       and check: all its numbers; then run ids
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
@@ -19,8 +19,8 @@ call('PERSIST', T)
 if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST', I) end
 repeat until forget(thread, 1000)
 call('ZREM', EXPIRY, thread)
-local own, persist = settings_of(call('HGET', T, 'T'))
-keep_for(tonumber(ARGV[2]), own or 0, persist)
+local ttl, whose = settings_of(call('HGET', T, 'T'))
+keep_for(whose == RUN and 'r' .. number(ttl) or ARGV[2], ttl, whose) -- a copy has the settings of its source
 for k = 5, #ARGV do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
 bookkeeping()
 return { 'ok' }

@@ -7,10 +7,12 @@ if state == 'settings' then s = counts_of(call('HGET', T, 'S')); state = 'ok' en
 if not s or state == 'lost' or state == 'none' then return { state } end
 local ttl = tonumber(ARGV[3])
 write_again('S', counts_text(s))
-if ARGV[2] == 'default' then
-  call('HDEL', T, 'T')
+if ARGV[2] == 'own' then
+  set(OWN, ttl)
+elseif ARGV[2] == 'persist' then
+  set(NEVER, 0)
 else
-  call('HSET', T, 'T', sealed(ARGV[2] == 'persist' and '1 1 0' or '1 0 ' .. number(ttl)))
+  call('HDEL', T, 'T')
 end
-keep_for(ttl, 0, ARGV[2] == 'persist' or ttl == 0)
+if ttl > 0 then expire_at(now + ttl) else never_expire() end
 return { 'ok' }

@@ -1,12 +1,12 @@
 -- Puts the checkpoints of a fork: a new head of the root namespace, and of each namespace that remembers earlier calls and has
 -- moved on since. They refer to chunks that are there.
--- ARGV: 1 thread, 2 the revision they were made on, 3 TTL in ms (0 = none), 4 most bytes of the thread (0 = any), 5 number of
+-- ARGV: 1 thread, 2 the revision they were made on, 3 TTL as in keep_for(), 4 most bytes of the thread (0 = any), 5 number of
 --       checkpoints, then for each its namespace, id and record (without stamp); then pages and chunks as in received()
 -- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
 --        counts | settings
 -- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
 -- namespaces or of none.
-local state, s, own, persist = open()
+local state, s, ttl, whose = open()
 if state ~= 'ok' then return { state } end
 local n, fields, records = tonumber(ARGV[5]), {}, {}
 for k = 1, n do
@@ -46,6 +46,6 @@ for k, field in ipairs(fields) do
   call('ZADD', I, 0, field)
   if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 end
-keep_for(tonumber(ARGV[3]), own, persist)
+keep_for(ARGV[3], ttl, whose)
 bookkeeping()
 return { 'ok' }

@@ -123,33 +123,51 @@ end
 
 local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
 
--- T: '1 persist ttl check': 1 = never expires, the thread's own TTL in ms (0 = that of the saver)
-local function settings_of(raw) -- own TTL, persist; nil if the field is damaged
-  if not raw then return 0, false end
-  local line, persist, ttl = raw:match('^(1 ([01]) (%d+)) %x+$')
+-- T: '1 whose ttl check': whose = 0: the TTL in ms is the thread's own; 1: it never expires; 2: the TTL is that of the run that
+-- wrote last. Not there: that of the saver.
+local OWN, NEVER, RUN = '0', '1', '2'
+local function settings_of(raw) -- TTL (0 = none), whose it is; nil if the field is damaged
+  if not raw then return 0, '' end
+  local line, whose, ttl = raw:match('^(1 ([012]) (%d+)) %x+$')
   if not line or sealed(line) ~= raw then return nil end
-  return tonumber(ttl), persist == '1'
+  return tonumber(ttl), whose
 end
+local function set(whose, ttl) call('HSET', T, 'T', sealed('1 ' .. whose .. ' ' .. number(ttl))) end
 local function expire_at(moment)
   call('PEXPIREAT', T, number(moment))
   call('PEXPIREAT', I, number(moment))
   call('ZADD', EXPIRY, number(moment), thread)
 end
-local function keep_for(ttl, own, persist) -- after a write: both keys expire at one moment, or keep what they have
-  if own > 0 then ttl = own end
-  if persist then
-    call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
-  elseif ttl > 0 then
+local function never_expire()
+  call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
+end
+-- After a write: both keys expire at one moment, or keep what they have. `given`: TTL in ms of the saver (0 = none), or, behind an
+-- 'r', of the run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings.
+local function keep_for(given, ttl, whose)
+  local of_run = tonumber(given:match('^r(%d+)$'))
+  if whose == NEVER then
+    never_expire()
+  elseif whose == OWN then
     expire_at(now + ttl)
+  elseif of_run then
+    if whose ~= RUN or ttl ~= of_run then set(RUN, of_run) end
+    expire_at(now + of_run)
+  else
+    if whose == RUN then call('HDEL', T, 'T') end
+    if tonumber(given) > 0 then
+      expire_at(now + given)
+    elseif whose == RUN then
+      never_expire()
+    end
   end
 end
 local function touch(ttl) -- after a read: only when less than 90 % remain, so that most reads write nothing
   if ttl < 0 then return end
   local left = call('PTTL', T)
   if left < 0 then return end
-  local own, persist = settings_of(call('HGET', T, 'T'))
+  local own, whose = settings_of(call('HGET', T, 'T'))
   if own and own > 0 then ttl = own end
-  if own and not persist and ttl > 0 and left < 0.9 * ttl then
+  if own and whose ~= NEVER and ttl > 0 and left < 0.9 * ttl then
     -- a read is not refused because its refresh is, as it is on a replica
     local done = redis.pcall('PEXPIREAT', T, number(now + ttl))
     if done == 1 then expire_at(now + ttl) end
@@ -185,14 +203,14 @@ local function open()
   local got = call('HMGET', T, 'S', 'T')
   local indexed = call('ZCARD', I)
   if not got[1] and call('EXISTS', T) == 0 then
-    return indexed > 0 and 'lost' or 'none', counts_of(false), 0, false
+    return indexed > 0 and 'lost' or 'none', counts_of(false), settings_of(false)
   end
   local s = got[1] and counts_of(got[1])
   if not s then return 'counts' end
-  local own, persist = settings_of(got[2])
-  if not own then return 'settings' end
+  local ttl, whose = settings_of(got[2])
+  if not ttl then return 'settings' end
   if indexed == 0 and s.checkpoints > 0 then heal() end
-  return 'ok', s, own, persist
+  return 'ok', s, ttl, whose
 end
 -- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
 local function look()

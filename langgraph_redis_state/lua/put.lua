@@ -1,5 +1,5 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
--- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL in ms (0 = none), 6 run id ('' = none),
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL as in keep_for(), 6 run id ('' = none),
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
 --       that the thread must be at, 8 most bytes of the thread (0 = any),
 --       9 number of metadata to index, then key and value each ('' = no value: it is removed);
@@ -13,7 +13,7 @@
 -- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
 -- the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
-local ns, id, record, ttl, run = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local ns, id, record, run = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local field = 'C' .. ns .. '\0' .. id
 local expected, most, n_meta = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local expected_at = expected:match('%z(.*)')
@@ -21,7 +21,7 @@ if expected_at then expected = expected:match('^%Z*') end
 local guards = 10 + 2 * n_meta
 local n_guards = tonumber(ARGV[guards])
 
-local state, s, own, persist = open()
+local state, s, ttl, whose = open()
 if not s then return refused({ state }) end
 local deleted, orphan = call('GET', TOMB), false
 if deleted then
@@ -84,7 +84,7 @@ if first then
   if overdue and state ~= 'ok' then forget(thread, 1000) end
   if overdue then call('ZREM', EXPIRY, thread) end
 end
-keep_for(ttl, own, persist)
+keep_for(ARGV[5], ttl, whose)
 if orphan and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)

@@ -1,17 +1,17 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
--- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL in ms (0 = none), 5 moment the id was made in µs ('' = unknown),
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in keep_for(), 5 moment the id was made in µs ('' = unknown),
 --       6 most bytes of the thread (0 = any), 7 number of writes, then for each: 'first' or 'last' (which of two with one
 --       marker wins), marker, record; then pages and chunks as in received(). KEYS[8], if given: staging, as in put.
 -- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 --        writes (the list that is there is damaged, and must be changed)
 -- The field is laid out as walk() reads it. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
-local ns, id, ttl, made = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local ns, id, made = ARGV[2], ARGV[3], tonumber(ARGV[5])
 local place = ns .. '\0' .. id
 local field = 'W' .. place
 local most, n = tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local state, s, own, persist = open()
+local state, s, ttl, whose = open()
 if not s or state == 'lost' then return refused({ state }) end
 local deleted, tomb_left = call('GET', TOMB), 0
 if deleted then
@@ -95,7 +95,7 @@ elseif blob then
   write_again('S', counts_text(s))
 end
 
-keep_for(ttl, own, persist)
+keep_for(ARGV[4], ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
 bookkeeping()
