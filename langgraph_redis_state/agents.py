@@ -53,15 +53,24 @@ class TodoItem:
         return cls(content, TodoStatus.COMPLETED)
 
     @classmethod
-    def of(cls, value: Any) -> TodoItem:
-        """From a mapping with `content` and `status`."""
+    def of(cls, value: Any, where: str = "a todo") -> TodoItem:
+        """From a mapping with `content`, a text, and `status`; `where` names it in the error."""
         if isinstance(value, cls):
             return value
+        if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
+            raise SerializationError(f"{where}: an object with a content, which is text, is needed, not {value!r:.100}")
         try:
-            extra = {name: each for name, each in value.items() if name not in ("content", "status")}
-            return cls(value["content"], TodoStatus(value.get("status", "pending")), extra)
-        except (AttributeError, KeyError, ValueError) as error:
-            raise SerializationError(f"a todo has a content and a status, {value!r:.100} has not ({error})") from None
+            status = TodoStatus(value.get("status", "pending"))
+        except ValueError as error:
+            raise SerializationError(f"{where}: {error}; allowed are {', '.join(each.value for each in TodoStatus)}") from None
+        return cls(value["content"], status, {name: each for name, each in value.items() if name not in ("content", "status")})
+
+    def to_dict(self, where: str = "a todo") -> dict[str, Any]:
+        """The fields of `extra` beside its own; `where` names it in the error."""
+        return _together({"content": self.content, "status": self.status}, self.extra, where)
+
+
+_KINDS: dict[str, type] = {"todos": list, "files": dict, "scratchpad": dict, "messages": list}
 
 
 @dataclass(slots=True)
@@ -78,41 +87,41 @@ class AgentStateSnapshot:
         """Plain JSON values, a new copy; `messages` only if there are any, and the fields of `extra` beside the others.
 
         Raises:
-            SerializationError: JSON cannot hold a value; names the field.
+            SerializationError: JSON cannot hold a value, or `from_dict` would not take it back; names the field.
         """
-        found: dict[str, Any] = {
-            "todos": [
-                {"content": todo.content, "status": TodoStatus(todo.status).value, **todo.extra}
-                for todo in map(TodoItem.of, self.todos)
-            ],
-            "files": self.files,
-            "scratchpad": self.scratchpad,
-            **({"messages": self.messages} if self.messages else {}),
-        }
-        if twice := found.keys() & self.extra.keys() | {"messages"} & self.extra.keys():
-            raise SerializationError(f"extra: the field {min(twice)!r} is one of the snapshot's own")
+        todos: Any = self.todos
+        if isinstance(todos, list | tuple):
+            items = [TodoItem.of(todo, f"todos[{at}]") for at, todo in enumerate(todos)]
+            todos = [item.to_dict(f"todos[{at}]") for at, item in enumerate(items)]
+        own = {"todos": todos, "files": self.files, "scratchpad": self.scratchpad, "messages": self.messages}
         try:
-            return {name: _plain(value, name) for name, value in (found | self.extra).items()}
+            values = {name: _plain(value, name) for name, value in _together(own, self.extra, "the state").items()}
         except RecursionError:
             raise SerializationError("a field is nested too deeply, or contains itself") from None
+        AgentStateSnapshot.from_dict(values)
+        if not values["messages"]:
+            del values["messages"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentStateSnapshot:
         """From plain JSON values. Fields it does not know are kept in `extra`."""
         if not isinstance(values, Mapping):
             raise SerializationError(f"the state of an agent is an object with fields, not {type(values).__name__}")
-        own = {"todos": list, "files": dict, "scratchpad": dict, "messages": list}
-        for name, kind in own.items():
+        for name, kind in _KINDS.items():
             if not isinstance(values.get(name, kind()), kind):
                 raise SerializationError(
                     f"{name}: a JSON {'array' if kind is list else 'object'} is needed, not {values[name]!r:.100}"
                 )
+        for name, content in values.get("files", {}).items():
+            if not isinstance(content, str):
+                raise SerializationError(f"files[{name!r}]: text is needed, not {content!r:.100}")
         return cls(
-            todos=[TodoItem.of(todo) for todo in values.get("todos", [])],
+            todos=[TodoItem.of(todo, f"todos[{at}]") for at, todo in enumerate(values.get("todos", []))],
             files=dict(values.get("files", {})),
             scratchpad=dict(values.get("scratchpad", {})),
             messages=list(values.get("messages", [])),
-            extra={name: value for name, value in values.items() if name not in own},
+            extra={name: value for name, value in values.items() if name not in _KINDS},
         )
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -206,7 +215,10 @@ class AgentCheckpointer(Connected):
 
     def _load(self, thread_id: str) -> Operation[AgentStateSnapshot | None]:
         found = yield from self._states._states.load(thread_id, None)
-        return None if found is None else AgentStateSnapshot.from_dict(found[0])
+        try:
+            return None if found is None else AgentStateSnapshot.from_dict(found[0])
+        except SerializationError as error:
+            raise SerializationError(f"loading agent thread {thread_id!r}: {error}; something else saved it") from None
 
 
 class AgentCheckpointerBuilder:
@@ -237,6 +249,15 @@ class AgentCheckpointerBuilder:
         if not self._arguments.get("url"):
             raise InvalidConfigError("AgentCheckpointer.builder(): no url; say where the server is with .url('redis://...')")
         return AgentCheckpointer(**self._arguments)
+
+
+def _together(own: dict[str, Any], extra: Any, where: str) -> dict[str, Any]:
+    """An object's own fields, and those that others added."""
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise SerializationError(f"{where}: extra holds fields by their names, which are text, not {extra!r:.100}")
+    if twice := own.keys() & extra.keys():
+        raise SerializationError(f"{where}: extra has a field {min(twice)!r}, which is not an extra one")
+    return own | dict(extra)
 
 
 def _plain(value: Any, where: str) -> Any:

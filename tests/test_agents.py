@@ -151,8 +151,19 @@ def test_a_dict_is_a_state_too(agents: AgentCheckpointer) -> None:
         (lambda s: s.messages.append(HumanMessage("hi")), r"messages\[0\].*HumanMessage"),
         (lambda s: s.extra.update(other=object()), r"other.*object"),
         (lambda s: s.extra.update(files={}), r"extra.*'files'"),
-        (lambda s: setattr(s, "todos", [{"status": "pending"}]), "todo"),
-        (lambda s: setattr(s, "todos", [{"content": "a", "status": "lost"}]), "todo.*lost"),
+        (lambda s: s.extra.update({5: 1}), "extra.*names"),
+        (lambda s: setattr(s, "extra", None), "extra.*None"),
+        (lambda s: setattr(s, "todos", None), "todos.*array.*None"),
+        (lambda s: setattr(s, "todos", [{"status": "pending"}]), r"todos\[0\].*content"),
+        (lambda s: setattr(s, "todos", [{"content": "a", "status": "lost"}]), r"todos\[0\].*lost.*in_progress"),
+        (lambda s: s.todos.append(TodoItem("a", status="done")), r"todos\[\d\].*done.*in_progress"),
+        (lambda s: s.todos.insert(0, TodoItem(5)), r"todos\[0\].*text"),
+        (lambda s: s.todos.insert(0, TodoItem("a", extra={"content": "b"})), r"todos\[0\].*'content'"),
+        (lambda s: s.todos.insert(0, TodoItem("a", extra=None)), r"todos\[0\].*extra"),
+        (lambda s: setattr(s, "files", None), "files.*object.*None"),
+        (lambda s: s.files.update(f=5), r"files\['f'\].*text.*5"),
+        (lambda s: setattr(s, "scratchpad", [1]), "scratchpad.*object"),
+        (lambda s: setattr(s, "messages", "hi"), "messages.*array"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_field(agents: AgentCheckpointer, change: Any, field: str) -> None:
@@ -162,6 +173,12 @@ def test_what_json_cannot_hold_is_refused_with_its_field(agents: AgentCheckpoint
     with pytest.raises(SerializationError, match=rf"'t'.*{field}.*nothing was written"):
         agents.save_state("t", state)
     assert agents.load_state("t") == sample_state()
+
+
+def test_what_something_else_saved_is_an_error_that_names_the_thread(agents: AgentCheckpointer) -> None:
+    agents._states.save_with_metadata({"files": 5}, "t")
+    with pytest.raises(SerializationError, match=r"'t'.*files.*object"):
+        agents.load_state("t")
 
 
 def test_a_state_that_contains_itself_is_refused(agents: AgentCheckpointer) -> None:
