@@ -22,7 +22,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import checks, keys, records, retention
-from .checkpoints import Known, dumped, stored_rest
+from .checkpoints import Known, dumped, loaded, stored_rest
 from .effects import Argument, Call, Operation, Read, Script, compute
 from .errors import (
     CheckpointNotFoundError,
@@ -173,9 +173,8 @@ class History:
             logical_bytes=header.logical,
         )
 
-    def resolve(self, target: Target, to: str | int) -> Operation[str]:
+    def resolve(self, target: Target, to: str | int, about: str) -> Operation[str]:
         """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
-        about = target.about("finding a checkpoint")
         operations = self.operations
         if isinstance(to, int) and not isinstance(to, bool):
             if to >= 0:
@@ -198,10 +197,13 @@ class History:
                 raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-to} ancestors")
         tags = yield from self._tags(target)
         if to in tags:
-            return tags[to][1]
+            ns, checkpoint = tags[to]
+            if ns != target.ns.decode():
+                raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
+            return checkpoint
         wanted = keys.encode(to, "checkpoint id or tag")
-        entries, _ = yield from operations.fetch(target, [(target.ns, wanted)])
-        if not entries or not wanted:
+        page = yield from operations.page(target, target.ns.decode(), (wanted + b"\x01", None), 1, whole=False)
+        if not wanted or not page.found or page.found[0].checkpoint != wanted:
             raise CheckpointNotFoundError(
                 f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
             )
@@ -218,31 +220,37 @@ class History:
         """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
         set may serialize differently each time."""
         target = self.operations.target(thread, ns)
-        operations = self.operations
+        operations, about = self.operations, target.about("diff")
         ids = []
         for each in (a, b):
-            ids.append((yield from self.resolve(target, each)).encode())
+            ids.append((yield from self.resolve(target, each, about)).encode())
         found, parts = yield from operations.fetch(target, [(target.ns, each) for each in ids])
         if len(found) != 2:
-            raise CheckpointNotFoundError(f"{target.about('diff')}: a checkpoint went away while it was read")
+            raise CheckpointNotFoundError(f"{about}: a checkpoint went away while it was read")
 
         def compare() -> dict[str, ChannelDiff]:
-            (first, known_a), (second, known_b) = (operations.decode(serde, target, each, parts) for each in found)
-            old, new = first.checkpoint["channel_values"], second.checkpoint["channel_values"]
+            places, stored = [], []
+            for each in found:
+                opened = operations.opened(target, each)
+                places.append(opened.place)
+                stored.append(opened.known(parts, {}).values)
+
+            def value(side: int, name: str) -> Any:
+                return loaded(serde, stored[side][name], parts, f"{places[side]}, channel {name!r}")
+
+            old, new = stored
             result: dict[str, ChannelDiff] = {}
             for name in [*old, *(name for name in new if name not in old)]:
-                if _DeltaSnapshot in (type(old.get(name)), type(new.get(name))):
-                    if name not in old or name not in new:
-                        continue  # between two snapshots of a DeltaChannel nothing is stored here, which says nothing of it
-                    old[name], new[name] = (
-                        value.value if isinstance(value, _DeltaSnapshot) else value for value in (old[name], new[name])
-                    )
-                if name not in new:
-                    result[name] = ChannelDiff("removed", before=old[name])
-                elif name not in old:
-                    result[name] = ChannelDiff("added", after=new[name])
-                elif known_a.values[name] != known_b.values[name] and not _equal(serde, old[name], new[name]):
-                    result[name] = _changed(serde, old[name], new[name])
+                if name in old and name in new:
+                    if old[name] != new[name]:
+                        before, after = _whole(value(0, name)), _whole(value(1, name))
+                        if not _equal(serde, before, after):
+                            result[name] = _changed(serde, before, after)
+                    continue
+                only = value(0 if name in old else 1, name)
+                if isinstance(only, _DeltaSnapshot):
+                    continue  # between two snapshots of a DeltaChannel nothing is stored here, which says nothing of it
+                result[name] = ChannelDiff("removed", before=only) if name in old else ChannelDiff("added", after=only)
             return result
 
         return (yield from compute(compare, sum(len(chunk) for chunk in parts.chunks.values())))
@@ -262,7 +270,7 @@ class History:
                 raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
             at = page.found[0].checkpoint
         else:
-            at = (yield from self.resolve(target, checkpoint)).encode()
+            at = (yield from self.resolve(target, checkpoint, about)).encode()
         content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self.operations.settings.integrity)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content], about)
         if reply[0] == b"none":
@@ -293,7 +301,7 @@ class History:
         target = self.operations.target(thread)
         about = target.about("rollback")
         yield from self.operations.check_layout(write=True)
-        goal = yield from self.resolve(target, to)
+        goal = yield from self.resolve(target, to, about)
         for _ in range(BUSY_TRIES):
             survey = yield from self.operations.survey(target, use=True)
             if survey is None:
@@ -380,7 +388,8 @@ class History:
     def expire(self, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
         target = self.operations.target(thread)
         about = target.about("set_ttl" if how != "persist" else "persist")
-        ttl = checks.ttl_ms(seconds, "seconds") if how == "own" else self.operations.settings.ttl if how == "default" else 0
+        own = checks.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
+        ttl = self.operations.settings.ttl if how == "default" else own
         yield from self.operations.check_layout(write=True)
         reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
         if reply[0] == b"none":
@@ -502,6 +511,10 @@ class VersionListing:
 
 
 _RESUMED = WRITES_IDX_MAP[RESUME]
+
+
+def _whole(value: Any) -> Any:
+    return value.value if isinstance(value, _DeltaSnapshot) else value
 
 
 def _before(survey: Survey, goal: str) -> tuple[set[retention.Place], dict[str, str]]:

@@ -1053,8 +1053,8 @@ class Operations:
             )
         if word == b"conflict":
             raise CheckpointConflictError(
-                f"{about}: another writer was first: the newest checkpoint is now {reply[1].decode()!r}; nothing was written. "
-                "Read the thread again and continue from there"
+                f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
+                "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
             )
         if word == b"large":
             raise ThreadTooLargeError(

@@ -554,6 +554,10 @@ def _label(version: VersionLike) -> int | str:
     label = version.version if isinstance(version, StateMetadata) else version
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         raise InvalidConfigError(f"a version is a whole number or a non-empty string, not {label!r}")
+    if isinstance(label, int) and not -(2**63) <= label < 2**63:
+        raise InvalidConfigError(
+            f"a version that is a number has at most 64 bits, not {label.bit_length()}; name it with a string"
+        )
     return label
 
 

@@ -238,7 +238,7 @@ def test_what_lives_and_dies_by_its_own_rule_is_told_from_what_is_not_there(save
             call()
     put(saver)
     for bad in (0, -1, "1", float("nan"), float("inf"), True):
-        with pytest.raises(ValueError, match="seconds"):
+        with pytest.raises(ValueError, match=r"set_ttl: thread 't'.*seconds must be a positive number"):
             saver.set_ttl("t", bad)
 
 

@@ -457,9 +457,14 @@ async def test_diff_takes_ids_tags_and_steps_and_namespaces(saver: RedisSaver, a
     inside = chain(saver, 2, "sub")
     assert saver.diff("t", inside[0], -0 - 1, checkpoint_ns="sub") == {}
     assert saver.diff("t", inside[0], inside[1], checkpoint_ns="sub")["n"].after == 1
-    for missing in ("nothing", -9):
-        with pytest.raises(CheckpointNotFoundError):
+    for missing in ("nothing", "", -9):
+        with pytest.raises(CheckpointNotFoundError, match=r"^diff: thread 't'"):
             saver.diff("t", made[0], missing)
+    saver.tag("t", "inside", inside[0], checkpoint_ns="sub")
+    assert saver.diff("t", "inside", inside[1], checkpoint_ns="sub")["n"].after == 1
+    for call in (lambda: saver.diff("t", "inside", made[0]), lambda: saver.rollback("t", "inside")):
+        with pytest.raises(CheckpointNotFoundError, match="the tag 'inside' is for a checkpoint of the namespace 'sub'"):
+            call()
     with pytest.raises(CheckpointNotFoundError):
         saver.diff("no thread", made[0], made[1])
 

@@ -507,7 +507,7 @@ async def test_a_save_is_one_round_trip_async(url: str, namespace: str) -> None:
         assert sent == ["EVALSHA"]
 
 
-@pytest.mark.parametrize("version", [True, "", 1.5, b"1", [1]])
+@pytest.mark.parametrize("version", [True, "", 1.5, b"1", [1], 2**63, -(2**70)])
 def test_other_versions_are_refused(states: RedisStatePersistence, version: Any) -> None:
     with pytest.raises(ValueError, match="version"):
         states.save_with_metadata({}, "s", version=version)

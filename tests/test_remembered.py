@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
-from shapes import at, checkpoint, metadata, plain, words
+from shapes import at, checkpoint, id_of, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.checkpoints import KNOWN_BYTES, Known, Memory
@@ -73,6 +73,18 @@ def test_a_warm_saver_receives_only_what_is_new(make: Make, raw: Any) -> None:
         assert reader.get_tuple(at("t")).checkpoint["channel_values"]["messages"] == value
     assert received(raw, lambda: writer.get_tuple(at("t"))) < whole / 50  # what it sent it need not read
     assert received(raw, lambda: make(cache_bytes=0).get_tuple(at("t"))) > whole / 2
+
+
+def test_naming_a_checkpoint_reads_no_values_and_diff_reads_equal_ones_once(make: Make, raw: Any) -> None:
+    saver = make(cache_bytes=0, compression="none")
+    big = [words(n, 300) for n in range(200)]
+    first = put(saver, at("t"), {"big": big, "n": 1}, 1)
+    second = put(saver, first, {"big": big, "n": 2}, 2, ("n",))
+    ids = [id_of(each) for each in (first, second)]
+    whole = received(raw, lambda: saver.get_tuple(at("t")))
+    assert received(raw, lambda: saver.tag("t", "here", ids[0])) < whole / 10
+    assert received(raw, lambda: saver.diff("t", *ids)) < whole * 1.2
+    assert received(raw, lambda: saver.rollback("t", ids[0], mode="truncate")) < whole / 10
 
 
 def test_nothing_is_remembered_when_told_so(make: Make, raw: Any) -> None:
