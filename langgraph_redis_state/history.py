@@ -23,7 +23,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import checks, keys, records, retention
 from .checkpoints import Known, dumped, loaded, stored_rest
-from .effects import Argument, Call, Operation, Read, Script, compute
+from .effects import Argument, Call, Operation, Read, Script, compute, counted
 from .errors import (
     CheckpointNotFoundError,
     InvalidConfigError,
@@ -202,12 +202,17 @@ class History:
                 raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
             return checkpoint
         wanted = keys.encode(to, "checkpoint id or tag")
-        page = yield from operations.page(target, target.ns.decode(), (wanted + b"\x01", None), 1, whole=False)
-        if not wanted or not page.found or page.found[0].checkpoint != wanted:
+        if not wanted or (yield from self._stored(target, wanted)) is None:
             raise CheckpointNotFoundError(
                 f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
             )
         return wanted.decode()
+
+    def _stored(self, target: Target, checkpoint: bytes) -> Operation[Found | None]:
+        """One checkpoint without what it refers to; None if the index does not know it."""
+        below = checkpoint + b"\x01"  # ids hold no NUL, so nothing lies between
+        page = yield from self.operations.page(target, target.ns.decode(), (below, None), 1, whole=False)
+        return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None
 
     def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
         yield from self.operations.check_layout(write=False)
@@ -294,8 +299,8 @@ class History:
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
         return (yield from self._back(thread, to, partial(self._fork, serde)))
 
-    def truncate(self, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(thread, to, self._truncate))
+    def truncate(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+        return (yield from self._back(thread, to, partial(self._truncate, serde)))
 
     def _back(self, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
         target = self.operations.target(thread)
@@ -323,15 +328,18 @@ class History:
         heads = {ns: id_above(newest[ns], about) for ns in origins}
         pages: dict[bytes, bytes] = {}
         known: list[tuple[str, Known]] = []
+        filed: list[tuple[bytes, bytes]] = []
         args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
         for ns, head in heads.items():
             there = self.operations.target(target.given, ns)
             there.checkpoint = head.encode()
-            draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
+            draft, metadata = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
+            filed = filed if ns else operations.indexed(metadata)
             sealed = operations.seal(there, draft)
             args += [there.ns, there.checkpoint, sealed.record]
             pages |= sealed.pages
             known.append((ns, sealed.known))
+        args += counted(filed)
         reply = yield from operations.upload(FORK, target, about, args, pages, {})
         if reply[0] == b"stale":
             return None
@@ -344,9 +352,9 @@ class History:
 
     def _forked(
         self, serde: SerializerProtocol, target: Target, origin: Found | None, parts: records.Parts, root: str
-    ) -> Draft:
-        """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
-        fork's head."""
+    ) -> tuple[Draft, Mapping[str, Any]]:
+        """The checkpoint of a fork in the namespace of `target`, with its metadata: that of `origin` again, or an empty one.
+        `root` is the fork's head."""
         about = target.about("rollback")
         checkpoint: Mapping[str, Any] = empty_checkpoint()
         metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
@@ -363,7 +371,7 @@ class History:
         if target.ns:
             metadata["parents"] = {**metadata.get("parents", {}), "": root}
         rest, flags = stored_rest({**checkpoint, "ts": datetime.now(timezone.utc).isoformat()})
-        return Draft(
+        draft = Draft(
             rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
             serialized={},
             carried=values,
@@ -375,12 +383,19 @@ class History:
             run=b"",
             fork=root.encode(),
         )
+        return draft, metadata
 
-    def _truncate(self, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
+    def _truncate(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
         dropped, replaced = _taken_back(survey, goal)
         if not dropped and not replaced:
             return goal
-        removed = yield from self.operations.remove(target, survey, dropped, replaced)
+        filed: list[tuple[bytes, bytes]] = []
+        if self.operations.settings.index:
+            newest = yield from self._stored(target, goal.encode())
+            if newest is None:
+                return None
+            filed = self.operations.indexed(self.operations.opened(target, newest).load(serde)[1])
+        removed = yield from self.operations.remove(target, survey, dropped, replaced, filed)
         return goal if removed else None
 
     # --- expiry ---

@@ -264,11 +264,7 @@ class Operations:
         """
         metadata = metadata or {}
         guards = _guards(target.ns, draft.parent, metadata)
-        indexed = [
-            (name.encode(), metadata_text(metadata[name]))
-            for name in self.settings.index
-            if isinstance(metadata.get(name), str | int | float)
-        ]
+        indexed = self.indexed(metadata)
         indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
         sealed: Sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
         chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
@@ -304,6 +300,14 @@ class Operations:
         if reply[0] == b"ok":
             self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
         return reply
+
+    def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+        """Of some metadata what this saver was told to index, as scripts take it."""
+        return [
+            (name.encode(), metadata_text(metadata[name]))
+            for name in self.settings.index
+            if isinstance(metadata.get(name), str | int | float)
+        ]
 
     def _draft(
         self,
@@ -865,9 +869,10 @@ class Operations:
         survey: Survey,
         dropped: Iterable[retention.Place],
         replaced: Mapping[retention.Place, Written] = {},
+        filed: Sequence[tuple[bytes, bytes]] = (),
     ) -> Operation[bool]:
         """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
-        any more. False if the thread changed since the survey.
+        any more. False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
 
         Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
         whichever is less, and what the counts lose. The revision says that nothing came in between.
@@ -894,7 +899,8 @@ class Operations:
         removal = Removal.of(survey, gone, replaced, listed, swept, (counts.stored, size, plain))
         if removal is None:
             return True
-        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, survey.revision, *removal.arguments], about)
+        arguments = removal._replace(filed=filed).arguments
+        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, survey.revision, *arguments], about)
         if reply[0] == b"stale":
             return False
         self.refuse(reply, about, also=b"none")
@@ -984,12 +990,25 @@ class Operations:
             size = sum(len(content) for _, content in there)
             fields, members = yield from compute(partial(copying.resealed, there), size)
             yield from self._stage(copy, staged, fields, members, about)
-        if [counts] != (yield Read([("HGET", origin.keys.hash, "S")], about)):
+        entry = b"T" + origin.keys.name + b"\0"
+        indexed = ("ZRANGEBYLEX", origin.keys.all[5], b"[" + entry, b"[" + entry + b"\xff")
+        found_under, now = yield Read([indexed, ("HGET", origin.keys.hash, "S")], about)
+        if now != counts:
             return False
         if copying.lacking:
             raise CheckpointLostError(f"{about}: {len(copying.lacking)} parts of the source are gone; nothing was copied")
         reply = yield Call(
-            ADOPT, (*copy.keys.all, *staged), [copy.keys.name, self.settings.ttl, op, line, *copying.runs], about
+            ADOPT,
+            (*copy.keys.all, *staged),
+            [
+                copy.keys.name,
+                self.settings.ttl,
+                op,
+                line,
+                *counted(copying.runs),
+                *counted([tuple(member[len(entry) :].split(b"\0", 1)) for member in found_under]),
+            ],
+            about,
         )
         if reply[0] == b"exists":
             raise ThreadExistsError(

@@ -27,6 +27,7 @@ class Removal(NamedTuple):
     runs: Collection[bytes] = ()
     replaced: Mapping[bytes, bytes] = {}
     weighed: Sequence[bytes] = ()
+    filed: Sequence[tuple[bytes, bytes]] = ()
 
     @classmethod
     def of(
@@ -87,5 +88,5 @@ class Removal(NamedTuple):
 
     @property
     def arguments(self) -> list[Argument]:
-        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed]
+        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed, self.filed]
         return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster

@@ -359,7 +359,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
         if _one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
             return self._history.fork(self.serde, thread_id, to)
-        return self._history.truncate(thread_id, to)
+        return self._history.truncate(self.serde, thread_id, to)
 
     def tag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
         """Names a checkpoint (by default the newest), so that retention and prune keep it and `rollback` finds it. An

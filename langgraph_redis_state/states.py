@@ -457,7 +457,7 @@ class States(Locked):
         if entry is None:
             raise CheckpointNotFoundError(f"{about}: there is no such version; list_versions says which there are")
         if truncate:
-            yield from self._history.truncate(target.thread, entry.id)
+            yield from self._history.truncate(self._serde, target.thread, entry.id)
             logger.debug("%s: what came after it was removed", about)
             (left,) = yield Read([("PTTL", target.keys.hash)], about)
             return entry.described(target, left)

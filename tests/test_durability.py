@@ -156,7 +156,7 @@ def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: Re
     survey = langgraph_redis_state.drivers.run(saver._operations.survey(target), saver._connection)
     script, args = {
         "tag": (history.TAG, [b"Gnone", b""]),
-        "removal": (operations.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 5]),
+        "removal": (operations.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]

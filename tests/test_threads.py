@@ -168,6 +168,26 @@ def test_a_value_that_changes_moves_the_thread(url: str, prefix: str, raw: Any) 
         assert len(index(raw, prefix, "m")) == 4
 
 
+def test_a_copy_is_found_as_its_source_and_a_thread_that_went_back_as_it_was_then(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix, index_metadata=("user_id", "tenant")) as saver:
+        first = put(saver, "t", None, user_id="u1", tenant="x")
+        put(saver, "t", first, user_id="u2")
+        saver.copy_thread("t", "copy")
+        assert sorted(names(saver.find_threads(user_id="u2", tenant="x"))) == ["copy", "t"]
+        saver.rollback("t", first)
+        assert names(saver.find_threads(user_id="u1")) == ["t"]
+        put(saver, "t", first, user_id="u3")
+        saver.rollback("t", first, mode="truncate")
+        assert names(saver.find_threads(user_id="u1", tenant="x")) == ["t"]
+        assert names(saver.find_threads(user_id="u2")) == ["copy"]
+        assert names(saver.find_threads(user_id="u3")) == []
+        assert list(saver.verify()) == []
+        assert len(index(raw, prefix, "m")) == 8
+        for thread in ("t", "copy"):
+            saver.delete_thread(thread)
+        assert index(raw, prefix, "m") == []
+
+
 def test_one_is_not_true_and_not_its_text(url: str, prefix: str) -> None:
     values: list[Any] = [1, True, "1", "True", 1.0, 0, False, ""]
     with RedisSaver(url, prefix=prefix, index_metadata=("key",)) as saver:

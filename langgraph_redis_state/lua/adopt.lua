@@ -1,7 +1,8 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all.
 -- KEYS[8] staged hash, KEYS[9] staged index.
 -- ARGV: 1 thread, 2 TTL as in keep_for(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
---       and check: all its numbers; then run ids
+--       and check: all its numbers; then a list of run ids and one of metadata as in file_under(), each with its
+--       length before it
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()
@@ -21,6 +22,8 @@ repeat until forget(thread, 1000)
 call('ZREM', EXPIRY, thread)
 local ttl, whose = settings_of(call('HGET', T, 'T'))
 keep_for(whose == RUN and 'r' .. number(ttl) or ARGV[2], ttl, whose) -- a copy has the settings of its source
-for k = 5, #ARGV do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+local meta = 6 + ARGV[5]
+for k = 6, meta - 1 do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+file_under(meta + 1, #ARGV)
 bookkeeping()
 return { 'ok' }

@@ -1,7 +1,8 @@
 -- Puts the checkpoints of a fork: a new head of the root namespace, and of each namespace that remembers earlier calls and has
 -- moved on since. They refer to chunks that are there.
 -- ARGV: 1 thread, 2 the revision they were made on, 3 TTL as in keep_for(), 4 most bytes of the thread (0 = any), 5 number of
---       checkpoints, then for each its namespace, id and record (without stamp); then pages and chunks as in received()
+--       checkpoints, then for each its namespace, id and record (without stamp); number of metadata to index, then as in
+--       file_under(); then pages and chunks as in received()
 -- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
 --        counts | settings
 -- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
@@ -9,6 +10,7 @@
 local state, s, ttl, whose = open()
 if state ~= 'ok' then return { state } end
 local n, fields, records = tonumber(ARGV[5]), {}, {}
+local meta = 6 + 3 * n
 for k = 1, n do
   local at = 3 + 3 * k
   fields[k], records[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2]
@@ -21,7 +23,7 @@ end
 if ARGV[2] ~= revision(s) then return { 'stale' } end
 probe()
 
-local missing, written, bytes, chunks, unique = received(records, 6 + 3 * n)
+local missing, written, bytes, chunks, unique = received(records, meta + 1 + 2 * ARGV[meta])
 if #missing > 1 then return missing end
 s.chunks = s.chunks + chunks
 s.unique = s.unique + unique
@@ -47,5 +49,6 @@ for k, field in ipairs(fields) do
   if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 end
 keep_for(ARGV[3], ttl, whose)
+file_under(meta + 1, meta + 2 * ARGV[meta])
 bookkeeping()
 return { 'ok' }

@@ -391,6 +391,21 @@ local function forget(id, limit) -- true when nothing of it is left in the bucke
   end
   return left == 0
 end
+local function file_under(first, last) -- metadata in ARGV: key and value each ('' = none: it is removed)
+  for k = first, last, 2 do -- one value of each key: a new one moves the thread
+    local reverse = 'T' .. thread .. '\0' .. ARGV[k] .. '\0'
+    local entry = reverse .. ARGV[k + 1]
+    local there = false
+    for _, was in ipairs(call('ZRANGEBYLEX', META, '[' .. reverse, '[' .. reverse .. '\255')) do
+      if was == entry then
+        there = true
+      else
+        call('ZREM', META, was, 'V' .. sub(was, #thread + 3) .. '\0' .. thread)
+      end
+    end
+    if not there and ARGV[k + 1] ~= '' then call('ZADD', META, 0, entry, 0, 'V' .. ARGV[k] .. '\0' .. ARGV[k + 1] .. '\0' .. thread) end
+  end
+end
 local function drop_thread()
   call('UNLINK', T, I)
   call('ZREM', THREADS, thread)

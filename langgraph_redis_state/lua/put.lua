@@ -2,7 +2,7 @@
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL as in keep_for(), 6 run id ('' = none),
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
 --       that the thread must be at, 8 most bytes of the thread (0 = any),
---       9 number of metadata to index, then key and value each ('' = no value: it is removed);
+--       9 number of metadata to index, then as in file_under();
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in µs
 --       ('' = unknown); then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
@@ -89,19 +89,7 @@ if orphan and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
 end
-for k = 10, 8 + 2 * n_meta, 2 do -- one value of each key: a new one moves the thread
-  local reverse = 'T' .. thread .. '\0' .. ARGV[k] .. '\0'
-  local entry = reverse .. ARGV[k + 1]
-  local there = false
-  for _, was in ipairs(call('ZRANGEBYLEX', META, '[' .. reverse, '[' .. reverse .. '\255')) do
-    if was == entry then
-      there = true
-    else
-      call('ZREM', META, was, 'V' .. sub(was, #thread + 3) .. '\0' .. thread)
-    end
-  end
-  if not there and ARGV[k + 1] ~= '' then call('ZADD', META, 0, entry, 0, 'V' .. ARGV[k] .. '\0' .. ARGV[k + 1] .. '\0' .. thread) end
-end
+file_under(10, 9 + 2 * n_meta)
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return {

@@ -3,9 +3,9 @@
 -- else is looked at. Either what goes is taken out, or both keys are made anew from what stays, whichever is less: to leave
 -- ten checkpoints of thousands is as short as to take ten away.
 -- ARGV: 1 thread, 2 that revision, 3 'drop' what is listed | 'keep' it, with T and O, and nothing else; 4 to 10 by how much
---       fewer: checkpoints, writes, chunks, stored, logical, unique, referred (see S); then five lists, each with its length
+--       fewer: checkpoints, writes, chunks, stored, logical, unique, referred (see S); then six lists, each with its length
 --       before it: fields; members of the index; run ids that the thread has no more; fields to replace, each with its
---       content; chunks and pages that go and are not in those numbers yet, at most a few hundred
+--       content; chunks and pages that go and are not in those numbers yet, at most a few hundred; metadata as in file_under()
 -- Reply: ok | stale (the thread changed since: choose again) | none | counts | settings
 -- Reads everything before it writes anything. Frees memory first and writes after: it works on a full server, which lets a
 -- script end that has begun to write.
@@ -30,6 +30,7 @@ local members, last_member = list(1)
 local runs, last_run = list(1)
 local replaced, last_replaced = list(2)
 local stored, plain = weigh(ARGV, list(1))
+local filed, last_filed = list(2)
 s.stored, s.unique = s.stored - stored, s.unique - plain
 local forgotten = {}
 for k = runs, last_run do
@@ -66,7 +67,8 @@ s.rev = s.rev + 1
 call('HSET', T, 'S', counts_text(s))
 if s.checkpoints == 0 and s.writes == 0 then
   drop_thread()
-elseif ARGV[3] == 'keep' and left >= 0 then
-  expire_at(now + left)
+else
+  if ARGV[3] == 'keep' and left >= 0 then expire_at(now + left) end
+  file_under(filed, last_filed)
 end
 return { 'ok' }
