@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
-# newest: LangGraph's conformance suite, the traps, drivers, packets and durability on the embedded server, and the contract on
-# servers in Docker. What those versions bring along is held in lowest-constraints.txt.
+# newest: LangGraph's conformance suite, the traps, drivers, packets, durability, connections and verification on the embedded
+# server, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,5 +30,6 @@ PY
   -r "$place/lowest.txt" -c integration_tests/lowest-constraints.txt -e . </dev/null
 echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
 "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_batches.py \
-  tests/test_durability.py </dev/null
-"$place/bin/python" -m pytest -q integration_tests/test_contract.py -k "redis:8.0-resp or cluster-resp or sentinel-resp" </dev/null
+  tests/test_durability.py tests/test_connection.py tests/test_verification.py </dev/null
+"$place/bin/python" -m pytest -q integration_tests/test_contract.py integration_tests/test_topologies.py \
+  -k "redis:8.0-resp or cluster-resp or sentinel-resp or topologies" </dev/null

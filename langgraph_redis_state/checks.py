@@ -30,7 +30,7 @@ def limit(count: Any, what: str) -> int | None:
 def timeout(seconds: Any, what: str) -> float:
     """`seconds`, above 0 and finite."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise ValueError(f"{what}: timeout must be a number of seconds above 0, not {seconds!r}")
+        raise ValueError(f"{what} must be a number of seconds above 0, not {seconds!r}")
     return seconds
 
 

@@ -56,6 +56,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "protocol": 2,
 }
 _RETRIES = 3
+SENTINEL_SECONDS = 2.0
+"""How long one sentinel is waited for, unless `sentinel_kwargs` says else."""
 
 # Parameters of redis-py's classes that are not a caller's to set: what the URL says, what the saver decides (it reads
 # and writes bytes, and on primaries: a replica may be behind), and redis-py's own plumbing.
@@ -353,7 +355,9 @@ class _Target:
     @classmethod
     def parse(cls, url: str) -> _Target:
         if not isinstance(url, str):
-            raise TypeError(f"A URL is text such as redis://localhost:6379/0, not {type(url).__name__}.")
+            raise TypeError(
+                f"A URL is text such as redis://localhost:6379/0, not {type(url).__name__}; a client is passed as client=."
+            )
         scheme = url.partition("://")[0] if "://" in url else ""
         if scheme not in _SCHEMES:
             # the scheme alone: what follows may hold a password
@@ -490,6 +494,14 @@ def _check_options(target: _Target, options: dict[str, Any]) -> dict[str, Any]:
             f"{', '.join(sorted(allowed))}."
         )
     checks.whole(merged.get("max_connections", 1), "redis_options: max_connections", 1)
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if merged.get(name) is not None:
+            checks.timeout(merged[name], f"redis_options: {name}")
+    for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
+        if merged.get(name) is not None and not os.path.exists(merged[name]):
+            raise ValueError(f"redis_options: {name}: there is no {merged[name]!r}")
+    if isinstance(merged.get("retry"), int):
+        raise ValueError("redis_options: retry is a redis.retry.Retry, such as Retry(ExponentialBackoff(), 3), not a number")
     wait = merged.get("timeout", 0)
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, (int, float)) or wait < 0):
         raise ValueError("redis_options: timeout is a number of seconds, or None to wait for ever.")
@@ -708,11 +720,15 @@ def _sentinel(kind: Any, target: _Target, settings: dict[str, Any]) -> tuple[Any
         if name.startswith(("socket_", "ssl", "lib_")) or name in ("protocol", "driver_info")
         if name in _parameters(_redis().Redis)
     }
+    # The next sentinel is asked when one does not answer, which a healthy one does at once: waiting longer, and redis-py's own
+    # ten retries, would only delay that. redis-py 5.2 cannot read what sentinels say in RESP3.
+    brief = {
+        name: min(rest[name] or SENTINEL_SECONDS, SENTINEL_SECONDS) for name in ("socket_timeout", "socket_connect_timeout")
+    }
     sentinel = kind(
         list(target.nodes),
         min_other_sentinels=settings.get("min_other_sentinels", 0),
-        # redis-py 5.2 cannot read what sentinels say in RESP3.
-        sentinel_kwargs={**shared, "protocol": 2, **settings.get("sentinel_kwargs", {})},
+        sentinel_kwargs={**shared, **brief, "retry": None, "protocol": 2, **settings.get("sentinel_kwargs", {})},
     )
     return sentinel, rest
 
@@ -720,12 +736,16 @@ def _sentinel(kind: Any, target: _Target, settings: dict[str, Any]) -> tuple[Any
 def _check_client(client: Any, argument: str, *, is_async: bool) -> None:
     kind = type(client)
     execute = getattr(kind, "execute_command", None)
+    if hasattr(client, "master_for"):
+        raise TypeError(f"{argument}= got a Sentinel; pass what its master_for('<service>') returns.")
     if execute is None:
         expected = "redis.asyncio.Redis or redis.asyncio.RedisCluster" if is_async else "redis.Redis or RedisCluster"
         raise TypeError(f"{argument}= takes a client such as {expected}, not {kind.__module__}.{kind.__qualname__}.")
     if inspect.iscoroutinefunction(execute) is not is_async:
         found, right = ("a sync", "client") if is_async else ("an async", "async_client")
         raise TypeError(f"{argument}= got {found} client ({kind.__module__}.{kind.__qualname__}); pass it as {right}=.")
+    if hasattr(client, "command_stack"):
+        raise TypeError(f"{argument}= got a pipeline ({kind.__module__}.{kind.__qualname__}); pass the client that made it.")
     if _decodes(client):
         raise ValueError(f"The saver stores bytes: build the client for {argument}= without decode_responses=True.")
 

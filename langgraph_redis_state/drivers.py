@@ -66,11 +66,11 @@ def run(operation: Operation[T], connection: Connection) -> T:
                     _disconnect(client)
                     raise
                 except Exception as caught:
-                    if not _slot_moves(caught) or time.monotonic() > moving_until:
+                    if not (_is_cluster(client) and _slot_moves(caught)) or time.monotonic() > moving_until:
                         raise
                 time.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
-            error = translated(caught, effect, connection)
+            error = translated(caught, effect, connection, _is_cluster(client))
 
 
 async def arun(operation: Operation[T], connection: Connection) -> T:
@@ -106,11 +106,11 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                     await _adisconnect(client)
                     raise
                 except Exception as caught:
-                    if not _slot_moves(caught) or time.monotonic() > moving_until:
+                    if not (_is_cluster(client) and _slot_moves(caught)) or time.monotonic() > moving_until:
                         raise
                 await asyncio.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
-            error = translated(caught, effect, connection)
+            error = translated(caught, effect, connection, _is_cluster(client))
 
 
 def _perform(client: Any, effect: Call, connection: Connection) -> Any:
@@ -286,7 +286,7 @@ def _slot_moves(error: Exception) -> bool:
     )
 
 
-def translated(error: Exception, effect: Effect, connection: Connection) -> Exception:
+def translated(error: Exception, effect: Effect, connection: Connection, in_cluster: bool) -> Exception:
     """The error of this package for one of the client library; others, programming errors among them, stay as they are."""
     if isinstance(error, CheckpointerError) or isinstance(effect, Compute):
         return error
@@ -294,7 +294,10 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
     text = str(error)
     if "MasterNotFoundError" in names:
         # what follows is the whole of a client with all its settings, for each sentinel
-        text = f"{text.partition(' : ')[0]}; do the sentinels of the URL answer and know this service?"
+        text = (
+            f"{text.partition(' : ')[0]}; do the sentinels of the URL answer and know this service? What they "
+            "want of a client, as a secret of their own, goes into redis_options as sentinel_kwargs"
+        )
     where = f"{effect.about}, on {connection.where}"
     ours: CheckpointerError
     if isinstance(error, ForeignReply):
@@ -321,6 +324,10 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
         ours = ServerRefusedError(
             f"{where}: the server's memory is full ({text}); raise maxmemory, or free some: delete_thread and prune still work"
         )
+    elif "[SSL" in text:
+        ours = ServerUnavailableError(
+            f"{where}: TLS failed ({text}); check the certificates: ssl_ca_certs, ssl_certfile and ssl_keyfile in redis_options"
+        )
     elif {
         "BusyLoadingError",
         "ConnectionError",
@@ -338,7 +345,12 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
         ours = CheckpointCorruptError(
             f"{where}: a script could not read what is stored there ({text}); something else changed it, see verify"
         )
-    elif _slot_moves(error):
+    elif not in_cluster and (names & {"MovedError", "AskError"} or text.startswith(("MOVED ", "ASK "))):
+        ours = ServerRefusedError(
+            f"{where}: this server is a node of a Cluster, and another one has the thread ({text}); connect with "
+            "redis+cluster://, or with a RedisCluster client"
+        )
+    elif in_cluster and _slot_moves(error):
         ours = ServerUnavailableError(
             f"{where}: the Cluster has been moving the slot for {MOVING_SECONDS:.0f} s ({text}); nothing was done"
         )
@@ -348,7 +360,8 @@ def translated(error: Exception, effect: Effect, connection: Connection) -> Exce
         # redis-py's async Cluster client, when another task reconnects the node it is about to write to
         ours = ServerUnavailableError(f"{where}: the connection was closed before the command was sent ({text})")
     elif "RedisClusterException" in names:
-        ours = ServerUnavailableError(f"{where}: the cluster cannot be reached ({text})")
+        single = "; it is a single server: use redis://" if "not enabled" in text else ""
+        ours = ServerUnavailableError(f"{where}: the cluster cannot be reached ({text}){single}")
     else:
         return error
     ours.__cause__ = error

@@ -43,7 +43,7 @@ class Replicas:
     def __post_init__(self) -> None:
         if self.count != "all":
             checks.whole(self.count, "Replicas: count", 1, also=', or "all"')
-        checks.timeout(self.timeout, "Replicas")
+        checks.timeout(self.timeout, "Replicas: timeout")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Fsync:
         checks.whole(self.replicas, "Fsync: replicas", 0)
         if not self.local and not self.replicas:
             raise ValueError("Fsync waits for nothing with local=0 and replicas=0; durability=None says so")
-        checks.timeout(self.timeout, "Fsync")
+        checks.timeout(self.timeout, "Fsync: timeout")
 
 
 Durability = Replicas | Fsync

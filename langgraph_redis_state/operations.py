@@ -667,27 +667,25 @@ class Operations:
             found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
             if not walked:
                 needed = self.header(target, Found(*reply[6])).depth
-            for each in found:
-                if each.checkpoint in walked:
-                    raise CheckpointCorruptError(
-                        f"{about}: the checkpoint {each.checkpoint.decode()!r} is its own ancestor; its parent was set wrongly"
-                    )
-                walked.add(each.checkpoint)
-                opened = self.opened(target, each)
-                stored = opened.channels
-                held = [channel for channel in remaining if channel in stored]
-                for task, channel, value in reversed(self._pending(serde, target, each, parts, remaining)):
-                    writes[channel].append((task, channel, value))
+            left: Sequence[Found] = found
+            while left and remaining:
+                passed, gathered, held = yield from compute(
+                    partial(self._gathered, serde, target, left, parts, remaining, walked), _size(left, parts)
+                )
+                for write in gathered:
+                    writes[write[1]].append(write)
                 if held:
-                    whole, whole_parts = yield from self.fetch(target, [(target.ns, each.checkpoint)])
+                    origin = left[passed - 1].checkpoint
+                    whole, whole_parts = yield from self.fetch(target, [(target.ns, origin)])
                     if not whole:
-                        raise CheckpointLostError(f"{about}: the ancestor {opened.place} went away while it was read")
-                    tup, _ = self.decode(serde, target, whole[0], whole_parts)
+                        raise CheckpointLostError(f"{about}: the ancestor {origin.decode()!r} went away while it was read")
+                    tup, _ = yield from compute(
+                        partial(self.decode, serde, target, whole[0], whole_parts), _size(whole, whole_parts)
+                    )
                     for channel in held:
                         seeds[channel] = tup.checkpoint["channel_values"][channel]
                         del remaining[channel]
-                if not remaining:
-                    break
+                left = left[passed:]
             if not remaining or not reply[4]:
                 break
             if not int(reply[5]):
@@ -733,6 +731,29 @@ class Operations:
             pending_writes=self._pending(serde, target, found, parts, None),
         )
         return tup, known
+
+    def _gathered(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        found: Sequence[Found],
+        parts: Parts,
+        channels: Mapping[str, None],
+        walked: set[bytes],
+    ) -> tuple[int, list[PendingWrite], list[str]]:
+        """The writes of some channels, newest first, up to an ancestor that holds one of them: how many ancestors that took,
+        the writes, and which it holds."""
+        writes: list[PendingWrite] = []
+        for passed, each in enumerate(found, 1):
+            opened = self.opened(target, each)
+            if each.checkpoint in walked:
+                raise CheckpointCorruptError(f"{opened.place}: the checkpoint is its own ancestor; its parent was set wrongly")
+            walked.add(each.checkpoint)
+            writes += reversed(self._pending(serde, target, each, parts, channels))
+            held = [channel for channel in channels if channel in opened.channels]
+            if held:
+                return passed, writes, held
+        return len(found), writes, []
 
     def _pending(
         self,

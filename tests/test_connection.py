@@ -239,6 +239,11 @@ async def test_a_retry_of_either_kind_serves_both_clients(url: str, kind: Any) -
         ("redis://h", {"protocol": 7}, "protocol must be"),
         ("redis://h", {"max_connections": 0}, "at least 1"),
         ("redis://h", {"max_connections": "9"}, "at least 1"),
+        ("redis://h", {"socket_timeout": "3"}, "socket_timeout must be a number of seconds"),
+        ("redis://h", {"socket_timeout": 0}, "socket_timeout must be a number of seconds"),
+        ("redis://h", {"socket_connect_timeout": -1}, "socket_connect_timeout must be a number of seconds"),
+        ("redis://h", {"retry": 3}, "retry is a redis.retry.Retry"),
+        ("rediss://h", {"ssl_ca_certs": "/nope.pem"}, "ssl_ca_certs: there is no '/nope.pem'"),
         ("redis://h", {"timeout": -1}, "number of seconds"),
     ],
 )
@@ -365,6 +370,12 @@ def test_valkey_clients_are_told_apart_like_those_of_redis() -> None:
 def test_what_is_no_client_is_refused() -> None:
     with pytest.raises(TypeError, match="takes a client such as"):
         Connection(None, client="redis://localhost")
+    with pytest.raises(TypeError, match="master_for"):
+        Connection(None, client=redis.Sentinel([("localhost", 1)]))
+    with redis.Redis() as client, pytest.raises(TypeError, match="pass the client that made it"):
+        Connection(None, client=client.pipeline())
+    with pytest.raises(TypeError, match="passed as client="):
+        Connection(redis.Redis())  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("no_cluster_server")

@@ -233,6 +233,28 @@ async def test_large_states_are_decoded_in_a_worker_thread_though_little_was_rec
         assert threading.get_ident() not in where
 
 
+async def test_what_delta_channels_are_rebuilt_from_is_decoded_in_a_worker_thread(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make() as saver:
+        first = put(saver, at("t"), {"note": words(1, 60_000)}, 1)
+        await saver.aput_writes(first, [("note", words(2, 60_000))], "task")
+        second = put(saver, first, {}, 2)
+        where: list[int] = []
+        original = type(saver.serde).loads_typed
+
+        def loads_typed(self: Any, data: Any) -> Any:
+            where.append(threading.get_ident())
+            return original(self, data)
+
+        monkeypatch.setattr(type(saver.serde), "loads_typed", loads_typed)
+        found = await saver.aget_delta_channel_history(config=second, channels=["note"])
+        assert found["note"]["seed"] == words(1, 60_000)
+        assert [value for _, _, value in found["note"]["writes"]] == [words(2, 60_000)]
+        assert len(where) >= 2
+        assert threading.get_ident() not in where
+
+
 def test_after_an_old_checkpoint_was_read_the_latest_is_still_known(make: Make, raw: Any) -> None:
     writer, reader = make(), make()
     first = put(writer, at("t"), {"messages": [message(n) for n in range(5)]}, 1)
