@@ -66,6 +66,8 @@ class Verification:
         progress: Callable[[Progress], None] | None,
         drop: bool | None = None,
     ) -> None:
+        if drop not in (None, True, False):
+            raise ValueError(f"repair: drop_unreadable must be True or False, not {drop!r}")
         self._operations, self._tell, self._drop = operations, progress, drop
         self._prefix = operations.settings.prefix
         self._only = None if thread is None else operations.target(thread).keys.name
@@ -265,12 +267,16 @@ class Verification:
         target, before, settings = reading.target, reading.counts, reading.settings
         plan: dict[str, dict[Any, None]] = defaultdict(dict)
         done: list[Repair] = []
-        while chosen := [fault for fault in faults(reading) if self._may_mend(fault)]:
-            for fault in chosen:
-                done.append(fault.mended(target.thread))
-                for what, item in fault.fixes:
-                    apply(reading, plan, what, item)
-            reading.counts = counts_line(reading)
+
+        def choose() -> None:
+            while chosen := [fault for fault in faults(reading) if self._may_mend(fault)]:
+                for fault in chosen:
+                    done.append(fault.mended(target.thread))
+                    for what, item in fault.fixes:
+                        apply(reading, plan, what, item)
+                reading.counts = counts_line(reading)
+
+        yield from compute(choose, sum(each.size for each in reading.fields.values()))
         if not done or reading.wrong:
             return []
         if plan["-fields"]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import langgraph_redis_state
-from langgraph_redis_state import errors
+from langgraph_redis_state import connection, errors
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -100,3 +100,17 @@ def test_the_readme_names_every_method_of_the_saver_that_langgraph_does_not_call
 def test_the_links_of_the_readme_lead_to_files() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).is_file(), target
+
+
+def test_the_connection_defaults_are_those_of_the_code() -> None:
+    readme, said = " ".join(README.split()), connection._DEFAULTS
+    for sentence in (
+        f"open at most {said['max_connections']} connections (`max_connections`;",
+        f"wait up to {said['timeout']:g} seconds (`timeout`)",
+        f"up to {connection._RETRIES} times (`retry`)",
+        f"wait {said['socket_connect_timeout']:g} seconds for a connection (`socket_connect_timeout`)",
+        f"and {said['socket_timeout']:g} for an answer (`socket_timeout`)",
+        f"idle for {said['health_check_interval']} (`health_check_interval`), and speak RESP{said['protocol']} (`protocol`)",
+        f"waited for {connection.SENTINEL_SECONDS:g} seconds",
+    ):
+        assert sentence in readme

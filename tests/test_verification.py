@@ -364,6 +364,12 @@ def test_a_single_damage_is_found_where_it_is_and_mended(
     assert [*whole.verify()] == []
 
 
+def test_only_true_drops_anything(whole: RedisSaver) -> None:
+    for other in ("no", "yes", [], 2):
+        with pytest.raises(ValueError, match="drop_unreadable must be True or False"):
+            next(whole.repair(drop_unreadable=other))  # type: ignore[arg-type]
+
+
 def test_settings_that_are_damaged_go_only_when_told(whole: RedisSaver, raw: Any, prefix: str) -> None:
     whole.persist("t")
     flip(b"T", 2)(raw, ThreadKeys(prefix, b"t"))
