@@ -14,14 +14,15 @@ Rule 4: the tag index may name a state whose newest version lost the tag; search
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -59,6 +60,38 @@ from .target import Target
 
 logger = logging.getLogger("langgraph_redis_state")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _logged(operation: Callable[Concatenate[States, P], Operation[T]]) -> Callable[Concatenate[States, P], Operation[T]]:
+    """Says at the end what was asked, what came of it, and how long it took."""
+
+    @functools.wraps(operation)
+    def logged(self: States, /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+        began = time.perf_counter()
+        result = yield from operation(self, *args, **kwargs)
+        if logger.isEnabledFor(logging.DEBUG):
+            asked = ", ".join(f"{each.state_id if isinstance(each, StateMetadata) else each!r}" for each in args)
+            took = (time.perf_counter() - began) * 1000
+            logger.debug("%s(%s): %s, %.1f ms", operation.__name__, asked, _outcome(result), took)
+        return result
+
+    return logged
+
+
+def _outcome(result: Any) -> str:
+    if isinstance(result, list):
+        return f"{len(result)} found"
+    if isinstance(result, tuple):  # a state and its metadata
+        return f"{result[1].size_bytes} bytes"
+    if isinstance(result, StateMetadata):
+        return f"version {result.version!r}"
+    return "not there" if result is None else str(result) if isinstance(result, bool) else "done"
+
+
+GONE = -2
+"""What PTTL says of a key that is not there: the state expired while it was read."""
 TRIES = 1000
 """Each try that fails is a save of somebody else that succeeded."""
 WHOLE = "state"
@@ -323,25 +356,19 @@ class States(Locked):
 
     # --- reading ---
 
+    @_logged
     def load(self, state_id: StateLike, version: VersionLike | None) -> Operation[tuple[Any, StateMetadata] | None]:
-        began = time.perf_counter()
         target = self._target(state_id)
         entry = None if version is None else (yield from self._find(target, version))
         found = None if entry is None and version is not None else (yield from self._content(target, entry.id if entry else ""))
         result = None
         if found is not None:
             (left,) = yield Read([("PTTL", target.keys.hash)], f"loading state {target.thread!r}")
-            result = found[0], found[2].described(target, left)
+            if left != GONE:
+                result = found[0], found[2].described(target, left)
         with self.lock:
             self._hits += result is not None
             self._misses += result is None
-        logger.debug(
-            "load: state %r version %r: %s, %.1f ms",
-            target.thread,
-            "newest" if version is None else _label(version),
-            f"{result[1].size_bytes} bytes" if result is not None else "not there",
-            (time.perf_counter() - began) * 1000,
-        )
         return result
 
     def _content(self, target: Target, id: str) -> Operation[tuple[Any, Value, Entry] | None]:
@@ -356,8 +383,8 @@ class States(Locked):
         )
         return tup.checkpoint["channel_values"][WHOLE], known.values[WHOLE], entry
 
+    @_logged
     def list_states(self, tags: Sequence[str] | None, prefix: str | None, match: str) -> Operation[list[StateMetadata]]:
-        began = time.perf_counter()
         if match not in ("any", "all"):
             raise ValueError(f"match {match!r} is unknown; allowed are 'any', 'all'")
         wanted = None if tags is None else set(_tags(tags))
@@ -377,8 +404,8 @@ class States(Locked):
             held = set(entries[0].tags) if entries else set()
             if entries and (wanted is None or (wanted <= held if match == "all" else wanted & held)):
                 (left,) = yield Read([("PTTL", target.keys.hash)], "listing states")
-                result.append(entries[0].described(target, left))
-        logger.debug("list: %d states, %.1f ms", len(result), (time.perf_counter() - began) * 1000)
+                if left != GONE:
+                    result.append(entries[0].described(target, left))
         return result
 
     def names(self, prefix: str | None = None) -> Operation[list[str]]:
@@ -389,19 +416,21 @@ class States(Locked):
             names += [info.thread_id for info in page]
         return names
 
+    @_logged
     def list_versions(self, state_id: StateLike) -> Operation[list[StateMetadata]]:
         target = self._target(state_id)
         entries, _ = yield from self._look(target, self._keep)
         (left,) = yield Read([("PTTL", target.keys.hash)], f"listing the versions of state {target.thread!r}")
-        logger.debug("list: state %r: %d versions", target.thread, len(entries))
-        return [entry.described(target, left) for entry in reversed(entries)]
+        return [] if left == GONE else [entry.described(target, left) for entry in reversed(entries)]
 
+    @_logged
     def exists(self, state_id: StateLike, version: VersionLike | None) -> Operation[bool]:
         target = self._target(state_id)
         if version is not None:
             return (yield from self._find(target, version)) is not None
         return bool((yield from self._look(target, 1)).entries)
 
+    @_logged
     def stats(self) -> Operation[dict[str, Any]]:
         yield from self._operations.check_layout(write=False)
         stats = yield from self._history.stats(None)
@@ -425,6 +454,7 @@ class States(Locked):
 
     # --- changing ---
 
+    @_logged
     def delete_version(self, state_id: StateLike, version: VersionLike) -> Operation[bool]:
         target = self._target(state_id)
         about = f"deleting version {_label(version)!r} of state {target.thread!r}"
@@ -432,7 +462,6 @@ class States(Locked):
         for _ in range(BUSY_TRIES):
             entries, revision = yield from self._look(target, self._keep)
             entry = _named(entries, _label(version))
-            logger.debug("delete: state %r version %r: %s", target.thread, _label(version), entry is not None)
             if entry is None:
                 return there  # if it was, this call may have removed it, and lost the reply
             there = True
@@ -443,13 +472,14 @@ class States(Locked):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")
 
+    @_logged
     def delete_state(self, state_id: StateLike) -> Operation[bool]:
         target = self._target(state_id)
         there = bool((yield Read([("EXISTS", target.keys.hash)], f"deleting state {target.thread!r}"))[0])
         yield from self._operations.delete_thread(target.thread)
-        logger.debug("delete: state %r: %s", target.thread, there)
         return there
 
+    @_logged
     def rollback(self, state_id: StateLike, version: VersionLike, truncate: bool) -> Operation[StateMetadata]:
         target = self._target(state_id)
         about = f"rollback of state {target.thread!r} to version {_label(version)!r}"
@@ -458,16 +488,15 @@ class States(Locked):
             raise CheckpointNotFoundError(f"{about}: there is no such version; list_versions says which there are")
         if truncate:
             yield from self._history.truncate(self._serde, target.thread, entry.id)
-            logger.debug("%s: what came after it was removed", about)
             (left,) = yield Read([("PTTL", target.keys.hash)], about)
             return entry.described(target, left)
         found = yield from self._content(target, entry.id)
         if found is None:
             raise CheckpointNotFoundError(f"{about}: it was deleted meanwhile")
-        logger.debug("%s: its content becomes a new version", about)
         described = {"source": "fork", "forked_from": entry.id, "checksum": entry.metadata["checksum"]}
         return (yield from self._store(target, found[1], described | ({"tags": entry.tags} if entry.tags else {})))
 
+    @_logged
     def touch(self, state_id: StateLike, ttl: Any) -> Operation[bool]:
         target = self._target(state_id)
         try:
@@ -477,7 +506,6 @@ class States(Locked):
                 yield from self._history.expire(target.thread, "own", checks.ttl_ms(ttl, "ttl_seconds") / 1000)
         except ThreadNotFoundError:
             return False
-        logger.debug("touch: state %r: %s seconds", target.thread, ttl)
         return True
 
     # --- between the words of this module and those of the saver ---

@@ -1,6 +1,6 @@
 """Histories that stay bounded: what retention and pruning drop, what they must keep, and that nothing is ever half gone.
 
-A client is killed at 25 random moments each of a truncation, a prune and a copy in every run of these tests;
+A client is killed at 34 random moments each of a truncation, a prune and a copy in every run of these tests;
 `LGRS_SOAK=100 pytest tests/test_retention.py -k killed` makes that 100 of each, and any other number as many.
 """
 
@@ -36,7 +36,7 @@ from langgraph_redis_state.operations import LIST, REMOVE
 from langgraph_redis_state.records import Place, open_record, split_writes
 
 T = {"configurable": {"thread_id": "t"}}
-KILLS = int(os.environ.get("LGRS_SOAK", "25"))
+KILLS = int(os.environ.get("LGRS_SOAK", "34"))
 
 
 class State(TypedDict):
