@@ -51,7 +51,8 @@ def is_due(roots: int, limit: int | None, age: int | None) -> bool:
     """Whether a put that left so many root checkpoints should also tidy: every few puts, so that none pays for it alone."""
     if limit is not None and roots > limit and (roots - limit) % max(1, limit // 4) == 0:
         return True
-    return age is not None and roots % 8 == 0
+    # a choice reads all headers, so a thread twice as long is looked at half as often; how old its checkpoints are is not known
+    return age is not None and roots % max(8, 1 << roots.bit_length() >> 3) == 0
 
 
 def newest_of_each(places: Iterable[Place]) -> dict[str, str]:
