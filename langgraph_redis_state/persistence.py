@@ -202,7 +202,10 @@ def prefix_of(kind: str, namespace: str) -> str:
     return f"lgrs:{kind}:{namespace}"
 
 
-def connection_options(url: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def connection_options(url: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """redis_options as `RedisSaver` takes them: without what can have no effect here."""
-    idle = {"decode_responses"} | ({"socket_keepalive", "socket_keepalive_options"} if url.startswith("unix:") else set())
-    return {name: value for name, value in (options or {}).items() if name not in idle}
+    if not isinstance(options, Mapping):
+        return options
+    socket = {"socket_keepalive", "socket_keepalive_options"} if isinstance(url, str) and url.startswith("unix:") else set()
+    idle = {"decode_responses"} | socket
+    return {name: value for name, value in options.items() if name not in idle}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -569,7 +569,7 @@ def _durability(level: object) -> Durability | None:
 
 
 def _names(index: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
+    if not isinstance(index, Collection) or isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
         raise ValueError(f"index_metadata must be a sequence of metadata keys, not {index!r}")
     for name in index:
         keys.encode(name, "a key of index_metadata")

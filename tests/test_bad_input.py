@@ -19,7 +19,7 @@ import redis
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from shapes import at, checkpoint, metadata, new_id
 
-from langgraph_redis_state import CompressionType, RedisSaver
+from langgraph_redis_state import AgentCheckpointer, CompressionType, RedisSaver, RedisStatePersistence
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
     CheckpointerError,
@@ -268,6 +268,16 @@ def test_a_ttl_mapping_with_unknown_keys_names_the_known_ones(ttl: Any) -> None:
 )
 def test_a_ttl_that_is_a_time_is_taken(ttl: Any) -> None:
     RedisSaver(ttl=ttl)
+
+
+@pytest.mark.parametrize("made", [RedisSaver, RedisStatePersistence, AgentCheckpointer])
+def test_what_is_no_url_or_no_options_is_refused_in_words(made: Any) -> None:
+    with pytest.raises(InvalidConfigError, match="No server"):
+        made(None)
+    with pytest.raises(TypeError, match="A URL is text"):
+        made(5)
+    with pytest.raises(TypeError, match="redis_options maps names"):
+        made("redis://localhost", redis_options=5)
 
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.0, "3", math.nan])

@@ -143,7 +143,7 @@ def test_a_growing_chat_costs_its_messages_and_not_their_history(url: str, prefi
         alone = {**newest.checkpoint, "id": new_id()}
         saver.put(at("alone"), alone, metadata(), alone["channel_versions"])
         assert sizes[-1] < saver.stats("alone").stored_bytes + 30_000  # 20 records, and their last chunks
-        assert sizes[-1] < 1.7 * sizes[124]
+        assert sizes[-1] < 2.1 * sizes[124]
         assert 20 <= len(roots(saver)) <= 25
         assert_tidy(raw, prefix)
 
