@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
 # newest: LangGraph's conformance suite, the traps, drivers, packets, durability, connections and verification on the embedded
-# server, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt.
+# server, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt. Then some of
+# it with versions of redis-py between the lowest and the newest.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,3 +34,11 @@ echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
   tests/test_durability.py tests/test_connection.py tests/test_verification.py </dev/null
 "$place/bin/python" -m pytest -q integration_tests/test_contract.py integration_tests/test_topologies.py \
   -k "redis:8.0-resp or cluster-resp or sentinel-resp or topologies" </dev/null
+
+# what lies between the lowest and the newest redis-py
+for version in 6.4.0 7.0.1; do
+  "$place/bin/python" -m pip --disable-pip-version-check --quiet install "redis==$version" </dev/null
+  echo "redis-py $version"
+  "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_drivers.py tests/test_batches.py tests/test_durability.py \
+    tests/test_connection.py </dev/null
+done
