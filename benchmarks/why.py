@@ -37,7 +37,7 @@ WHY = {
     "server blocked": (
         "A removal reads the names of all fields of the thread with one command, and one script removes the records, index "
         "entries and chunks of thousands of checkpoints at once, because a removal is whole or not at all. It handles what "
-        "goes or what stays, whichever is less."
+        "goes or what stays, whichever is less; where both are much, what stays was copied by short scripts before."
     ),
     "64 async threads": (
         "One Python thread does all the work, so what counts is CPU time for each call. Calls of many threads leave in shared "

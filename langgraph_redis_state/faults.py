@@ -32,7 +32,7 @@ Kind = Literal[
 - `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
 - `expiry`: a thread's two keys do not expire at one moment
 - `orphan`: a chunk or page that nothing refers to; it takes space, until the next removal in that thread
-- `staging`: what an upload or a copy left, and that does not expire
+- `staging`: what an upload, a copy or a removal left, and that does not expire
 - `busy`: the thread changed each time it was read, so what must agree in it could not be compared
 """
 

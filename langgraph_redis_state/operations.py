@@ -45,6 +45,7 @@ from .errors import (
     CheckpointLostError,
     InvalidConfigError,
     LayoutError,
+    ServerRefusedError,
     ThreadBusyError,
     ThreadDeletedError,
     ThreadExistsError,
@@ -61,7 +62,7 @@ logger = logging.getLogger("langgraph_redis_state")
 
 PUT, PUT_WRITES, GET, LIST = Script("put", writes=True), Script("put_writes", writes=True), Script("get"), Script("list")
 ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
-WEIGH, REMOVE = Script("weigh"), Script("remove", writes=True)
+WEIGH, KEEP, REMOVE = Script("weigh"), Script("keep"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 
 PAGE_CHECKPOINTS = 100
@@ -70,6 +71,8 @@ SURVEY_CHECKPOINTS = 1000
 UPLOAD_BYTES = 4 * 1024 * 1024
 """New chunks beyond this are staged first, since hosted proxies cap the size of a request."""
 STAGING_MS = 600_000
+KEEP_FIELDS = 1000
+"""A removal copies so many fields to staging in one script: some 4 ms."""
 TRIES = 3
 BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
@@ -917,14 +920,42 @@ class Operations:
         for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
             reply = yield Call(WEIGH, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
             size, plain = size + int(reply[1]), plain + int(reply[2])
-        removal = Removal.of(survey, gone, replaced, listed, swept, (counts.stored, size, plain))
-        if removal is None:
-            return True
-        arguments = removal._replace(filed=filed).arguments
-        reply = yield Call(REMOVE, target.keys.all, [target.keys.name, survey.revision, *arguments], about)
+        staged: tuple[bytes, ...] = ()
+        for staging in (True, False):
+            removal = Removal.of(survey, gone, replaced, listed, swept, (counts.stored, size, plain), staging)
+            if removal is None:
+                return True
+            if removal.how == "staged":
+                key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
+                try:
+                    whole = yield from self._stage_staying(target, (key, index), survey.revision, removal, about)
+                except ServerRefusedError:  # it is full: what goes is removed in place, and frees memory
+                    continue
+                if not whole:
+                    return False
+            arguments = removal._replace(filed=filed).arguments
+            keys_of_both = (*target.keys.all, *staged)
+            reply = yield Call(REMOVE, keys_of_both, [target.keys.name, survey.revision, *arguments], about)
+            if reply[0] != b"gone":
+                break
         if reply[0] == b"stale":
             return False
         self.refuse(reply, about, also=b"none")
+        return True
+
+    def _stage_staying(
+        self, target: Target, staged: tuple[bytes, bytes], revision: bytes, removal: Removal, about: str
+    ) -> Operation[bool]:
+        """Copies what stays to staging, on the server. False if the thread changed since `revision`."""
+        fields = sorted(removal.fields)
+        at = 0
+        while at < len(fields):
+            batch = fields[at : at + KEEP_FIELDS]
+            reply = yield Call(KEEP, (*target.keys.all, *staged), [target.keys.name, revision, STAGING_MS, *batch], about)
+            if reply[0] == b"stale":
+                return False
+            at += int(reply[1])
+        yield from self._stage(target, staged, (), sorted(removal.members), about)
         return True
 
     def _marked(

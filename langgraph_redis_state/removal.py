@@ -15,6 +15,14 @@ WEIGHED = 200
 SWAP_BYTES = 1024
 """A removal makes the thread anew from what stays, instead of taking out what goes, where that is less; so many bytes count as
 one more field."""
+REMADE = 5
+"""A field that is made anew, which is read and written, holds the server as long as so many that are taken out."""
+SHORT = 16_000
+"""One script takes out so many fields and members of the index, or makes anew what takes as long: some 12 ms. Where both are
+more, what stays is copied to staging first, in many short scripts."""
+STAGED_BYTES = 64 * 1024 * 1024
+"""Staging holds what stays a second time for a moment. Where that is more than this, the thread is not copied, and one script
+removes what goes, however long that takes."""
 
 
 class Removal(NamedTuple):
@@ -38,11 +46,12 @@ class Removal(NamedTuple):
         listed: set[bytes],
         swept: Sequence[bytes],
         weights: tuple[int, int, int],
+        staging: bool,
     ) -> Removal | None:
         """What goes, worked out; None if nothing is to be done.
 
         `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is
-        swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks.
+        swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks; `staging`: whether it may be used.
         """
         members: dict[bytes, Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
         for place in survey.headers:
@@ -70,11 +79,14 @@ class Removal(NamedTuple):
 
         leaving |= set(swept)
         staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
-        # a field that is made anew counts as two that are removed: it is read, and written
-        if 2 * (len(staying) + (stored - size) // SWAP_BYTES) < len(leaving):
-            how, fields, index = "keep", staying, members.keys() - unlisted
-        else:
-            how, fields, index = "drop", leaving, unlisted
+        indexed = members.keys() - unlisted
+        stays = stored - size
+        taken_out = len(leaving) + len(unlisted)
+        made_anew = REMADE * (len(staying) + stays // SWAP_BYTES) + len(indexed)
+        how = "keep" if made_anew < taken_out else "drop"
+        if staging and min(taken_out, made_anew) > SHORT and stays <= STAGED_BYTES:
+            how = "staged"
+        fields, index = (leaving, unlisted) if how == "drop" else (staying, indexed)
         fewer = (
             len(gone),
             len(writes) - len(came),
@@ -88,5 +100,8 @@ class Removal(NamedTuple):
 
     @property
     def arguments(self) -> list[Argument]:
-        lists = [*map(sorted, (self.fields, self.members, self.runs)), self.replaced.items(), self.weighed, self.filed]
+        what: list[Collection[Argument]] = [sorted(self.fields), sorted(self.members)]
+        if self.how == "staged":
+            what = [[len(self.fields)], [len(self.members)]]
+        lists = [*what, sorted(self.runs), self.replaced.items(), self.weighed, self.filed]
         return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster

@@ -1,6 +1,6 @@
 """Histories that stay bounded: what retention and pruning drop, what they must keep, and that nothing is ever half gone.
 
-A client is killed at 34 random moments each of a truncation, a prune and a copy in every run of these tests;
+A client is killed at 25 random moments each of a truncation, two prunes and a copy in every run of these tests;
 `LGRS_SOAK=100 pytest tests/test_retention.py -k killed` makes that 100 of each, and any other number as many.
 """
 
@@ -28,7 +28,7 @@ from langgraph.types import Command, Send, interrupt
 from shapes import at, checkpoint, id_of, metadata, new_id, plain
 from typing_extensions import TypedDict
 
-from langgraph_redis_state import RedisSaver
+from langgraph_redis_state import RedisSaver, removal
 from langgraph_redis_state.codec import DIGEST, Integrity
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadBusyError
@@ -38,7 +38,7 @@ from langgraph_redis_state.records import Place, open_record, split_writes
 from langgraph_redis_state.retention import is_due
 
 T = {"configurable": {"thread_id": "t"}}
-KILLS = int(os.environ.get("LGRS_SOAK", "34"))
+KILLS = int(os.environ.get("LGRS_SOAK", "25"))
 
 
 class State(TypedDict):
@@ -408,7 +408,9 @@ def test_a_branch_that_ended_is_pruned_by_its_age_in_ids(saver: RedisSaver) -> N
     assert saver.get_tuple(at("t", "", side)).checkpoint["channel_values"] == {"side": 1}
 
 
-def test_on_a_full_server_one_can_prune_truncate_and_delete() -> None:
+@pytest.mark.parametrize("short", [removal.SHORT, 0], ids=["at once", "through staging"])
+def test_on_a_full_server_one_can_prune_truncate_and_delete(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "SHORT", short)
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full", redis_options={"retry_on_timeout": False}) as saver:
             words = [os.urandom(300).hex() for _ in range(200)]
@@ -558,12 +560,17 @@ def test_every_read_verifies_while_four_processes_write_and_retention_runs(
 
 KILLED = """
 import os, random, signal, sys, time
-from langgraph_redis_state import RedisSaver
+from langgraph_redis_state import RedisSaver, operations, removal
 
 url, prefix, goal, kills = sys.argv[1:5]
+
+def through_staging():
+    removal.SHORT, operations.KEEP_FIELDS = 0, 5
+
 what = {
     "truncate": lambda saver, n: saver.rollback(f"truncate {n}", goal, mode="truncate"),
     "prune": lambda saver, n: saver.prune([f"prune {n}"], keep_last=3),
+    "staged": lambda saver, n: through_staging() or saver.prune([f"staged {n}"], keep_last=3),
     "copy": lambda saver, n: saver.copy_thread("template", f"copy {n}"),
 }
 dice = random.Random(1)
@@ -618,19 +625,19 @@ def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     before = everything(saver, "template")
     after = {}
     threads = [*(f"timed {n}" for n in range(4)), *range(KILLS)]
-    for kind in ("truncate", "prune"):
+    for kind in ("truncate", "prune", "staged"):
         for n in (*threads, "whole"):
             saver.copy_thread("template", f"{kind} {n}")
         if kind == "truncate":
             saver.rollback("truncate whole", made[8], mode="truncate")
         else:
-            saver.prune(["prune whole"], keep_last=3)
+            saver.prune([f"{kind} whole"], keep_last=3)
         after[kind] = everything(saver, f"{kind} whole")
     assert len(before) == 24
     assert (len(after["truncate"]), len(after["prune"])) == (9, 4)
     after["copy"], nothing = before, []
     subprocess.run([sys.executable, "-c", KILLED, url, prefix, made[8], str(KILLS)], check=True)
-    for kind in ("truncate", "prune", "copy"):
+    for kind in ("truncate", "prune", "staged", "copy"):
         outcomes: Counter[str] = Counter()
         for n in range(KILLS):
             found = everything(saver, f"{kind} {n}")

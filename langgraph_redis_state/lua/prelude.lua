@@ -371,8 +371,12 @@ local function write_again(field, content)
   call('HDEL', T, '')
   call('HSET', T, field, content)
 end
-local function refused(reply) -- nothing was written, and what was staged for it is not needed
+local function unstage() -- what was staged is not needed any more
   if KEYS[8] then call('UNLINK', KEYS[8]) end
+  if KEYS[9] then call('UNLINK', KEYS[9]) end
+end
+local function refused(reply) -- nothing was written
+  unstage()
   return reply
 end
 
