@@ -25,7 +25,7 @@ from test_conformance import check
 from test_traps import scenario
 
 import langgraph_redis_state
-from langgraph_redis_state import RedisSaver
+from langgraph_redis_state import RedisSaver, operations, removal
 from langgraph_redis_state.errors import ServerRefusedError
 from langgraph_redis_state.keys import ThreadKeys, layout_key
 
@@ -282,6 +282,26 @@ async def test_a_large_state_goes_through_staging_and_leaves_nothing_there(eithe
     assert not [key for key in target.keys(prefix) if b"}:u:" in key]
     assert target.admin.hlen(ThreadKeys(prefix, b"t").hash) < 60  # the second checkpoint took the chunks of the first
     await either.adelete_thread("t")
+
+
+async def test_a_large_removal_goes_through_staging_and_leaves_nothing_there(
+    either: Any, target: Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = at("t")
+    for n in range(12):
+        config = await put(either, config, {"x": [*BIG, n], "n": n}, run_id=f"r{n % 4}")
+        await either.aput_writes(config, [("x", [*BIG[::-1], n])], "task")
+    expected = [plain(found) for found in await listed(either, at("t")) if found.metadata["run_id"] in ("r2", "r3")]
+    monkeypatch.setattr(removal, "SHORT", 0)
+    monkeypatch.setattr(operations, "KEEP_FIELDS", 5)
+    before = target.calls().get("rename", 0)
+    await either.adelete_for_runs(["r0", "r1"])
+    assert target.calls()["rename"] == before + 2
+    assert [plain(found) for found in await listed(either, at("t"))] == expected
+    assert len(expected) == 6
+    assert not [key for key in target.keys(prefix) if b"}:u:" in key]
+    await put(either, config, {"x": BIG, "n": 12})
+    assert len(await ids(either, at("t"))) == 7
 
 
 async def test_a_server_that_forgets_the_scripts_at_any_moment_changes_nothing(either: Any, target: Server) -> None:

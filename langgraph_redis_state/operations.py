@@ -929,7 +929,7 @@ class Operations:
                 key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
                 try:
                     whole = yield from self._stage_staying(target, (key, index), survey.revision, removal, about)
-                except ServerRefusedError:  # it is full: what goes is removed in place, and frees memory
+                except ServerRefusedError:  # it is full, and a removal in place frees memory; or that is refused too
                     continue
                 if not whole:
                     return False

@@ -18,7 +18,7 @@ one more field."""
 REMADE = 5
 """A field that is made anew, which is read and written, holds the server as long as so many that are taken out."""
 SHORT = 16_000
-"""One script takes out so many fields and members of the index, or makes anew what takes as long: some 12 ms. Where both are
+"""One script takes out so many fields and members of indexes, or makes anew what takes as long: some 12 ms. Where both are
 more, what stays is copied to staging first, in many short scripts."""
 STAGED_BYTES = 64 * 1024 * 1024
 """Staging holds what stays a second time for a moment. Where that is more than this, the thread is not copied, and one script
@@ -81,8 +81,9 @@ class Removal(NamedTuple):
         staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
         indexed = members.keys() - unlisted
         stays = stored - size
-        taken_out = len(leaving) + len(unlisted)
-        made_anew = REMADE * (len(staying) + stays // SWAP_BYTES) + len(indexed)
+        entries = 2 * len(runs)  # of the bucket's index, which go in the same script
+        taken_out = len(leaving) + len(unlisted) + entries
+        made_anew = REMADE * (len(staying) + stays // SWAP_BYTES) + len(indexed) + entries
         how = "keep" if made_anew < taken_out else "drop"
         if staging and min(taken_out, made_anew) > SHORT and stays <= STAGED_BYTES:
             how = "staged"

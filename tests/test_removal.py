@@ -195,6 +195,21 @@ def test_so_much_that_staging_would_be_too_large_is_removed_in_place(
     audit(raw, prefix, "t", clean=True)
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_entries_of_runs_that_go_count_too(
+    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    config = at("t")
+    for n in range(40):
+        config = put(saver, config, {"n": n}, **({"run_id": f"run {n}"} if runs else {}))
+    monkeypatch.setattr(removal, "SHORT", 60)  # 20 fields and 20 members go, and with them 40 entries of the bucket
+    renames = copies(raw)
+    saver.prune(["t"], keep_last=20)
+    assert copies(raw) - renames == (2 if runs else 0)
+    assert not list(saver.verify())
+    audit(raw, prefix, "t", clean=True)
+
+
 # --- what comes in between --------------------------------------------------------------------------------------------
 
 
