@@ -26,6 +26,11 @@ class Copying:
         """The pages and chunks that fields refer to and that were not among them so far."""
         return self._needed - self._copied
 
+    @property
+    def came(self) -> tuple[int, int]:
+        """How many fields there were so far, and members of the index."""
+        return len(self._copied), sum(len(keys.members_of(name)) for name in self._copied)
+
     def resealed(self, there: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """These fields as the other thread has them, and the members of its index that name them."""
         fields = [(name, content) for name, raw in there if (content := self._resealed(name, raw)) is not None]

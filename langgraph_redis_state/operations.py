@@ -1057,6 +1057,7 @@ class Operations:
                 self.settings.ttl,
                 op,
                 line,
+                *copying.came,
                 *counted(copying.runs),
                 *counted([tuple(member[len(entry) :].split(b"\0", 1)) for member in found_under]),
             ],

@@ -16,7 +16,7 @@ from langgraph_redis_state.effects import Script
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ThreadBusyError
 from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.operations import KEEP, REMOVE, STAGE
+from langgraph_redis_state.operations import ADOPT, KEEP, REMOVE, STAGE
 
 
 @pytest.fixture
@@ -365,6 +365,23 @@ def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
     assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
     assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
     audit(raw, prefix, "t", clean=True)
+
+
+@pytest.mark.parametrize(("script", "n", "which"), [(STAGE, 2, 0), (STAGE, 2, 1), (ADOPT, 0, 0), (ADOPT, 0, 1)])
+def test_the_same_with_staging_of_a_copy(
+    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, script: Script, n: int, which: int
+) -> None:
+    grow(saver, "t", 300, 1)
+    evicted: list[int] = []
+    meddle(saver, monkeypatch, script, lambda keys: evicted.append(raw.delete(keys[7 + which])), range(n, n + 1))
+    saver.copy_thread("t", "copy")
+    assert evicted == [1]
+    assert [version.checkpoint_id for version in saver.history("copy")] == [
+        version.checkpoint_id for version in saver.history("t")
+    ]
+    assert [tup.checkpoint for tup in saver.list(at("copy", None))] == [tup.checkpoint for tup in saver.list(at("t", None))]
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+    audit(raw, prefix, "copy")
 
 
 @pytest.mark.parametrize(("script", "n"), [(KEEP, 0), (KEEP, 3), (STAGE, 0), (REMOVE, 0)])

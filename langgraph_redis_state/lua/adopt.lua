@@ -1,9 +1,9 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all.
 -- KEYS[8] staged hash, KEYS[9] staged index.
 -- ARGV: 1 thread, 2 TTL as in keep_for(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
---       and check: all its numbers; then a list of run ids and one of metadata as in file_under(), each with its
---       length before it
--- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging expired)
+--       and check: all its numbers; 5 and 6 how many fields and members of the index were staged; then a list of run ids and
+--       one of metadata as in file_under(), each with its length before it
+-- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging is not whole: it expired or was evicted)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()
 if call('EXISTS', T) + call('EXISTS', I) > 0 then
@@ -11,7 +11,7 @@ if call('EXISTS', T) + call('EXISTS', I) > 0 then
   write_again('O', ARGV[3])
   return { 'ok' }
 end
-if call('EXISTS', KEYS[8]) == 0 then return { 'gone' } end
+if call('HGET', KEYS[8], 'S') ~= ARGV[5] or call('ZCARD', KEYS[9]) ~= tonumber(ARGV[6]) then return refused({ 'gone' }) end
 local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now
 call('HSET', KEYS[8], 'O', ARGV[3], 'S', sealed(line))
 call('UNLINK', TOMB)
@@ -22,8 +22,8 @@ repeat until forget(thread, 1000)
 call('ZREM', EXPIRY, thread)
 local ttl, whose = settings_of(call('HGET', T, 'T'))
 keep_for(whose == RUN and 'r' .. number(ttl) or ARGV[2], ttl, whose) -- a copy has the settings of its source
-local meta = 6 + ARGV[5]
-for k = 6, meta - 1 do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+local meta = 8 + ARGV[7]
+for k = 8, meta - 1 do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
 file_under(meta + 1, #ARGV)
 bookkeeping()
 return { 'ok' }
