@@ -847,19 +847,22 @@ class Operations:
             page = yield from self.page(target, None, cursor, SURVEY_CHECKPOINTS, whole=False, use=use)
             if survey.headers and page.revision != survey.revision:
                 return None
-            survey.revision = page.revision
-            survey.tags = survey.tags or self.opened_tags(target, page.tags)
-            survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
-            for each in page.found:
-                at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
-                survey.headers[at] = self.header(target, each)
-                name = keys.checkpoint_field(each.ns, each.checkpoint)
-                survey.sizes[name] = len(name) + len(each.record or b"")
-                if each.writes:
-                    survey.writes[at] = self.written(target, each.ns, each.checkpoint, each.writes)
-                    survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
+            yield from compute(partial(self._surveyed, target, survey, page), _size(page.found, page.parts))
             cursor = page.following
         return survey
+
+    def _surveyed(self, target: Target, survey: Survey, page: Page) -> None:
+        survey.revision = page.revision
+        survey.tags = survey.tags or self.opened_tags(target, page.tags)
+        survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
+        for each in page.found:
+            at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
+            survey.headers[at] = self.header(target, each)
+            name = keys.checkpoint_field(each.ns, each.checkpoint)
+            survey.sizes[name] = len(name) + len(each.record or b"")
+            if each.writes:
+                survey.writes[at] = self.written(target, each.ns, each.checkpoint, each.writes)
+                survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
 
     def written(self, target: Target, ns: bytes, checkpoint: bytes, blob: bytes | None) -> Written:
         """The pending writes in the field of a checkpoint."""
@@ -883,8 +886,12 @@ class Operations:
         survey = yield from self.survey(target)
         if survey is None:
             return False
-        kept = keep(survey)
-        dropped = [place for place in survey.headers if place not in kept]
+
+        def choose() -> list[retention.Place]:
+            kept = keep(survey)
+            return [place for place in survey.headers if place not in kept]
+
+        dropped = yield from compute(choose, sum(survey.sizes.values()))
         return (yield from self.remove(target, survey, dropped)) if dropped else True
 
     def remove(
@@ -922,7 +929,10 @@ class Operations:
             size, plain = size + int(reply[1]), plain + int(reply[2])
         staged: tuple[bytes, ...] = ()
         for staging in (True, False):
-            removal = Removal.of(survey, gone, replaced, listed, swept, (counts.stored, size, plain), staging)
+            weights = (counts.stored, size, plain)
+            removal = yield from compute(
+                partial(Removal.of, survey, gone, replaced, listed, swept, weights, staging), sum(survey.sizes.values())
+            )
             if removal is None:
                 return True
             if removal.how == "staged":
@@ -968,7 +978,6 @@ class Operations:
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
-        kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
         # writes whose checkpoint has not come yet are in no index
         early = [name for name in listed if name[:1] == b"W" and _place_of(name) not in survey.headers]
         if early:
@@ -976,19 +985,28 @@ class Operations:
             for name, blob in zip(early, blobs, strict=True):
                 survey.writes[_place_of(name)] = self.written(target, *keys.split_field(name), blob)
                 survey.sizes[name] = len(name) + len(blob or b"")
-        for place, written in {**survey.writes, **replaced}.items():
-            if place not in gone:
-                kept += [(place, header) for header, _ in written]
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
-        for place, header in kept:
-            needed.update((b"D" + name, place) for name in header.loose)
-            pages.update((name, place) for name in header.pages)
+
+        def mark() -> None:
+            kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
+            for place, written in {**survey.writes, **replaced}.items():
+                if place not in gone:
+                    kept += [(place, header) for header, _ in written]
+            for place, header in kept:
+                needed.update((b"D" + name, place) for name in header.loose)
+                pages.update((name, place) for name in header.pages)
+
+        yield from compute(mark, sum(survey.sizes.values()))
         parts = yield from self.pages(target, list(pages), about)
-        for name, place in pages.items():
-            needed[b"P" + name] = place
-            needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
-        lost = needed.keys() - listed
+
+        def mark_chunks_of_pages() -> set[bytes]:
+            for name, place in pages.items():
+                needed[b"P" + name] = place
+                needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
+            return needed.keys() - listed
+
+        lost = yield from compute(mark_chunks_of_pages, _size((), parts) + sum(map(len, parts.pages.values())))
         if lost:
             place = needed[lost.pop()]
             raise CheckpointCorruptError(
