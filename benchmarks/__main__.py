@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this saver beside the others.")
     parser.add_argument("--quick", action="store_true", help="less of everything")
-    parser.add_argument("--section", action="append", help="only this section (repeatable); nothing is written")
+    parser.add_argument("--section", action="append", help="only this section (repeatable); written only to --output")
     parser.add_argument(
         "--output", type=Path, help="the page to write (default docs/benchmarks.md; with --quick build/quick.md)"
     )
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="an empty Redis with RedisJSON and RediSearch, for langgraph-checkpoint-redis (it is emptied; $BENCH_MODULES_URL)",
     )
     parser.add_argument(
-        "--postgres-url", default=os.environ.get("BENCH_POSTGRES_URL"), help="an empty PostgreSQL ($BENCH_POSTGRES_URL)"
+        "--postgres-url",
+        default=os.environ.get("BENCH_POSTGRES_URL"),
+        help="a PostgreSQL; a schema is made in it and dropped ($BENCH_POSTGRES_URL)",
     )
     options = parser.parse_args(arguments)
 
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run["candidates"] = {
                 name: {
                     "package": f"{candidate.package} {candidate.version()}",
-                    "server": bench.servers[name].version() if name in bench.servers else "",
+                    "server": bench.server_version(name),
                 }
                 for name, candidate in bench.candidates.items()
             }
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"{mark} {verdict.measured:>22}   {verdict.target:<26} {verdict.what}", highlight=False, soft_wrap=True)
     for name, why in run["left out"].items():
         console.print(f"left out: {name}: {why}", highlight=False)
-    if options.section:
+    if options.section and options.output is None:
         return 0
     page = options.output or (ROOT / "build" / "quick.md" if options.quick else ROOT / "docs" / "benchmarks.md")
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """The graphs that are run whole: an answer in a chat, and (b) a plan with 20 `Send`s to a subgraph."""
 
 import operator
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
@@ -17,6 +19,19 @@ def chat_graph() -> Any:
         return {"messages": [message(prose, 1)]}
 
     return StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer")
+
+
+def _extend(lines: list[str], batches: Sequence[list[str]]) -> list[str]:
+    return [*lines, *(line for batch in batches for line in batch)]
+
+
+class Log(TypedDict):
+    log: Annotated[list[str], DeltaChannel(_extend, snapshot_frequency=1000)]
+
+
+def delta_graph() -> Any:
+    """Keeps what each run was given in a DeltaChannel: a checkpoint has only what came with it."""
+    return StateGraph(Log).add_node("done", lambda state: {}).add_edge(START, "done")
 
 
 class Task(TypedDict):

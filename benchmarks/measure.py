@@ -30,10 +30,11 @@ class Timing:
         return Timing(self.wall[-count:], self.cpu[-count:])
 
     def summary(self) -> dict[str, float]:
+        """The p99 is the smallest sample that 99 % of all do not exceed: of fewer than 100 samples the largest."""
         ordered = sorted(self.wall)
         return {
             "median_ms": statistics.median(ordered),
-            "p99_ms": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+            "p99_ms": ordered[-(-99 * len(ordered) // 100) - 1],
             "cpu_ms": statistics.median(self.cpu),
             "samples": len(ordered),
         }

@@ -10,7 +10,7 @@ from typing import Any
 from .candidates import FLOORS, OURS
 from .measure import exponent
 from .targets import Verdict, judge
-from .why import WHY
+from .why import why
 
 COLOURS = {OURS: "#c0392b"}
 
@@ -37,8 +37,11 @@ def _names(tables: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def latencies(calls: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Median, p99 and CPU of each call, a row for each candidate."""
-    head = ["ms: median / p99 / CPU", *calls]
+    """Median, p99 and CPU of each call, a row for each candidate; in the head, from how many calls."""
+    head = ["ms: median / p99 / CPU"]
+    for call, table_ in calls.items():
+        samples = sorted({one["samples"] for one in table_.values()})
+        head.append(f"{call} ({samples[0]:,}{f' to {samples[-1]:,}' if len(samples) > 1 else ''})")
     rows = []
     for name in _names(calls.values()):
         row = [name]
@@ -47,6 +50,16 @@ def latencies(calls: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
             row.append(f"**{one['median_ms']:.3g}** / {one['p99_ms']:.3g} / {one['cpu_ms']:.3g}" if one else "")
         rows.append(row)
     return table(head, rows)
+
+
+def traffic_table(traffic: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
+    """Bytes and round trips of one call, a row for each candidate."""
+
+    def cell(one: Mapping[str, int] | None) -> str:
+        return f"{size(one['sent'])} / {size(one['received'])} / {one['round_trips']}" if one else ""
+
+    rows = [(name, *(cell(each.get(name)) for each in traffic.values())) for name in _names(traffic.values())]
+    return table(["", *traffic], rows)
 
 
 def verdicts(all_: Sequence[Verdict]) -> str:
@@ -71,6 +84,8 @@ def markdown(run: Mapping[str, Any]) -> str:
         "Machines are noisy: the candidates make the same calls in turns, and what counts are ratios of medians. "
         f"The load average of the machine was {run['load'][0]:.1f} when it began and {run['load'][1]:.1f} when it ended: where "
         "that is more than its cores, calls that wait for a server look slower than they are, and the CPU time says more. "
+        "Beside the name of a call stands, in parentheses, how many of them each candidate made: of fewer than 100, the p99 is "
+        "the slowest one. "
         "How each thing is measured stands in `benchmarks/suite.py`, the states in `benchmarks/workloads.py`. "
         "The raw numbers: [benchmarks.json](benchmarks/benchmarks.json).\n",
         "## Targets\n",
@@ -79,8 +94,7 @@ def markdown(run: Mapping[str, Any]) -> str:
     if missed:
         parts.append("### What is not met, and why\n")
         for each in missed:
-            reason = next((text for key, text in WHY.items() if each.what.startswith(key)), "Not explained yet.")
-            parts.append(f"- **{each.what}** ({each.measured}, target {each.target}). {reason}")
+            parts.append(f"- **{each.what}** ({each.measured}, target {each.target}). {why(each.what, sections)}")
         parts.append("")
     parts += _setting(run)
     parts += _sections(sections)
@@ -129,22 +143,9 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
         if "checkpoint-redis" in chat["reads"]["list page"]:
             parts.append("langgraph-checkpoint-redis lists messages as plain dicts and revives none of them; the others do.\n")
         parts.append("Traffic of one call, at 500 messages (sent / received / round trips):\n")
-        traffic = chat["traffic"]
-        parts.append(
-            table(
-                ["", *traffic],
-                [
-                    (
-                        name,
-                        *(
-                            f"{size(each[name]['sent'])} / {size(each[name]['received'])} / {each[name]['round_trips']}"
-                            for each in traffic.values()
-                        ),
-                    )
-                    for name in _names(traffic.values())
-                ],
-            )
-        )
+        parts.append(traffic_table(chat["traffic"]))
+        parts += ["## A chat of 100 messages\n", "The same chat, on the way; written: its messages 71 to 100.\n"]
+        parts.append(latencies(chat["at 100"]))
     if short := sections.get("short chats"):
         parts += ["## A chat of 10 messages\n", latencies(short)]
     if very := sections.get("very long chat"):
@@ -169,18 +170,18 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
             )
     if states := sections.get("states"):
         titles = {
-            "agent": "A tool agent: ten channels, 20 tasks at once every fourth step",
+            "agent": "A tool agent: ten channels, every fourth step 20 tasks at once, each with a subgraph",
             "deep agent": "Deep-agent state: 200 files, one edited per step",
             "document": "A document of 5 MB that does not change",
             "window": "A sliding window of 50 messages",
         }
         for workload, title in titles.items():
             one = states[workload]
-            calls = {call: one[call] for call in ("put", "put_writes", "get_tuple") if call in one}
+            calls = {call: one[call] for call in ("put", "put in a subgraph", "put_writes", "get_tuple") if call in one}
             parts += [f"## {title}\n", f"{one['steps']} steps.\n", latencies(calls)]
             parts.append(
                 table(
-                    ["Redis memory", "in all", "each checkpoint", "sum of MEMORY USAGE", "steps"],
+                    ["Redis memory", "in all", "each step", "sum of MEMORY USAGE", "steps"],
                     [
                         (
                             name,
@@ -193,17 +194,43 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
                     ],
                 )
             )
+            parts.append("What this package takes, by what it is:\n")
+            own = [(part, f"{each['count']:,}", size(each["bytes"])) for part, each in one["parts"].items()]
+            parts.append(table(["", "how many", "bytes"], sorted(own)))
+            parts.append(f"After the first step it took {size(one['first memory'][OURS])} in all.\n")
+            parts += ["Traffic of one call (sent / received / round trips):\n", traffic_table(one["traffic"])]
     if runs := sections.get("graph runs"):
         parts += ["## Whole runs of a graph\n", "*without*: no checkpointer at all.\n", latencies(runs)]
     if concurrent := sections.get("concurrent"):
         parts.append(f"## {concurrent['threads']} threads at once, on one event loop\n")
         rates = sorted(concurrent["calls a second"].items(), key=lambda rate: -rate[1])
-        parts.append(table(["", "calls a second"], [(name, f"{rate:,.0f}") for name, rate in rates]))
+        waits = concurrent["a call"]
+        parts.append(
+            f"Of {next(iter(waits.values()))['samples']:,} calls of each: what the caller waits, and the CPU time of this "
+            "process and of the Redis server.\n"
+        )
+        parts.append(
+            table(
+                ["", "calls a second", "ms: median", "p99", "CPU", "CPU of the server"],
+                [
+                    (
+                        name,
+                        f"{rate:,.0f}",
+                        *(f"{waits[name][each]:.3g}" for each in ("median_ms", "p99_ms", "cpu_ms")),
+                        f"{concurrent['server CPU ms'][name]:.3g}" if name in concurrent["server CPU ms"] else "",
+                    )
+                    for name, rate in rates
+                ],
+            )
+        )
     if stalls := sections.get("stalls"):
-        parts += ["## How long the event loop stands still\n", "Median of five, in ms, with a state of 10 MB:\n"]
+        parts += ["## How long the event loop stands still\n", "Medians, in ms, with states of about 10 MB:\n"]
         names = _names(stalls.values())
         parts.append(
-            table(["", *stalls], [(name, *(f"{each[name]:.1f}" for each in stalls.values() if name in each)) for name in names])
+            table(
+                ["", *stalls],
+                [(name, *(f"{each[name]:.1f}" if name in each else "" for each in stalls.values())) for name in names],
+            )
         )
     if pending := sections.get("pending write"):
         parts.append(f"## A pending write of {pending['serialized']} bytes\n")
@@ -213,9 +240,11 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
         put = history["put"]
         parts.append(
             f"A put there takes {put['long']['median_ms']:.3g} ms, in a thread of 100 {put['short']['median_ms']:.3g} ms. "
-            "The longest time one command, script or not, holds the server:\n"
+            "The longest time, in ms, that one command, script or not, holds the server:\n"
         )
-        parts.append(table(["", "ms"], [(what, f"{each:.1f}") for what, each in history["longest command ms"].items()]))
+        longest = history["longest command ms"]
+        works = next(iter(longest.values()))
+        parts.append(table(["", *longest], [(what, *(f"{each[what]:.2f}" for each in longest.values())) for what in works]))
     if imports := sections.get("imports"):
         parts.append("## Import\n")
         parts.append(table(["after langgraph.checkpoint", "ms"], [(name, f"{each:.0f}") for name, each in imports.items()]))
@@ -225,7 +254,11 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
             "By the profiler, which makes small functions look slower than they are.\n",
         ]
         for what, one in profiles.items():
-            parts.append(f"{what}: {one['profiled ms']:.2f} ms profiled, of which the script takes {one['script ms']:.3f} ms\n")
+            shares = ", ".join(f"{package} {share:.0f} %" for package, share in one["packages"].items() if share >= 0.5)
+            parts.append(
+                f"{what}: {one['profiled ms']:.2f} ms profiled; a script takes the server {one['script ms']:.3f} ms. "
+                f"Whose own time: {shares}.\n"
+            )
             parts.append(
                 table(
                     ["function", "calls", "own time"],

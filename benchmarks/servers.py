@@ -1,7 +1,8 @@
 """The servers that are measured: private ones, started here, and those whose URL was given. And a proxy that counts.
 
-Each Redis candidate has a server of its own, so that memory and counters are its own. All are reached over TCP on the
-loopback interface, since a server with modules, which somebody else starts, is too.
+Of a PostgreSQL that is given, only a schema is used that is made for the run, and dropped with it. Each Redis candidate has
+a server of its own, so that memory and counters are its own. All are reached over TCP on the loopback interface, since a
+server with modules, which somebody else starts, is too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 
@@ -111,6 +113,10 @@ class Server:
         memory = self.client.info("memory")
         return int(memory["used_memory"]) - int(memory.get("mem_clients_normal", 0))
 
+    def cpu_seconds(self) -> float:
+        cpu = self.client.info("cpu")
+        return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
     @contextlib.contextmanager
     def scripts(self) -> Iterator[dict[str, float]]:
         """How long this server was busy with commands inside the block, in ms: the longest of each name."""
@@ -125,6 +131,37 @@ class Server:
             for entry in self.client.slowlog_get(100_000):
                 name = entry["command"].split(b" ", 1)[0].decode().upper()
                 longest[name] = max(longest.get(name, 0.0), entry["duration"] / 1000)
+
+
+class Postgres:
+    """A schema of its own in a PostgreSQL database that somebody else runs: nothing outside of it is read or changed."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if not parts.scheme.startswith("postgres") or not parts.hostname:
+            raise SystemExit("--postgres-url needs the form postgresql://[user:password@]host[:port]/database")
+        import psycopg
+
+        self._connection = psycopg.connect(url, autocommit=True)
+        self.schema = f"langgraph_bench_{uuid.uuid4().hex[:12]}"
+        self.url = f"{url}{'&' if parts.query else '?'}options={quote(f'-csearch_path={self.schema}')}"
+
+    @classmethod
+    @contextlib.contextmanager
+    def given(cls, url: str) -> Iterator[Postgres]:
+        server = cls(url)
+        try:
+            yield server
+        finally:
+            server._connection.execute(f"DROP SCHEMA IF EXISTS {server.schema} CASCADE")
+            server._connection.close()
+
+    def empty(self) -> None:
+        self._connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        self._connection.execute(f"CREATE SCHEMA {self.schema}")
+
+    def version(self) -> str:
+        return f"PostgreSQL {self._connection.info.parameter_status('server_version')}"
 
 
 @dataclass
@@ -142,10 +179,11 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._target = (parts.hostname or "127.0.0.1", parts.port or 6379)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or (6379 if parts.scheme.startswith("redis") else 5432))
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
-        self.url = url.replace(f"{self._target[0]}:{self._target[1]}", f"127.0.0.1:{port}")
+        user = parts.netloc.rpartition("@")
+        self.url = parts._replace(netloc=f"{user[0]}{user[1]}127.0.0.1:{port}").geturl()
         self.traffic = Traffic()
         self._asked = False
         threading.Thread(target=self._serve, daemon=True).start()

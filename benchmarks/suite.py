@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import cProfile
 import gc
+import itertools
 import os
 import pstats
 import statistics
@@ -27,12 +28,13 @@ from typing import Any
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.keys import ThreadKeys
 
 from .candidates import ALL, FLOORS, MEMORY, OURS, Candidate
-from .graphs import chat_graph, fan_out_graph
-from .measure import Timings, longest_stall, quiet, turns
-from .servers import Proxy, Server
-from .targets import READY
+from .graphs import chat_graph, delta_graph, fan_out_graph
+from .measure import Timing, Timings, longest_stall, quiet, turns
+from .servers import Postgres, Proxy, Server
+from .targets import ALONE, READY, UNCOLLECTED
 from .workloads import Prose, State, Thread, agent, chat, counter, deep_agent, document, message, window
 
 Results = dict[str, Any]
@@ -45,10 +47,12 @@ class Scale:
     """How much of everything: the full run, and one for the impatient."""
 
     chat: int = 500
-    threads_of_ten: int = 40
+    threads_of_ten: int = 60
     long_chat: int = 2000
+    long_chat_steps: int = 21
     reads: int = 40
-    pages: int = 5
+    pages: int = 15
+    histories: int = 5
     steps: int = 60
     documents: int = 100
     history: int = 10_000
@@ -64,8 +68,8 @@ class Scale:
 
 
 QUICK = Scale(
-    threads_of_ten=15, reads=10, pages=1, steps=20, documents=12, history=2000, long_history=2400, rounds=2, runs=4, imports=3,
-    stalls=2, seconds=1.0, megabytes=150, long_chat=1000,
+    threads_of_ten=15, reads=10, pages=2, histories=1, steps=20, documents=12, history=2000, long_history=2400, rounds=2,
+    runs=4, imports=3, stalls=2, seconds=1.0, megabytes=150, long_chat=1000, long_chat_steps=11,
 )  # fmt: skip
 
 
@@ -78,6 +82,7 @@ class Bench:
     servers: dict[str, Server]
     urls: dict[str, str]
     tick: Callable[[str], None]
+    postgres: Postgres | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     _before: dict[str, int] = field(default_factory=dict)
 
@@ -91,7 +96,7 @@ class Bench:
                     continue
                 self.empty(name)
                 opened[name] = stack.enter_context(candidate.sync(self.urls[name]))
-                if name in self.servers:
+                if candidate.needs:
                     self.warm(name, opened[name])
             yield opened
 
@@ -102,8 +107,9 @@ class Bench:
         saver.get_tuple(thread.latest)
         if name not in FLOORS:
             list(saver.list(thread.latest, limit=2))
-        self._before[name] = 0
-        self._before[name] = self.memory(name)
+        if name in self.servers:
+            self._before[name] = 0
+            self._before[name] = self.memory(name)
 
     def memory(self, name: str) -> int:
         """What a candidate keeps in its server, in bytes."""
@@ -125,6 +131,14 @@ class Bench:
     def empty(self, name: str) -> None:
         if name in self.servers:
             self.servers[name].client.flushall()
+        elif self.postgres is not None and self.candidates[name].needs == "postgres":
+            self.postgres.empty()
+
+    def server_version(self, name: str) -> str:
+        if name in self.servers:
+            return self.servers[name].version()
+        postgres = self.candidates[name].needs == "postgres" and self.postgres
+        return postgres.version() if postgres else ""
 
     def redis(self, opened: dict[str, Any]) -> list[str]:
         """The candidates that keep state in Redis."""
@@ -150,14 +164,16 @@ def bench(
                     made.left_out[candidate.name] = "no server with RedisJSON and RediSearch was given (--modules-url)"
                     continue
                 server = stack.enter_context(Server.given(modules_url))
-            elif candidate.needs == "postgres" and postgres_url is None:
-                made.left_out[candidate.name] = "no PostgreSQL server was given (--postgres-url)"
-                continue
+            elif candidate.needs == "postgres":
+                if postgres_url is None:
+                    made.left_out[candidate.name] = "no PostgreSQL server was given (--postgres-url)"
+                    continue
+                made.postgres = stack.enter_context(Postgres.given(postgres_url))
             if candidate.needs in ("redis", "modules"):
                 made.servers[candidate.name] = server
                 made.urls[candidate.name] = server.url
             else:
-                made.urls[candidate.name] = postgres_url or ""
+                made.urls[candidate.name] = made.postgres.url if candidate.needs and made.postgres else ""
             made.candidates[candidate.name] = candidate
         yield made
 
@@ -169,6 +185,11 @@ def _step(timings: Timings, name: str, saver: Any, thread: Thread, state: State)
     """One measured step of a thread."""
     call = thread.call(state)
     timings(name, "put").run(saver.put, *call.put)
+    for subgraph, inner in call.subgraphs:
+        nested = subgraph.call(inner)
+        timings(name, "put in a subgraph").run(saver.put, *nested.put)
+        for writes, task in nested.writes:
+            saver.put_writes(subgraph.config, writes, task)
     for writes, task in call.writes:
         timings(name, "put_writes").run(saver.put_writes, thread.config, writes, task)
 
@@ -191,7 +212,7 @@ def short_chats(bench: Bench) -> Results:
 
 
 def long_chat(bench: Bench) -> Results:
-    """(a) one chat of 500 with its full history: writes and memory on the way, then reads and traffic."""
+    """(a) one chat of 500 with its full history: writes, memory, and latency at 100 on the way, then reads and traffic."""
     scale, timings = bench.scale, Timings()
     marks = [mark for mark in (10, 20, 50, 100, 200, 500) if mark <= scale.chat]
     memory: dict[str, dict[int, int]] = {}
@@ -208,6 +229,13 @@ def long_chat(bench: Bench) -> Results:
             if number in marks:
                 for name in bench.redis(savers):
                     memory.setdefault(name, {})[number] = bench.memory(name)
+            if number == 100:
+                at_100 = Timings()
+                for turn in range(-2, scale.reads):
+                    for name in names:
+                        measured = at_100 if turn >= 0 else Timings()
+                        measured(name, "get_tuple").run(savers[name].get_tuple, threads[name].latest)
+                result["at 100"] = {**timings.summary(last=30), **at_100.summary()}
         result["put at 500"] = timings.summary(last=50)
         result["memory"] = memory
         result["key memory"] = {name: bench.servers[name].key_bytes() for name in bench.redis(savers)}
@@ -227,21 +255,24 @@ def long_chat(bench: Bench) -> Results:
             bench.tick(f"pages and history of a chat of {scale.chat}")
             for name in turns(savers_only, turn + 1)[-len(savers_only) :]:
                 reads(name, "list page").run(lambda n=name: list(savers[n].list(threads[n].latest, limit=PAGE)))
-                reads(name, "get_state_history of 100").run(
-                    lambda n=name: list(graphs[n].get_state_history(threads[n].latest, limit=100))
-                )
+                if turn < scale.histories:
+                    reads(name, "get_state_history of 100").run(
+                        lambda n=name: list(graphs[n].get_state_history(threads[n].latest, limit=100))
+                    )
         result["reads"] = reads.summary()
 
         result["traffic"] = {}
         for name in savers_only:
             if bench.candidates[name].needs:
                 bench.tick(f"traffic of {name}")
-                for call, traffic in _traffic(bench, name, threads[name]).items():
+                further = list(chat(scale.chat + 4))[scale.chat :]
+                for call, traffic in _traffic(bench, name, threads[name], further, history=True).items():
                     result["traffic"].setdefault(call, {})[name] = traffic
     return result
 
 
-def _traffic(bench: Bench, name: str, thread: Thread) -> Results:
+def _traffic(bench: Bench, name: str, thread: Thread, steps: Sequence[State], *, history: bool = False) -> Results:
+    """Bytes and round trips of one call of each kind, in a process that has written the steps before the last."""
     proxy = Proxy(bench.urls[name])
     counted: Results = {}
 
@@ -251,30 +282,32 @@ def _traffic(bench: Bench, name: str, thread: Thread) -> Results:
         time.sleep(0.01)
         counted[call] = vars(proxy.traffic)
 
-    steps = list(chat(bench.scale.chat + 4))[bench.scale.chat :]
     with bench.candidates[name].sync(proxy.url) as saver:
         thread.via(saver)
-        graph = chat_graph().compile(checkpointer=saver)
         saver.get_tuple(thread.latest)
         for state in steps:  # the last one counts: by then all is warm
             call = thread.call(state)
             count("put", saver.put, *call.put)
+            for subgraph, inner in call.subgraphs:
+                count("put in a subgraph", saver.put, *subgraph.call(inner).put)
             for writes, task in call.writes:
                 count("put_writes", saver.put_writes, thread.config, writes, task)
         count("get_tuple", saver.get_tuple, thread.latest)
-        count("list page", lambda: list(saver.list(thread.latest, limit=PAGE)))
-        count("get_state_history of 100", lambda: list(graph.get_state_history(thread.latest, limit=100)))
+        if history:
+            graph = chat_graph().compile(checkpointer=saver)
+            count("list page", lambda: list(saver.list(thread.latest, limit=PAGE)))
+            count("get_state_history of 100", lambda: list(graph.get_state_history(thread.latest, limit=100)))
     proxy.close()
     return counted
 
 
 def very_long_chat(bench: Bench) -> Results:
-    """(a) a chat that begins with 1,970 messages: latency at 2,000, without the history before."""
+    """(a) a chat that begins with 1,978 messages: latency at 2,000, without the history before."""
     timings, length = Timings(), bench.scale.long_chat
     with bench.savers() as savers:
         threads = {name: Thread(saver, "very-long") for name, saver in savers.items()}
         quiet()
-        for number, state in enumerate(chat(length, begin=length - 12)):
+        for number, state in enumerate(chat(length, begin=length - bench.scale.long_chat_steps - 1)):
             bench.tick(f"chat of {length}")
             for name in savers:
                 _step(timings if number > 1 else Timings(), name, savers[name], threads[name], state)
@@ -327,8 +360,6 @@ def growth(bench: Bench) -> Results:
 def long_history(bench: Bench) -> Results:
     """A thread of 12,000 checkpoints: putting there against a thread of 100, and how long one command blocks the server."""
     scale, timings = bench.scale, Timings()
-    server = bench.servers[OURS]
-    longest: dict[str, float] = {}
     with bench.savers(only=[OURS]) as savers:
         saver = savers[OURS]
         short, long = Thread(saver, "short"), Thread(saver, "long")
@@ -347,24 +378,48 @@ def long_history(bench: Bench) -> Results:
                 timings(OURS, name).run(saver.put, *call.put)
         bench.tick(f"history of {scale.long_history}")
         long.play(steps)
-        with server.scripts() as busy:
-            saver.copy_thread("long", "copy")
-        longest["copy_thread"] = max(busy.values())
-        saver.copy_thread("long", "doomed")
-        works: dict[str, Callable[[], Any]] = {
-            "list page of 100": lambda: list(saver.list(long.latest, limit=100)),
-            "history of 1,000": lambda: list(saver.history("long", limit=1000)),
-            "retention: keep the newest 10": lambda: saver.prune(["copy"], keep_last=10),
-            "retention: drop the oldest 100": lambda: saver.prune(["long"], keep_last=scale.long_history - 100),
-            "delete_thread": lambda: saver.delete_thread("doomed"),
-        }
-        for what, work in works.items():
-            bench.tick(f"scripts on {scale.long_history}: {what}")
-            with server.scripts() as busy:
-                work()
-            longest[what] = max(busy.values())
+        wide = Thread(saver, "wide")
+        for number, state in enumerate(window(scale.long_history)):
+            if number % 1000 == 0:
+                bench.tick(f"window of {scale.long_history}: {number}")
+            wide.play(iter([state]))
+        blocked = {"a small state": _longest(bench, saver, long), "a window of 50 messages": _longest(bench, saver, wide)}
     table = {call: each[OURS] for call, each in timings.summary().items()}
-    return {"checkpoints": scale.long_history, "history": scale.history, "put": table, "longest command ms": longest}
+    return {"checkpoints": scale.long_history, "history": scale.history, "put": table, "longest command ms": blocked}
+
+
+def _longest(bench: Bench, saver: Any, thread: Thread) -> dict[str, float]:
+    """The longest time, in ms, that one command holds the server in what is done to a thread, or to copies of it."""
+    server, count = bench.servers[OURS], len(thread.ids)
+    copy = Thread(saver, f"copy of {thread.name}")
+    index = ThreadKeys("lgrs", copy.name.encode()).all[1]
+
+    def rebuild() -> None:
+        assert server.client.delete(index)
+        assert saver.get_tuple(copy.latest) is not None
+        assert server.client.exists(index)
+
+    works: dict[str, Callable[[], Any]] = {
+        "copy_thread": lambda: saver.copy_thread(thread.name, f"another {copy.name}"),
+        "list page of 100": lambda: list(saver.list(thread.latest, limit=100)),
+        "history of 1,000": lambda: list(saver.history(thread.name, limit=1000)),
+        "retention: keep the newest 10": lambda: saver.prune([copy.name], keep_last=10),
+        "retention: keep a sixth": lambda: saver.prune([copy.name], keep_last=count // 6),
+        "retention: keep a third": lambda: saver.prune([copy.name], keep_last=count // 3),
+        "retention: drop the oldest 100": lambda: saver.prune([copy.name], keep_last=count - 100),
+        "rollback by truncate, to a third": lambda: saver.rollback(copy.name, thread.ids[count // 3], mode="truncate"),
+        "rebuild of a lost index": rebuild,
+        "delete_thread": lambda: saver.delete_thread(copy.name),
+    }
+    longest = {}
+    for what, work in works.items():
+        bench.tick(f"scripts on {count} checkpoints: {what}")
+        saver.copy_thread(thread.name, copy.name)
+        with server.scripts() as busy:
+            work()
+        longest[what] = max(busy.values())
+        server.client.delete(*ThreadKeys("lgrs", copy.name.encode()).all[:2])
+    return longest
 
 
 # --- (b) to (e) ---
@@ -373,46 +428,72 @@ def long_history(bench: Bench) -> Results:
 def states(bench: Bench) -> Results:
     """(b) to (e): latency and Redis memory of states that are not chats."""
     scale = bench.scale
-    workloads: dict[str, Callable[[], Iterator[State]]] = {
-        "agent": lambda: agent(scale.steps),
-        "deep agent": lambda: deep_agent(scale.steps),
-        "document": lambda: document(scale.documents),
-        "window": lambda: window(2 * scale.steps),
+    workloads = {
+        "agent": (agent, scale.steps),
+        "deep agent": (deep_agent, scale.steps),
+        "document": (document, scale.documents),
+        "window": (window, 2 * scale.steps),
     }
     result: Results = {}
-    for workload, steps in workloads.items():
-        timings, stopped = Timings(), {}
+    for workload, (make, total) in workloads.items():
+        timings, stopped, first = Timings(), {}, {}
+        steps = make(total + 4)
         with bench.savers(floors=False) as savers:
             threads = {name: Thread(saver, workload) for name, saver in savers.items()}
             spent = dict.fromkeys(savers, 0.0)
             quiet()
-            count = 0
-            for state in steps():
-                count += 1
+            for count, state in enumerate(itertools.islice(steps, total), 1):
                 bench.tick(f"{workload}: step {count}")
                 for name in turns(list(savers), count)[-len(savers) :]:
                     if name in stopped:
                         continue
                     began = time.monotonic()
                     _step(timings, name, savers[name], threads[name], state)
-                    if count % 10 == 0 or (count > 5 and workload == "document" and count % 5 == 0):
+                    if count > 5 and (workload != "document" or count % 3 == 0):
                         timings(name, "get_tuple").run(savers[name].get_tuple, threads[name].latest)
                     spent[name] += time.monotonic() - began
                     if name in bench.servers and name != OURS:
                         full = bench.servers[name].used_bytes() > 1.5e6 * scale.megabytes
                         if full or spent[name] > 2 * scale.seconds:
                             stopped[name] = count
+                if count == 1:
+                    first = {OURS: bench.memory(OURS)}
             memory = {name: bench.memory(name) for name in bench.redis(savers)}
             key_memory = {name: bench.servers[name].key_bytes() for name in memory}
+            parts = _parts(bench.servers[OURS], workload)
+            further, traffic = list(steps), {}
+            for name in savers:
+                if bench.candidates[name].needs:
+                    bench.tick(f"{workload}: traffic of {name}")
+                    for call, counted in _traffic(bench, name, threads[name], further).items():
+                        traffic.setdefault(call, {})[name] = counted
         result[workload] = {
-            "steps": count,
+            "steps": total,
             "stopped": stopped,
             "memory": memory,
+            "first memory": first,
             "key memory": key_memory,
-            "memory each": {name: bytes_ / stopped.get(name, count) for name, bytes_ in memory.items()},
+            "memory each": {name: bytes_ / stopped.get(name, total) for name, bytes_ in memory.items()},
+            "parts": parts,
+            "traffic": traffic,
             **timings.summary(),
         }
     return result
+
+
+def _parts(server: Server, thread: str) -> dict[str, dict[str, int]]:
+    """What a thread of this package takes, by what it is: how many, and the bytes of names and contents."""
+    hash_key, index_key = ThreadKeys("lgrs", thread.encode()).all[:2]
+    kinds = {b"C": "records", b"W": "pending writes", b"D": "chunks", b"P": "pages of references"}
+    parts: dict[str, dict[str, int]] = {}
+    for name, content in server.client.hscan_iter(hash_key, count=1000):
+        part = parts.setdefault(kinds.get(name[:1], "counts"), {"count": 0, "bytes": 0})
+        part["count"] += 1
+        part["bytes"] += len(name) + len(content)
+    used = server.client.memory_usage(hash_key, samples=0)
+    parts["the server's own for the hash"] = {"count": 1, "bytes": used - sum(part["bytes"] for part in parts.values())}
+    parts["index"] = {"count": 1, "bytes": server.client.memory_usage(index_key, samples=0)}
+    return parts
 
 
 def pending_write(bench: Bench) -> Results:
@@ -482,47 +563,73 @@ def graph_runs(bench: Bench) -> Results:
     return timings.summary()
 
 
+THREADS, THEIR_STEPS = 64, 4
+
+
+def _chats() -> list[list[State]]:
+    return [list(chat(20 + THEIR_STEPS, seed=1000 + number, begin=20)) for number in range(THREADS)]
+
+
+async def _play(saver: Any, name: str, states: Sequence[State], taken: list[float]) -> None:
+    """The steps of one thread, and a read in between; `taken`: how long its caller waited for each call, in ms."""
+    thread = Thread(saver, name)
+
+    async def measured(call: Any) -> Any:
+        began = time.perf_counter()
+        found = await call
+        taken.append((time.perf_counter() - began) * 1000)
+        return found
+
+    for number, state in enumerate(states):
+        call = thread.call(state)
+        await measured(saver.aput(*call.put))
+        for writes, task in call.writes:
+            await measured(saver.aput_writes(thread.config, writes, task))
+        if number == THEIR_STEPS // 2:
+            assert await measured(saver.aget_tuple(thread.latest)) is not None
+
+
 def concurrent(bench: Bench) -> Results:
-    """(g) 64 threads at once on one event loop: each reads its latest checkpoint and makes four steps of a chat of 20."""
-    threads, steps = 64, 4
-    chats = [list(chat(20 + steps, seed=1000 + number, begin=20)) for number in range(threads)]
+    """(g) 64 threads at once on one event loop: each makes four steps of a chat of 20, and reads its latest checkpoint.
+
+    Of a call: what its caller waits, and the CPU time of this process and of the server."""
+    chats = _chats()
+    server_cpu: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
+    taken: dict[str, Timing] = {}
 
     async def main() -> None:
         async with bench.async_savers() as savers:
-
-            async def one(saver: Any, name: str, states: list[State]) -> int:
-                thread, calls = Thread(saver, name), 0
-                for number, state in enumerate(states):
-                    call = thread.call(state)
-                    await saver.aput(*call.put)
-                    for writes, task in call.writes:
-                        await saver.aput_writes(thread.config, writes, task)
-                    calls += 2
-                    if number == steps // 2:
-                        assert await saver.aget_tuple(thread.latest) is not None
-                        calls += 1
-                return calls
-
             quiet()
             for round_ in range(-1, bench.scale.rounds):
                 for name in turns(list(savers), abs(round_) + 1)[-len(savers) :]:
                     bench.tick(f"64 threads: {name}")
-                    began = time.perf_counter()
-                    calls = await asyncio.gather(
-                        *(one(savers[name], f"r{round_}-t{number}", states) for number, states in enumerate(chats))
+                    waits: list[float] = []
+                    server = bench.servers.get(name)
+                    served = server.cpu_seconds() if server else 0.0
+                    cpu, began = time.process_time(), time.perf_counter()
+                    await asyncio.gather(
+                        *(_play(savers[name], f"r{round_}-t{number}", states, waits) for number, states in enumerate(chats))
                     )
+                    cpu, wall = time.process_time() - cpu, time.perf_counter() - began
                     if round_ >= 0:
-                        rates.setdefault(name, []).append(sum(calls) / (time.perf_counter() - began))
+                        rates.setdefault(name, []).append(len(waits) / wall)
+                        timing = taken.setdefault(name, Timing())
+                        timing.wall += waits
+                        timing.cpu.append(cpu * 1000 / len(waits))
+                        if server:
+                            server_cpu.setdefault(name, []).append((server.cpu_seconds() - served) * 1000 / len(waits))
 
     asyncio.run(main())
-    return {"threads": threads, "calls a second": {name: statistics.median(each) for name, each in rates.items()}}
+    return {
+        "threads": THREADS,
+        "calls a second": {name: statistics.median(each) for name, each in rates.items()},
+        "a call": {name: timing.summary() for name, timing in taken.items()},
+        "server CPU ms": {name: statistics.median(each) for name, each in server_cpu.items()},
+    }
 
 
 # --- the event loop, and importing ---
-
-
-ALONE = "the serializer alone"
 
 
 class _Ready(JsonPlusSerializer):
@@ -540,11 +647,12 @@ class _Ready(JsonPlusSerializer):
 
 
 def stalls(bench: Bench) -> Results:
-    """How long the event loop stands still while a state of 10 MB is put and read: one text, and 2,500 messages.
+    """How long the event loop stands still while a state of about 10 MB is put and read: one text, 2,500 messages, and a dict
+    of 100,000 small entries; and, here and in memory, while a DeltaChannel of 10 MB is read, from 50 checkpoints.
 
     Also with a serializer that has nothing to do, which leaves what this package itself does; and the serializer alone,
-    dumping on the loop and loading in a worker thread, as this package calls it. Garbage is collected as in any process: a
-    full collection stops the loop, whichever thread sets it off.
+    dumping on the loop and loading in a worker thread, as this package calls it, with garbage collected and without. All
+    others have garbage collected as in any process: a full collection stops the loop, whichever thread sets it off.
     """
     gc.unfreeze()
     prose = Prose(41)
@@ -554,14 +662,21 @@ def stalls(bench: Bench) -> Results:
     messages = [message(prose, number) for number in range(2500)]
     for each, content in zip(messages, body, strict=True):
         each.content = content
-    cases = {"one text of 10 MB": text, "2,500 messages, 10 MB": messages}
+    cases = {
+        "one text of 10 MB": text,
+        "2,500 messages, 10 MB": messages,
+        "a dict of 100,000 entries, 9 MB": {f"key {number}": [number, "v" * 60] for number in range(100_000)},
+    }
     found: dict[str, dict[str, dict[str, float]]] = {}
 
     async def calls(case: str, name: str, saver: Any, value: Any) -> None:
         bench.tick(f"loop stall: {name}")
         thread = Thread(saver, case)
         gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
+        began = time.monotonic()
         for number in range(bench.scale.stalls):
+            if number and name != OURS and time.monotonic() - began > bench.scale.seconds:
+                break
             call = thread.call(State({"value": value, "number": number}, ["value", "number"]))
             gaps["aput"].append(await longest_stall(lambda c=call: saver.aput(*c.put)))
             gaps["aget_tuple"].append(await longest_stall(lambda: saver.aget_tuple(thread.latest)))
@@ -574,11 +689,26 @@ def stalls(bench: Bench) -> Results:
         async def dump() -> None:
             serde.dumps_typed(value)
 
-        gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
+        for name in (ALONE, UNCOLLECTED):
+            if name == UNCOLLECTED:
+                gc.disable()
+            gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
+            for _ in range(bench.scale.stalls):
+                gaps["aput"].append(await longest_stall(dump))
+                gaps["aget_tuple"].append(await longest_stall(lambda: asyncio.to_thread(serde.loads_typed, dumped)))
+            keep(case, name, gaps)
+        gc.enable()
+
+    async def delta(name: str, saver: Any) -> None:
+        bench.tick(f"loop stall, DeltaChannel: {name}")
+        graph, config = delta_graph().compile(checkpointer=saver), {"configurable": {"thread_id": "delta"}}
+        for number in range(50):
+            await graph.ainvoke({"log": [f"{number} {line} {part[:390]}" for line in range(500)]}, config)
+        gaps: dict[str, list[float]] = {"aget_state": []}
         for _ in range(bench.scale.stalls):
-            gaps["aput"].append(await longest_stall(dump))
-            gaps["aget_tuple"].append(await longest_stall(lambda: asyncio.to_thread(serde.loads_typed, dumped)))
-        keep(case, ALONE, gaps)
+            gaps["aget_state"].append(await longest_stall(lambda: graph.aget_state(config)))
+        assert len((await graph.aget_state(config)).values["log"]) == 50 * 500
+        keep("a DeltaChannel of 10 MB", name, gaps)
 
     def keep(case: str, name: str, gaps: dict[str, list[float]]) -> None:
         for call_name, each in gaps.items():
@@ -593,6 +723,8 @@ def stalls(bench: Bench) -> Results:
                 async with RedisSaver(bench.urls[OURS], prefix="ready", serde=_Ready(value)) as saver:
                     await calls(case, READY, saver, value)
                 await alone(case, value)
+            for name in (OURS, MEMORY):
+                await delta(name, savers[name])
 
     asyncio.run(main())
     return found
@@ -639,6 +771,27 @@ def profiles(bench: Bench) -> Results:
     """For this package: where the time of a call goes, by the profiler, and how long the server's script takes."""
     found: Results = {}
     server = bench.servers[OURS]
+
+    def keep(what: str, profiler: cProfile.Profile, calls: int) -> None:
+        script = server.client.info("commandstats").get("cmdstat_evalsha", {}).get("usec_per_call", 0.0)
+        stats: Any = pstats.Stats(profiler)
+        total = stats.total_tt
+        rows = [
+            {"function": _named(where), "calls": count / calls, "percent": 100 * own / total}
+            for where, (_, count, own, _, _) in stats.stats.items()
+        ]
+        rows.sort(key=lambda row: -row["percent"])
+        packages: dict[str, float] = {}
+        for where, (_, _, own, _, _) in stats.stats.items():
+            package = _package(where[0])
+            packages[package] = packages.get(package, 0.0) + 100 * own / total
+        found[what] = {
+            "script ms": script / 1000,
+            "profiled ms": 1000 * total / calls,
+            "functions": rows[:12],
+            "packages": dict(sorted(packages.items(), key=lambda one: -one[1])),
+        }
+
     with bench.savers(only=[OURS]) as savers:
         saver = savers[OURS]
 
@@ -650,15 +803,7 @@ def profiles(bench: Bench) -> Results:
             profiler = cProfile.Profile()
             for work in works[5:]:
                 profiler.runcall(work)
-            script = server.client.info("commandstats").get("cmdstat_evalsha", {}).get("usec_per_call", 0.0)
-            stats = pstats.Stats(profiler)
-            total = stats.total_tt  # type: ignore[attr-defined]
-            rows = [
-                {"function": _named(where), "calls": calls / (len(works) - 5), "percent": 100 * own / total}
-                for where, (_, calls, own, _, _) in stats.stats.items()  # type: ignore[attr-defined]
-            ]
-            rows.sort(key=lambda row: -row["percent"])
-            found[what] = {"script ms": script / 1000, "profiled ms": 1000 * total / (len(works) - 5), "functions": rows[:12]}
+            keep(what, profiler, len(works) - 5)
 
         def puts(length: int, name: str) -> tuple[list[Callable[[], Any]], Thread]:
             thread = Thread(saver, name)
@@ -679,7 +824,31 @@ def profiles(bench: Bench) -> Results:
         state = next(chat(1))
         writes = [lambda n=n: saver.put_writes(thread.at(n), state.writes[0], f"task-{n}") for n in range(45)]
         profile("put_writes", writes)
+
+    async def concurrently() -> None:
+        bench.tick("profile of 64 threads")
+        bench.empty(OURS)
+        async with bench.candidates[OURS].asynchronous(bench.urls[OURS]) as saver:
+            profiler, taken, chats = cProfile.Profile(), [], _chats()
+            for round_ in range(3):
+                if round_ == 1:  # by then connections and scripts are there
+                    taken.clear()
+                    server.client.config_resetstat()
+                    profiler.enable()
+                await asyncio.gather(*(_play(saver, f"p{round_}-{n}", states, taken) for n, states in enumerate(chats)))
+            profiler.disable()
+            keep("a call of 64 threads at once", profiler, len(taken))
+
+    asyncio.run(concurrently())
     return found
+
+
+def _package(file: str) -> str:
+    """Whose Python code it is; a function in C belongs to nobody who can be told."""
+    if file == "~":
+        return "functions in C"
+    known = ("langgraph_redis_state", "benchmarks", "redis", "asyncio", "langgraph", "langchain_core", "pydantic")
+    return next((package for package in known if package in Path(file).parts), "other Python")
 
 
 def _named(where: tuple[str, int, str]) -> str:

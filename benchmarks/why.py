@@ -1,18 +1,144 @@
-"""Why a target is not met, by the beginning of its name; printed only where it is not. It quotes no figure of a run:
-the page has those of its own."""
+"""Why a target is not met, by the beginning of its name; printed only where it is not. Figures are those of the run."""
 
-WHY = {
-    "Redis memory, deep-agent": (
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .candidates import MEMORY, OURS, SERIALIZE, SET
+from .targets import ALONE, MODULES, READY, REDIS, UNCOLLECTED
+
+Sections = Mapping[str, Any]
+
+
+def why(what: str, sections: Sections) -> str:
+    """What is known of a missed target."""
+    reason = next((reason for name, reason in WHY.items() if what.startswith(name)), None)
+    if reason is None:
+        return "Not explained yet."
+    try:
+        return reason if isinstance(reason, str) else reason(sections)
+    except KeyError as missing:
+        return f"The reason needs {missing}, which this run did not measure."
+
+
+def _shares(parts: Mapping[str, Mapping[str, int]]) -> str:
+    total = sum(part["bytes"] for part in parts.values())
+    ordered = sorted(parts.items(), key=lambda part: -part[1]["bytes"])
+    return ", ".join(f"{name} {part['bytes'] / total:.0%}" for name, part in ordered if part["bytes"] >= total / 100)
+
+
+def _deep_agent(sections: Sections) -> str:
+    one = sections["states"]["deep agent"]
+    each, keys = one["memory each"], one["key memory"]
+    plain = min(each[name] for name in REDIS if name in each and name != MODULES)
+    counted = min(keys[name] / one["stopped"].get(name, one["steps"]) for name in REDIS if name in keys)
+    return (
         "RedisJSON keeps equal strings once for the whole server, so a file that did not change costs "
         "langgraph-checkpoint-redis a pointer: of the state only its first copy and the edited files are stored, uncompressed. "
-        "What remains here is mostly that first copy too, which only compression makes smaller. By the sum of MEMORY USAGE, "
-        "which counts a shared string as often as it is used, and against the savers without modules, the target is met."
-    ),
-    "Redis memory, sliding window": (
+        f"Here, too, {one['first memory'][OURS] / one['memory'][OURS]:.0%} of what is stored after {one['steps']} steps was "
+        f"there after the first one, which only compression makes smaller. In all it is {_shares(one['parts'])}. Against the "
+        f"savers without modules the share is {each[OURS] / plain:.3f}; by the sum of MEMORY USAGE, which counts a shared "
+        f"string as often as it is used, {keys[OURS] / one['steps'] / counted:.3f}."
+    )
+
+
+def _window(sections: Sections) -> str:
+    return (
         "Each step drops the first message and appends one, so the first and the last run of messages are stored anew, with "
-        "a record and a pending write. langgraph-checkpoint-redis stores the new message, and pointers to the strings of the "
-        "old ones, which RedisJSON shares. Smaller runs (`python -m benchmarks.sweep`) would cost more chunks to read."
-    ),
+        f"a record and a pending write: {_shares(sections['states']['window']['parts'])}. langgraph-checkpoint-redis stores "
+        "the new message, and pointers to the strings of the old ones, which RedisJSON shares. Smaller runs "
+        "(`python -m benchmarks.sweep`) would cost more chunks to read."
+    )
+
+
+def _floor(sections: Sections, call: str, profile: str) -> str:
+    floor, script = sections["short chats"][call][SET], sections["profiles"][profile]["script ms"]
+    return (
+        f"The floor is one command without logic, {floor['cpu_ms'] / floor['median_ms']:.0%} of its time CPU time of the "
+        f"client. The script alone, by the server's count, takes {script:.3f} ms, {script / floor['median_ms']:.0%} of what "
+        "the floor takes in all"
+    )
+
+
+def _put(sections: Sections) -> str:
+    return (
+        f"{_floor(sections, 'put', 'put, chat of 10')}: it checks references, tombstone, counts and expiry, and writes record "
+        "and indexes. To that come cutting, checksums, the record, and redis-py with the keys and arguments of a script; the "
+        "profile below has the shares."
+    )
+
+
+def _put_writes(sections: Sections) -> str:
+    return f"{_floor(sections, 'put_writes', 'put_writes')}: it checks what is there. That comes on top; see the profile below."
+
+
+def _get_tuple(sections: Sections) -> str:
+    reads = sections["long chat"]["reads"]["get_tuple latest"]
+    return (
+        "Reviving the messages alone (*floor: serialize*) takes "
+        f"{reads[SERIALIZE]['median_ms'] / reads[OURS]['median_ms']:.0%} of the time here. To that come a round trip, the "
+        "record and joining the chunks, which are remembered; *this, cache_bytes=0* receives, inflates and verifies them "
+        "each time."
+    )
+
+
+def _blocked(sections: Sections) -> str:
+    longest = sections["long history"]["longest command ms"]
+    ms, what, state = max((ms, what, state) for state, each in longest.items() for what, ms in each.items())
+    rebuild = max(each["rebuild of a lost index"] for each in longest.values())
+    return (
+        f"The longest is {what}, with {state}: {ms:.1f} ms. A removal reads the names of all fields of the thread with one "
+        "command, and one script removes the records, index entries and chunks of thousands of checkpoints at once, because a "
+        "removal is whole or not at all. It handles what goes or what stays, whichever is less. An index that was lost, which "
+        "takes an eviction or somebody's hand, is rebuilt from the names of all fields by the next script that looks into it, "
+        f"a single read, too: {rebuild:.1f} ms."
+    )
+
+
+def _threads(sections: Sections) -> str:
+    one, profile = sections["concurrent"], sections["profiles"]["a call of 64 threads at once"]["packages"]
+    rates, server = one["calls a second"], one["server CPU ms"]
+    best = max((name for name in REDIS if name in rates), key=lambda name: rates[name])
+    each = {name: f"{one['a call'][name]['cpu_ms']:.3f} ms and {server[name]:.3f} ms" for name in (OURS, best)}
+    client = profile.get("redis", 0) + profile.get("asyncio", 0)
+    return (
+        "One Python thread and one of the server do all the work, so what counts is the CPU time that a call takes of each: "
+        f"{each[OURS]} here, {each[best]} with {best}. Calls of many threads leave in shared packets; of the profiled time "
+        f"(below) redis-py and asyncio take {client:.0f} %, the Python code of this package "
+        f"{profile['langgraph_redis_state']:.0f} % and functions in C {profile['functions in C']:.0f} %. What cutting and "
+        "comparing save grows with the state, and here it has 20 messages."
+    )
+
+
+def _longest_stall(sections: Sections, name: str) -> tuple[float, str]:
+    return max((each[name], call) for call, each in sections["stalls"].items() if name in each)
+
+
+def _stall(sections: Sections) -> str:
+    ms, call = _longest_stall(sections, OURS)
+    each = sections["stalls"][call]
+    beside = "; ".join(f"{name} {each[name]:.1f} ms" for name in (MEMORY, ALONE, UNCOLLECTED, READY) if name in each)
+    return (
+        f"The longest is {call}: {ms:.1f} ms, beside it {beside}. A put serializes before its first await, so that the state "
+        "may change as soon as `aput` waits. Large values are decoded and cut in a worker thread, but one call into C, the "
+        "serializer's or the one that finds where the elements of a value begin, keeps the GIL until it is done, and what it "
+        "makes sets off garbage collections, which stop every thread."
+    )
+
+
+def _own_stall(sections: Sections) -> str:
+    ms, call = _longest_stall(sections, READY)
+    return (
+        f"The longest is {call}: {ms:.1f} ms. Work on more than 256 KB runs in a worker thread. While it is Python, the loop "
+        "gets the interpreter's lock after 5 ms (`sys.getswitchinterval`) at the latest; a call into C, as the one that finds "
+        "where all elements of a list or dict begin, keeps it until it is done, which takes longer the more elements there are."
+    )
+
+
+WHY: dict[str, str | Callable[[Sections], str]] = {
+    "Redis memory, deep-agent": _deep_agent,
+    "Redis memory, sliding window": _window,
     "put, chat of 500, against InMemorySaver": (
         "What is left where no message is serialized again: packing 500 messages to see that they did not change, joining them "
         "to runs, the record, redis-py and a round trip; the profile below has the share of each."
@@ -21,38 +147,13 @@ WHY = {
         "The others serialize all messages and send the whole state (the table of traffic has its bytes), which is cheap on a "
         "loopback interface."
     ),
-    "put, chat of 10": (
-        "The floor is one command without logic. The script, which checks references, tombstone, counts and expiry and "
-        "writes record and indexes, takes the server about half of what the floor takes in all (the profiles below have the "
-        "time of a script); to that come cutting, checksums, the record, and redis-py with the keys and arguments of a script."
-    ),
-    "put_writes, chat of 10": (
-        "The floor is one command without logic, nearly all of it CPU time of the client. The script that checks what is there "
-        "takes the server more than half of what the floor takes in all (the profiles below), and that comes on top."
-    ),
-    "get_tuple latest, chat of 500, against InMemorySaver": (
-        "Reviving 500 messages is most of the time for both. To that come a round trip, the record and joining the chunks, "
-        "which are remembered; *this, cache_bytes=0* receives, inflates and verifies them each time."
-    ),
-    "server blocked": (
-        "A removal reads the names of all fields of the thread with one command, and one script removes the records, index "
-        "entries and chunks of thousands of checkpoints at once, because a removal is whole or not at all. It handles what "
-        "goes or what stays, whichever is less; where both are much, what stays was copied by short scripts before."
-    ),
-    "64 async threads": (
-        "One Python thread does all the work, so what counts is CPU time for each call. Calls of many threads leave in shared "
-        "packets, which spares most of what redis-py and asyncio take. At 20 messages every state is small, and cutting, "
-        "checksums and records take more CPU than they save: the times of a chat of 10 messages below say how much."
-    ),
-    "event loop stall": (
-        "The state is serialized before the first await, so that it may change as soon as `aput` waits: that is the stall of "
-        "a put, as it is InMemorySaver's. Decoding runs in a worker thread, but the serializer holds the GIL. "
-        "Below stands what the serializer alone takes, and what is left of the calls without it."
-    ),
-    "of that, without the serializer": (
-        "Work on more than 256 KB runs in a worker thread. While it is Python, the loop gets the interpreter's lock after 5 ms "
-        "(`sys.getswitchinterval`) at the latest."
-    ),
+    "put, chat of 10": _put,
+    "put_writes, chat of 10": _put_writes,
+    "get_tuple latest, chat of 500, against InMemorySaver": _get_tuple,
+    "server blocked": _blocked,
+    "64 async threads": _threads,
+    "event loop stall": _stall,
+    "of that, without the serializer": _own_stall,
     "import time": (
         "It is files that are opened, of lz4, msgspec and this package, and so takes longer on a busy machine. redis is not "
         "among them; it is imported when first used."

@@ -37,20 +37,22 @@ class Prose:
         return str(UUID(int=self._random.getrandbits(128), version=4))
 
 
-def checkpoint_id(number: int) -> str:
+def checkpoint_id(number: float) -> str:
     """The UUIDv6 of the `number`-th millisecond of a fixed day: ids sort as they were made."""
-    ticks = 0x1F0_0000_0000_0000 + number * 10_000
+    ticks = 0x1F0_0000_0000_0000 + int(number * 10_000)
     low = random.Random(number).getrandbits(62)
     return str(UUID(int=(ticks >> 12) << 80 | 6 << 76 | (ticks & 0x0FFF) << 64 | 2 << 62 | low))
 
 
 @dataclass
 class State:
-    """One step: the values of all channels, those that changed, and what each task wrote."""
+    """One step: the values of all channels, those that changed, what each task wrote, and the states of the subgraphs that
+    tasks ran, one for each task or none."""
 
     values: dict[str, Any]
     changed: Sequence[str]
     writes: Sequence[Sequence[tuple[str, Any]]] = ()
+    subgraphs: Sequence[State] = ()
 
 
 def message(prose: Prose, number: int, words: int = 40) -> Any:
@@ -76,7 +78,8 @@ def chat(length: int, seed: int = 7, begin: int = 0) -> Iterator[State]:
 
 
 def agent(steps: int, seed: int = 11) -> Iterator[State]:
-    """(b) Ten channels, of which four change; in every fourth step 20 tasks answer a fan-out of `Send`s."""
+    """(b) Ten channels, of which four change; in every fourth step 20 tasks answer a fan-out of `Send`s, each with a subgraph
+    that keeps a checkpoint in a namespace of its own."""
     prose = Prose(seed)
     messages: list[Any] = []
     findings: list[dict[str, Any]] = []
@@ -101,10 +104,14 @@ def agent(steps: int, seed: int = 11) -> Iterator[State]:
         messages = [*messages, asked, answer]
         writes: list[list[tuple[str, Any]]] = [[("messages", asked), ("messages", answer), ("step", step)]]
         changed = ["messages", "step", "sources", "scores"]
+        subgraphs: list[State] = []
         if step % 4 == 3:
             found = [{"id": number, "title": prose.words(8), "text": prose.words(60)} for number in range(20)]
             findings = [*findings, *found]
             writes = [[("findings", [each])] for each in found]
+            for each in found:
+                task = {"title": each["title"], "draft": each["text"], "topic": values["topic"]}
+                subgraphs.append(State(task, list(task), [[("draft", each["text"])]]))
             changed.append("findings")
         values = {
             **values,
@@ -114,7 +121,7 @@ def agent(steps: int, seed: int = 11) -> Iterator[State]:
             "sources": [*values["sources"], f"https://example.org/{prose.uuid()}"],
             "scores": {**values["scores"], NAMES[step % 10]: step / 7},
         }
-        yield State(values, changed, writes)
+        yield State(values, changed, writes, subgraphs)
 
 
 def deep_agent(steps: int, seed: int = 13) -> Iterator[State]:
@@ -162,13 +169,14 @@ def counter(steps: int, seed: int = 23) -> Iterator[State]:
 
 @dataclass
 class Call:
-    """The arguments of one `put`, and of the `put_writes` that follow it."""
+    """The arguments of one `put`, of the `put_writes` that follow it, and the steps of subgraphs in between."""
 
     config: Any
     checkpoint: Any
     metadata: Any
     versions: dict[str, Any]
     writes: list[tuple[Any, str]] = field(default_factory=list)
+    subgraphs: list[tuple[Thread, State]] = field(default_factory=list)
 
     @property
     def put(self) -> tuple[Any, Any, Any, Any]:
@@ -176,15 +184,20 @@ class Call:
 
 
 class Thread:
-    """One thread of one saver: knows the parent of the next checkpoint and the versions of its channels."""
+    """One thread of one saver, or one namespace of it: knows the parent of the next checkpoint and the versions of its
+    channels. `parents`: the checkpoint of the graph above, for which a subgraph runs."""
 
-    def __init__(self, saver: Any, name: str, first_id: int = 0) -> None:
+    def __init__(
+        self, saver: Any, name: str, first_id: float = 0, namespace: str = "", parents: dict[str, str] | None = None
+    ) -> None:
         self._saver = saver
         self.name = name
+        self._namespace = namespace
+        self._parents = parents or {}
         self._versions: dict[str, Any] = {}
         self._seen: dict[str, dict[str, Any]] = {}
         self._next = first_id
-        self.config: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+        self.config: Any = self.latest
         self.ids: list[str] = []
         self._run = str(UUID(int=random.Random(name).getrandbits(128), version=4))
 
@@ -200,17 +213,21 @@ class Thread:
         checkpoint = {
             **empty_checkpoint(),
             "id": checkpoint_id(number),
-            "ts": f"2026-01-01T00:00:00.{number % 1_000_000:06d}+00:00",
+            "ts": f"2026-01-01T00:00:00.{int(number) % 1_000_000:06d}+00:00",
             "channel_values": dict(state.values),
             "channel_versions": dict(self._versions),
             "versions_seen": {node: dict(each) for node, each in self._seen.items()},
             "updated_channels": sorted(state.changed),
         }
-        metadata = {"source": "loop", "step": number, "parents": {}, "run_id": self._run}
-        stored = {"configurable": {"thread_id": self.name, "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}}
+        metadata = {"source": "loop", "step": int(number), "parents": self._parents, "run_id": self._run}
+        stored = self._config(checkpoint_id=checkpoint["id"])
         call = Call(self.config, checkpoint, metadata, new)
         for task, write in enumerate(state.writes):
-            call.writes.append((write, str(UUID(int=number * 1000 + task, version=5))))
+            task_id = str(UUID(int=int(number * 1000) + task, version=5))
+            call.writes.append((write, task_id))
+            if state.subgraphs:
+                above, id_ = {self._namespace: checkpoint["id"]}, number + (task + 1) / 100
+                call.subgraphs.append((Thread(self._saver, self.name, id_, f"work:{task_id}", above), state.subgraphs[task]))
         self.config = stored
         self.ids.append(checkpoint["id"])
         return call
@@ -220,17 +237,22 @@ class Thread:
         self._saver = saver
         return self
 
+    def _config(self, **more: str) -> Any:
+        return {"configurable": {"thread_id": self.name, "checkpoint_ns": self._namespace, **more}}
+
     @property
     def latest(self) -> Any:
-        return {"configurable": {"thread_id": self.name, "checkpoint_ns": ""}}
+        return self._config()
 
     def at(self, position: int) -> Any:
-        return {"configurable": {"thread_id": self.name, "checkpoint_ns": "", "checkpoint_id": self.ids[position]}}
+        return self._config(checkpoint_id=self.ids[position])
 
     def play(self, steps: Iterator[State]) -> None:
         """All steps, not measured."""
         for state in steps:
             call = self.call(state)
             self._saver.put(*call.put)
+            for subgraph, inner in call.subgraphs:
+                subgraph.play(iter([inner]))
             for writes, task in call.writes:
                 self._saver.put_writes(self.config, writes, task)
