@@ -186,6 +186,8 @@ class Proxy:
         self.url = parts._replace(netloc=f"{user[0]}{user[1]}127.0.0.1:{port}").geturl()
         self.traffic = Traffic()
         self._asked = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def reset(self) -> None:
@@ -195,8 +197,7 @@ class Proxy:
         self._listener.close()
 
     def _serve(self) -> None:
-        selector = selectors.DefaultSelector()
-        selector.register(self._listener, selectors.EVENT_READ)
+        selector = self._selector
         peers: dict[socket.socket, tuple[socket.socket, bool]] = {}
         while True:
             try:
