@@ -389,36 +389,37 @@ def long_history(bench: Bench) -> Results:
 
 
 def _longest(bench: Bench, saver: Any, thread: Thread) -> dict[str, float]:
-    """The longest time, in ms, that one command holds the server in what is done to a thread, or to copies of it."""
-    server, count = bench.servers[OURS], len(thread.ids)
-    copy = Thread(saver, f"copy of {thread.name}")
-    index = ThreadKeys("lgrs", copy.name.encode()).all[1]
+    """The longest time, in ms, that one command holds the server in what is done to a thread, which is put back after each."""
+    server, count, name = bench.servers[OURS], len(thread.ids), thread.name
+    keys = ThreadKeys("lgrs", name.encode()).all[:2]
 
     def rebuild() -> None:
-        assert server.client.delete(index)
-        assert saver.get_tuple(copy.latest) is not None
-        assert server.client.exists(index)
+        assert server.client.delete(keys[1])
+        assert saver.get_tuple(thread.latest) is not None
+        assert server.client.exists(keys[1])
 
     works: dict[str, Callable[[], Any]] = {
-        "copy_thread": lambda: saver.copy_thread(thread.name, f"another {copy.name}"),
+        "copy_thread": lambda: saver.copy_thread(name, f"copy of {name}"),
         "list page of 100": lambda: list(saver.list(thread.latest, limit=100)),
-        "history of 1,000": lambda: list(saver.history(thread.name, limit=1000)),
-        "retention: keep the newest 10": lambda: saver.prune([copy.name], keep_last=10),
-        "retention: keep a sixth": lambda: saver.prune([copy.name], keep_last=count // 6),
-        "retention: keep a third": lambda: saver.prune([copy.name], keep_last=count // 3),
-        "retention: drop the oldest 100": lambda: saver.prune([copy.name], keep_last=count - 100),
-        "rollback by truncate, to a third": lambda: saver.rollback(copy.name, thread.ids[count // 3], mode="truncate"),
+        "history of 1,000": lambda: list(saver.history(name, limit=1000)),
+        "retention: keep the newest 10": lambda: saver.prune([name], keep_last=10),
+        "retention: keep a sixth": lambda: saver.prune([name], keep_last=count // 6),
+        "retention: keep a third": lambda: saver.prune([name], keep_last=count // 3),
+        "retention: drop the oldest 100": lambda: saver.prune([name], keep_last=count - 100),
+        "rollback by truncate, to a third": lambda: saver.rollback(name, thread.ids[count // 3], mode="truncate"),
         "rebuild of a lost index": rebuild,
-        "delete_thread": lambda: saver.delete_thread(copy.name),
+        "delete_thread": lambda: saver.delete_thread(name),
     }
     longest = {}
+    for key in keys:
+        server.client.copy(key, b"kept:" + key)
     for what, work in works.items():
         bench.tick(f"scripts on {count} checkpoints: {what}")
-        saver.copy_thread(thread.name, copy.name)
+        for key in keys:
+            server.client.copy(b"kept:" + key, key, replace=True)
         with server.scripts() as busy:
             work()
         longest[what] = max(busy.values())
-        server.client.delete(*ThreadKeys("lgrs", copy.name.encode()).all[:2])
     return longest
 
 
@@ -675,7 +676,7 @@ def stalls(bench: Bench) -> Results:
         gaps: dict[str, list[float]] = {"aput": [], "aget_tuple": []}
         began = time.monotonic()
         for number in range(bench.scale.stalls):
-            if number and name != OURS and time.monotonic() - began > bench.scale.seconds:
+            if number and name != OURS and time.monotonic() - began > bench.scale.seconds / 5:
                 break
             call = thread.call(State({"value": value, "number": number}, ["value", "number"]))
             gaps["aput"].append(await longest_stall(lambda c=call: saver.aput(*c.put)))
