@@ -170,6 +170,8 @@ class ModulesRedis(Candidate):
 
 
 class Postgres(Candidate):
+    """One connection for all callers, as the package makes it of a URL. With a pool its lock lets one in at a time, too."""
+
     name, package, needs = "postgres", "langgraph-checkpoint-postgres", "postgres"
 
     @contextlib.contextmanager

@@ -118,19 +118,19 @@ class Server:
         return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
     @contextlib.contextmanager
-    def scripts(self) -> Iterator[dict[str, float]]:
-        """How long this server was busy with commands inside the block, in ms: the longest of each name."""
+    def scripts(self) -> Iterator[dict[str, list[float]]]:
+        """How long this server was busy with each command inside the block, in ms, by its name."""
         self.client.config_set("slowlog-log-slower-than", 0)
         self.client.config_set("slowlog-max-len", 100_000)
         self.client.slowlog_reset()
-        longest: dict[str, float] = {}
+        taken: dict[str, list[float]] = {}
         try:
-            yield longest
+            yield taken
         finally:
             self.client.config_set("slowlog-log-slower-than", -1)
             for entry in self.client.slowlog_get(100_000):
                 name = entry["command"].split(b" ", 1)[0].decode().upper()
-                longest[name] = max(longest.get(name, 0.0), entry["duration"] / 1000)
+                taken.setdefault(name, []).append(entry["duration"] / 1000)
 
 
 class Postgres:
