@@ -198,7 +198,7 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
             own = [(part, f"{each['count']:,}", size(each["bytes"])) for part, each in one["parts"].items()]
             parts.append(table(["", "how many", "bytes"], sorted(own)))
             parts.append(f"After the first step it took {size(one['first memory'][OURS])} in all.\n")
-            parts += ["Traffic of one call (sent / received / round trips):\n", traffic_table(one["traffic"])]
+            parts += ["Traffic of one call in a further step (sent / received / round trips):\n", traffic_table(one["traffic"])]
     if runs := sections.get("graph runs"):
         parts += ["## Whole runs of a graph\n", "*without*: no checkpointer at all.\n", latencies(runs)]
     if concurrent := sections.get("concurrent"):
