@@ -34,7 +34,7 @@ from .candidates import ALL, FLOORS, MEMORY, OURS, Candidate
 from .graphs import chat_graph, delta_graph, fan_out_graph
 from .measure import Timing, Timings, longest_stall, quiet, turns
 from .servers import Postgres, Proxy, Server
-from .targets import ALONE, READY, UNCOLLECTED
+from .targets import ALONE, READY, REBUILT, UNCOLLECTED
 from .workloads import Prose, State, Thread, agent, chat, counter, deep_agent, document, message, window
 
 Results = dict[str, Any]
@@ -407,7 +407,7 @@ def _longest(bench: Bench, saver: Any, thread: Thread) -> dict[str, float]:
         "retention: keep a third": lambda: saver.prune([name], keep_last=count // 3),
         "retention: drop the oldest 100": lambda: saver.prune([name], keep_last=count - 100),
         "rollback by truncate, to a third": lambda: saver.rollback(name, thread.ids[count // 3], mode="truncate"),
-        "rebuild of a lost index": rebuild,
+        REBUILT: rebuild,
         "delete_thread": lambda: saver.delete_thread(name),
     }
     longest = {}

@@ -13,6 +13,8 @@ MODULES, PLAIN, VALKEY = "checkpoint-redis", "plainredis", "ValkeySaver"
 REDIS = (PLAIN, VALKEY, MODULES)
 READY = "this, with nothing to serialize"
 """A row of the loop stalls: what is this package's own."""
+REBUILT = "rebuild of an index that was lost"
+"""Of what holds the server long: what only happens after an eviction, or by somebody's hand."""
 ALONE, UNCOLLECTED = "the serializer alone", "the serializer alone, no garbage collected"
 
 
@@ -36,6 +38,12 @@ def _against(table: Mapping[str, Any], *others: str) -> tuple[float, str]:
     wall = table[OURS]["median_ms"] / min(table[name]["median_ms"] for name in there)
     cpu = table[OURS]["cpu_ms"] / min(table[name]["cpu_ms"] for name in there)
     return wall, f" (CPU {cpu:.2f} x)"
+
+
+def longest_command(history: Mapping[str, Any]) -> tuple[float, str, str]:
+    """The longest time in ms that a command of ordinary work holds the server; which work, with which state."""
+    longest = history["longest command ms"]
+    return max((ms, what, state) for state, each in longest.items() for what, ms in each.items() if what != REBUILT)
 
 
 class _Judge:
@@ -153,10 +161,11 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
         "{:.0f} bytes",
     )
     judge.at_most(
-        f"server blocked by the longest command, {history.get('checkpoints', 12_000):,} checkpoints",
+        f"server blocked by the longest command, {history.get('checkpoints', 12_000):,} checkpoints: retention, "
+        "rollback, delete, list page",
         20,
         "<= 20 ms",
-        lambda: max(max(each.values()) for each in history["longest command ms"].values()),
+        lambda: longest_command(history)[0],
         "{:.1f} ms",
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .candidates import MEMORY, OURS, SERIALIZE, SET
-from .targets import ALONE, MODULES, READY, REDIS, UNCOLLECTED
+from .targets import ALONE, MODULES, READY, REDIS, UNCOLLECTED, longest_command
 
 Sections = Mapping[str, Any]
 
@@ -84,15 +84,11 @@ def _get_tuple(sections: Sections) -> str:
 
 
 def _blocked(sections: Sections) -> str:
-    longest = sections["long history"]["longest command ms"]
-    ms, what, state = max((ms, what, state) for state, each in longest.items() for what, ms in each.items())
-    rebuild = max(each["rebuild of a lost index"] for each in longest.values())
+    ms, what, state = longest_command(sections["long history"])
     return (
         f"The longest is {what}, with {state}: {ms:.1f} ms. A removal reads the names of all fields of the thread with one "
-        "command, and one script removes the records, index entries and chunks of thousands of checkpoints at once, because a "
-        "removal is whole or not at all. It handles what goes or what stays, whichever is less. An index that was lost, which "
-        "takes an eviction or somebody's hand, is rebuilt from the names of all fields by the next script that looks into it, "
-        f"a single read, too: {rebuild:.1f} ms."
+        "command. What goes is taken out by one script, or what stays made the thread anew, whichever is less; where both are "
+        "much, what stays was copied by short scripts before."
     )
 
 
