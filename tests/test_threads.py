@@ -27,7 +27,7 @@ from langgraph_redis_state.errors import (
     ThreadExistsError,
     ThreadTooLargeError,
 )
-from langgraph_redis_state.keys import BUCKETS, bucket_key
+from langgraph_redis_state.keys import BUCKETS, ThreadKeys, bucket_key
 
 T = {"configurable": {"thread_id": "t"}}
 
@@ -380,6 +380,59 @@ async def test_the_same_with_ainvoke_and_then_a_new_run(asaver: RedisSaver) -> N
     deleting.clear()
     assert (await graph.ainvoke({"log": ["new"]}, T))["log"][-1] == "s2"
     assert (await graph.aget_state(T)).values["log"][0] == "new"
+
+
+def test_a_new_run_does_not_expire_with_the_tombstone_whatever_overtakes_what(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    key = ThreadKeys(prefix, b"t").hash
+    put(saver)
+    delete(saver)
+    time.sleep(0.002)
+    ahead, first, second, third = (checkpoint({"x": n}) for n in range(4))
+
+    def put_root(made: Any, parent: Any = None) -> None:
+        saver.put(at("t", "", parent and parent["id"]), made, metadata(), made["channel_versions"])
+
+    def put_sub(ns: str, root: Any) -> None:
+        made = checkpoint({"y": 1})
+        saver.put(at("t", ns), made, metadata(parents={"": root["id"]}), made["channel_versions"])
+
+    put_sub("sub:0", ahead)
+    assert raw.pttl(key) > 0  # if nothing else comes it was a late echo
+    put_root(first)
+    assert raw.pttl(key) == -1
+    put_sub("sub:1", second)  # overtakes its parent
+    put_root(second, first)
+    put_sub("sub:2", third)
+    assert raw.pttl(key) == -1
+    saver.persist("t")
+    delete(saver)
+    saver.put_writes(at("t", "", new_id()), [("x", 1)], "task")
+    saver.persist("t")
+    saver.put_writes(at("t", "", new_id()), [("x", 1)], "task")
+    put_sub("sub:3", checkpoint())
+    assert raw.pttl(key) == -1  # persist is not undone
+    delete(saver)
+    time.sleep(0.002)
+    first, second = checkpoint({"x": 1}), checkpoint({"x": 2})
+    put_root(second, first)
+    put_root(first)
+    assert raw.pttl(key) == -1
+
+
+async def test_threads_used_again_after_a_deletion_live_on(url: str, prefix: str, raw: Any) -> None:
+    def step(state: State) -> Any:
+        return {"log": ["x" * 1_000]}
+
+    sub = StateGraph(State).add_node("inner", step).add_edge(START, "inner").compile()
+    built = StateGraph(State).add_node("before", step).add_node("sub", sub).add_edge(START, "before").add_edge("before", "sub")
+    async with RedisSaver(url, prefix=prefix) as saver:
+        graph = built.compile(checkpointer=saver)
+        for n in range(8):
+            config = {"configurable": {"thread_id": f"t{n}"}}
+            await graph.ainvoke({"log": ["a"]}, config)
+            await saver.adelete_thread(f"t{n}")
+            await graph.ainvoke({"log": ["b"]}, config)
+            assert raw.pttl(ThreadKeys(prefix, f"t{n}".encode()).hash) == -1
 
 
 def test_an_answer_to_a_deleted_thread_is_a_new_run(saver: RedisSaver) -> None:

@@ -7,7 +7,7 @@
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
 probe()
 if call('EXISTS', T) + call('EXISTS', I) > 0 then
-  if call('HGET', T, 'O') ~= ARGV[3] then return { 'exists' } end
+  if call('HGET', T, 'O') ~= ARGV[3] then return refused({ 'exists' }) end
   write_again('O', ARGV[3])
   return { 'ok' }
 end

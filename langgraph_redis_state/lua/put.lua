@@ -10,8 +10,8 @@
 --        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 -- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
--- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if it never comes expires with
--- the tombstone.
+-- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if no root checkpoint ever comes it
+-- expires with the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
 local ns, id, record, run = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local field = 'C' .. ns .. '\0' .. id
@@ -34,7 +34,9 @@ if deleted then
 end
 if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
 local head = newest(ns) or ''
-local first = not orphan and (ns == '' and head or newest('') or '') == '' -- no root checkpoint yet
+local rootless = (ns == '' and head or newest('') or '') == ''
+-- a root checkpoint of a run that was begun before the deletion was refused, so this one begins the thread anew
+local first = rootless and (ns == '' or not orphan)
 local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
@@ -85,7 +87,8 @@ if first then
   if overdue then call('ZREM', EXPIRY, thread) end
 end
 keep_for(ARGV[5], ttl, whose)
-if orphan and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
+-- where there is a root checkpoint, the new run has begun, and this belongs to it
+if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
 end

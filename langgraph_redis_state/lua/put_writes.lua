@@ -97,7 +97,7 @@ end
 
 keep_for(ARGV[4], ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
-if tomb_left > 0 and s.checkpoints == 0 and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
+if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
 bookkeeping()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return { 'ok' }
