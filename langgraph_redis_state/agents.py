@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,10 +56,10 @@ class TodoItem:
     @classmethod
     def of(cls, value: Any, where: str = "a todo") -> TodoItem:
         """From a mapping with `content`, a text, and `status`; `where` names it in the error."""
-        if isinstance(value, cls):
+        if type(value) is cls:  # fields of a subclass would be lost
             return value
         if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
-            raise SerializationError(f"{where}: an object with a content, which is text, is needed, not {value!r:.100}")
+            raise SerializationError(f"{where}: an object with a content, which is text, is needed, not {reprlib.repr(value)}")
         try:
             status = TodoStatus(value.get("status", "pending"))
         except ValueError as error:
@@ -111,11 +112,11 @@ class AgentStateSnapshot:
         for name, kind in _KINDS.items():
             if not isinstance(values.get(name, kind()), kind):
                 raise SerializationError(
-                    f"{name}: a JSON {'array' if kind is list else 'object'} is needed, not {values[name]!r:.100}"
+                    f"{name}: a JSON {'array' if kind is list else 'object'} is needed, not {reprlib.repr(values[name])}"
                 )
         for name, content in values.get("files", {}).items():
             if not isinstance(content, str):
-                raise SerializationError(f"files[{name!r}]: text is needed, not {content!r:.100}")
+                raise SerializationError(f"files[{name!r}]: text is needed, not {reprlib.repr(content)}")
         return cls(
             todos=[TodoItem.of(todo, f"todos[{at}]") for at, todo in enumerate(values.get("todos", []))],
             files=dict(values.get("files", {})),
@@ -133,7 +134,7 @@ class AgentStateSnapshot:
         """From JSON text, of this class or of another language."""
         try:
             return cls.from_dict(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SerializationError(f"the state of an agent is JSON, this is not ({error})") from None
 
 
@@ -254,7 +255,7 @@ class AgentCheckpointerBuilder:
 def _together(own: dict[str, Any], extra: Any, where: str) -> dict[str, Any]:
     """An object's own fields, and those that others added."""
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
-        raise SerializationError(f"{where}: extra holds fields by their names, which are text, not {extra!r:.100}")
+        raise SerializationError(f"{where}: extra holds fields by their names, which are text, not {reprlib.repr(extra)}")
     if twice := own.keys() & extra.keys():
         raise SerializationError(f"{where}: extra has a field {min(twice)!r}, which is not an extra one")
     return own | dict(extra)
@@ -266,13 +267,13 @@ def _plain(value: Any, where: str) -> Any:
         return value
     if isinstance(value, str):
         try:
-            str(value).encode()
+            str.encode(value)
         except UnicodeEncodeError:
             raise SerializationError(f"{where}: a lone surrogate is no text, JSON cannot hold it") from None
-        return value.value if isinstance(value, Enum) else str(value)
+        return value.value if isinstance(value, Enum) else str.__str__(value)
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
-            raise SerializationError(f"{where}: {value:.3e} has more than 64 bits; save it as text")
+            raise SerializationError(f"{where}: {value.bit_length()} bits, where JSON readers take 64 bits; save it as text")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -283,6 +284,8 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise SerializationError(f"{where}: the keys of a JSON object are text, {key!r:.100} is {type(key).__name__}")
+                raise SerializationError(
+                    f"{where}: the keys of a JSON object are text, {reprlib.repr(key)} is {type(key).__name__}"
+                )
         return {_plain(key, where): _plain(each, f"{where}[{key!r}]") for key, each in value.items()}
     raise SerializationError(f"{where}: JSON cannot hold a {type(value).__name__}; save its text or its fields")

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any
+
+
+def _integer(value: Any) -> int | None:
+    """As an int, if it is a whole number of any kind, but no boolean."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float:
+    """As a float, if it is a number of any kind, but no boolean; else NaN, which is in no range."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
 
 
 def whole(count: Any, what: str, least: int, most: int | None = None, also: str = "") -> int:
     """`count`, a whole number from `least` to `most`; `also` says what else the caller may pass."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < least or (most is not None and count > most):
+    number = _integer(count)
+    if number is None or number < least or (most is not None and number > most):
         upper = f" and at most {most}" if most is not None else ""
         raise ValueError(f"{what} must be a whole number of at least {least}{upper}{also}, not {count!r}")
-    return count
+    return number
 
 
 def at_most(count: Any, what: str) -> int | None:
@@ -22,21 +34,23 @@ def at_most(count: Any, what: str) -> int | None:
 
 def limit(count: Any, what: str) -> int | None:
     """`count`, how many a listing yields: none at 0 and below, as with LangGraph's own savers, or None for all."""
-    if count is None or (isinstance(count, int) and not isinstance(count, bool)):
-        return count
-    raise ValueError(f"{what}: limit must be a whole number, or None for all, not {count!r}")
+    number = _integer(count)
+    if number is None and count is not None:
+        raise ValueError(f"{what}: limit must be a whole number, or None for all, not {count!r}")
+    return number
 
 
 def timeout(seconds: Any, what: str) -> float:
     """`seconds`, above 0 and finite."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+    number = _number(seconds)
+    if not 0 < number < math.inf:
         raise ValueError(f"{what} must be a number of seconds above 0, not {seconds!r}")
-    return seconds
+    return number
 
 
 def ttl_ms(seconds: Any, what: str, unit: str = "seconds") -> int:
     """A TTL in ms, from seconds or a timedelta."""
-    number = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0.001 <= number < 10**10:
+    number = seconds.total_seconds() if isinstance(seconds, timedelta) else _number(seconds)
+    if not 0.001 <= number < 10**10:
         raise ValueError(f"{what} must be a positive number of {unit} or a timedelta, not {seconds!r}")
     return round(number * 1000)

@@ -498,10 +498,14 @@ def _check_options(target: _Target, options: dict[str, Any]) -> dict[str, Any]:
         if merged.get(name) is not None:
             checks.timeout(merged[name], f"redis_options: {name}")
     for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
-        if merged.get(name) is not None and not os.path.exists(merged[name]):
-            raise ValueError(f"redis_options: {name}: there is no {merged[name]!r}")
-    if isinstance(merged.get("retry"), int):
-        raise ValueError("redis_options: retry is a redis.retry.Retry, such as Retry(ExponentialBackoff(), 3), not a number")
+        given = merged.get(name)
+        if given is not None and not (isinstance(given, str | bytes | os.PathLike) and os.path.exists(given)):
+            raise ValueError(f"redis_options: {name}: there is no {given!r}")
+    if merged.get("retry") is not None and not hasattr(merged["retry"], "call_with_retry"):
+        given = merged["retry"]
+        raise ValueError(f"redis_options: retry is a redis.retry.Retry, such as Retry(ExponentialBackoff(), 3), not {given!r}")
+    if not isinstance(merged.get("sentinel_kwargs", {}), Mapping):
+        raise ValueError(f"redis_options: sentinel_kwargs maps names to values, it is not {merged['sentinel_kwargs']!r}")
     wait = merged.get("timeout", 0)
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, (int, float)) or wait < 0):
         raise ValueError("redis_options: timeout is a number of seconds, or None to wait for ever.")

@@ -324,10 +324,6 @@ def translated(error: Exception, effect: Effect, connection: Connection, in_clus
         ours = ServerRefusedError(
             f"{where}: the server's memory is full ({text}); raise maxmemory, or free some: delete_thread and prune still work"
         )
-    elif "[SSL" in text:
-        ours = ServerUnavailableError(
-            f"{where}: TLS failed ({text}); check the certificates: ssl_ca_certs, ssl_certfile and ssl_keyfile in redis_options"
-        )
     elif {
         "BusyLoadingError",
         "ConnectionError",
@@ -340,6 +336,8 @@ def translated(error: Exception, effect: Effect, connection: Connection, in_clus
             if isinstance(effect, Call) and effect.script.writes
             else "is the server up, and the URL right? Repeating the call is safe"
         )
+        if "[SSL" in text:
+            after = f"check ssl_ca_certs, ssl_certfile and ssl_keyfile in redis_options; {after}"
         ours = ServerUnavailableError(f"{where}: no answer ({type(error).__name__}: {text}); {after}")
     elif "ResponseError" in names and ("WRONGTYPE" in text or "user_script" in text or "running script" in text):
         ours = CheckpointCorruptError(

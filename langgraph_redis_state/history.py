@@ -8,7 +8,7 @@ Going back by *truncate* removes what came after the target, and of the target's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -328,13 +328,12 @@ class History:
         heads = {ns: id_above(newest[ns], about) for ns in origins}
         pages: dict[bytes, bytes] = {}
         known: list[tuple[str, Known]] = []
-        filed: list[tuple[bytes, bytes]] = []
+        filed = yield from self._filed(serde, target, goal)
         args: list[Argument] = [survey.revision, operations.settings.ttl, operations.settings.max_bytes, len(origins)]
         for ns, head in heads.items():
             there = self.operations.target(target.given, ns)
             there.checkpoint = head.encode()
-            draft, metadata = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
-            filed = filed if ns else operations.indexed(metadata)
+            draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
             sealed = operations.seal(there, draft)
             args += [there.ns, there.checkpoint, sealed.record]
             pages |= sealed.pages
@@ -352,9 +351,9 @@ class History:
 
     def _forked(
         self, serde: SerializerProtocol, target: Target, origin: Found | None, parts: records.Parts, root: str
-    ) -> tuple[Draft, Mapping[str, Any]]:
-        """The checkpoint of a fork in the namespace of `target`, with its metadata: that of `origin` again, or an empty one.
-        `root` is the fork's head."""
+    ) -> Draft:
+        """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
+        fork's head."""
         about = target.about("rollback")
         checkpoint: Mapping[str, Any] = empty_checkpoint()
         metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
@@ -371,7 +370,7 @@ class History:
         if target.ns:
             metadata["parents"] = {**metadata.get("parents", {}), "": root}
         rest, flags = stored_rest({**checkpoint, "ts": datetime.now(timezone.utc).isoformat()})
-        draft = Draft(
+        return Draft(
             rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
             serialized={},
             carried=values,
@@ -383,20 +382,32 @@ class History:
             run=b"",
             fork=root.encode(),
         )
-        return draft, metadata
 
     def _truncate(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
         dropped, replaced = _taken_back(survey, goal)
         if not dropped and not replaced:
             return goal
-        filed: list[tuple[bytes, bytes]] = []
-        if self.operations.settings.index:
-            newest = yield from self._stored(target, goal.encode())
-            if newest is None:
-                return None
-            filed = self.operations.indexed(self.operations.opened(target, newest).load(serde)[1])
+        filed = yield from self._filed(serde, target, goal)
         removed = yield from self.operations.remove(target, survey, dropped, replaced, filed)
         return goal if removed else None
+
+    def _filed(self, serde: SerializerProtocol, target: Target, goal: str) -> Operation[list[tuple[bytes, bytes]]]:
+        """Under what metadata a thread is found that stands at `goal`: of each key, what the newest checkpoint up to there said
+        that had it; '' where none had."""
+        operations = self.operations
+        missing = dict.fromkeys((name.encode() for name in operations.settings.index), b"")
+        filed: dict[bytes, bytes] = {}
+        cursor: Cursor | None = (goal.encode() + b"\x01", None)
+        most = 1  # nearly always that one has them all
+        while missing and cursor is not None:
+            page = yield from operations.page(target, "", cursor, most, whole=False)
+            for each in page.found:
+                told = dict(operations.indexed(operations.opened(target, each).load(serde)[1]))
+                filed = told | filed
+                for name in told:
+                    missing.pop(name, None)
+            cursor, most = page.following, PAGE_CHECKPOINTS
+        return [*(missing | filed).items()]
 
     # --- expiry ---
 
@@ -628,15 +639,22 @@ def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(serde, value, b[key]) for key, value in a.items())
+        return _typed(a) == _typed(b) and all(_equal(serde, value, b[key]) for key, value in a.items())
+    if isinstance(a, set | frozenset):
+        return _typed(a) == _typed(b)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_equal(serde, one, other) for one, other in zip(a, b, strict=True))
-    with suppress(ValueError, TypeError):  # an array has no single truth
-        if a == b:
+    with suppress(ValueError, TypeError, ArithmeticError):  # some refuse to be compared
+        if (a == b) is True:  # and arrays give an array
             return True
-    if isinstance(a, set | frozenset | str | bytes | int):
+    if isinstance(a, str | bytes | int):
         return False
     return serde.dumps_typed(a) == serde.dumps_typed(b)
+
+
+def _typed(items: Iterable[Any]) -> set[tuple[type, Any]]:
+    """As a set in which 1, 1.0 and True are three."""
+    return {(type(each), each) for each in items}
 
 
 def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:

@@ -138,6 +138,17 @@ def test_a_dict_is_a_state_too(agents: AgentCheckpointer) -> None:
     assert agents.load_state("t") == AgentStateSnapshot(todos=[TodoItem.completed("a")], extra={"more": 1})
 
 
+class Dated(TodoItem):
+    """With fields of its own, which nothing here would keep."""
+
+
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -161,6 +172,9 @@ def test_a_dict_is_a_state_too(agents: AgentCheckpointer) -> None:
         (lambda s: s.todos.insert(0, TodoItem("a", extra={"content": "b"})), r"todos\[0\].*'content'"),
         (lambda s: s.todos.insert(0, TodoItem("a", extra=None)), r"todos\[0\].*extra"),
         (lambda s: setattr(s, "files", None), "files.*object.*None"),
+        (lambda s: s.scratchpad.update(x=10**400), r"scratchpad\['x'\].*64 bits"),
+        (lambda s: setattr(s, "todos", [nested(5_000)]), r"todos\[0\].*content"),
+        (lambda s: s.todos.insert(0, Dated("a")), r"todos\[0\].*Dated"),
         (lambda s: s.files.update(f=5), r"files\['f'\].*text.*5"),
         (lambda s: setattr(s, "scratchpad", [1]), "scratchpad.*object"),
         (lambda s: setattr(s, "messages", "hi"), "messages.*array"),
@@ -188,7 +202,7 @@ def test_a_state_that_contains_itself_is_refused(agents: AgentCheckpointer) -> N
         agents.save_state("t", state)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"todos": {}}', '{"todos": [1]}', '{"files": null}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"todos": {}}', '{"todos": [1]}', '{"files": null}'])
 def test_text_that_is_no_state_is_refused(text: str) -> None:
     with pytest.raises(SerializationError):
         AgentStateSnapshot.from_json(text)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Annotated, Any
 
 import numpy as np
@@ -381,6 +382,10 @@ def test_diff_of_a_long_list_is_short(saver: RedisSaver) -> None:
         ([np.zeros(2)], [np.ones(2)]),
         (None, 0),
         ({1, 2}, {1, 3}),
+        ({1}, {True}),
+        ({1: "x"}, {True: "x"}),
+        ([np.array([1])], [np.array([[1]])]),
+        (np.array([1]), np.array([1.0])),
     ],
     ids=repr,
 )
@@ -390,6 +395,12 @@ def test_values_that_differ_are_changed(saver: RedisSaver, before: Any, after: A
     assert list(found) == ["x"]
     assert found["x"].kind == "changed"
     assert_same((before, after), (found["x"].before, found["x"].after))
+
+
+def test_values_that_refuse_to_be_compared_are_compared_as_they_serialize(saver: RedisSaver) -> None:
+    a = put(saver, {"x": Decimal("sNaN"), "y": [Decimal("sNaN")]})
+    found = saver.diff("t", a, put(saver, {"x": Decimal("NaN"), "y": [Decimal("sNaN")]}, a))
+    assert {name: each.kind for name, each in found.items()} == {"x": "changed"}
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,18 @@ def test_a_copy_is_found_as_its_source_and_a_thread_that_went_back_as_it_was_the
         assert index(raw, prefix, "m") == []
 
 
+@pytest.mark.parametrize("mode", ["truncate", "fork"])
+def test_where_the_target_says_nothing_the_last_before_it_that_did_counts(url: str, prefix: str, mode: Any) -> None:
+    with RedisSaver(url, prefix=prefix, index_metadata=("user", "mood")) as saver:
+        made: list[str] = []
+        for told in ({"user": "ann"}, *({} for _ in range(120)), {"user": "bob", "mood": "good"}):
+            made.append(put(saver, "t", made[-1] if made else None, **told))
+        saver.rollback("t", made[-2], mode=mode)
+        assert names(saver.find_threads(user="ann")) == ["t"]
+        assert names(saver.find_threads(user="bob")) == []
+        assert names(saver.find_threads(mood="good")) == []
+
+
 def test_one_is_not_true_and_not_its_text(url: str, prefix: str) -> None:
     values: list[Any] = [1, True, "1", "True", 1.0, 0, False, ""]
     with RedisSaver(url, prefix=prefix, index_metadata=("key",)) as saver:
