@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration reliability lint bench clean
+.PHONY: help demo test integration soak reliability lint bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -22,6 +22,9 @@ integration: $(VENV)/.dev ## run the tests that need Docker: every supported ser
 	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
 	@$(BIN)/python -m pytest integration_tests
+
+soak: $(VENV)/.dev ## kill a client at 100 random moments of each way to remove or copy, on an embedded server
+	@LGRS_SOAK=100 $(BIN)/python -m pytest tests/test_retention.py -k killed
 
 reliability: $(VENV)/.dev ## run the fault tests in their long form, write docs/reliability.md (needs Docker)
 	@$(BIN)/python -m integration_tests.faults.report

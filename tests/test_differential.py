@@ -35,7 +35,7 @@ from langgraph_redis_state.errors import CheckpointLostError, ThreadDeletedError
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
-settings.register_profile("fast", max_examples=25, stateful_step_count=40, phases=QUICK, **COMMON)
+settings.register_profile("fast", max_examples=15, stateful_step_count=40, phases=QUICK, **COMMON)
 settings.register_profile("soak", max_examples=2_000, stateful_step_count=80, **COMMON)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
