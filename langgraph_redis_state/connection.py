@@ -638,6 +638,13 @@ def _releasing_once(pool_class: Any) -> Any:
             self._getting.now = True  # it releases by itself what it cannot connect
             try:
                 connection = super().get_connection(*args, **options)
+            except (AttributeError, TypeError, ValueError) as error:
+                if not closed_meanwhile(error):
+                    raise
+                # the Cluster client knows what to do about this one, and its caller nothing about the other
+                raise _redis(".exceptions").ConnectionError(
+                    "another thread closed the connection that was being taken"
+                ) from error
             finally:
                 self._getting.now = False
             self._holders[connection] = threading.get_ident()
@@ -651,6 +658,14 @@ def _releasing_once(pool_class: Any) -> Any:
             super().release(connection)
 
     return ReleasingOncePool
+
+
+def closed_meanwhile(error: Exception) -> bool:
+    """Whether this is what redis-py stumbles over when another thread closes a connection that it is looking at: as its Cluster
+    client does to all connections of a node, when it learns the nodes anew."""
+    if isinstance(error, AttributeError):
+        return error.obj is None and error.name in ("sendall", "recv", "recv_into", "fileno", "settimeout", "gets", "feed")
+    return isinstance(error, TypeError | ValueError) and any(sign in str(error) for sign in ("fileno()", "file descriptor"))
 
 
 def _say_hello(connection: Any) -> None:

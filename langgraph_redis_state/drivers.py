@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from .connection import Connection
+from .connection import Connection, closed_meanwhile
 from .durability import Packet, confirmed
 from .effects import Call, Compute, Effect, ForeignReply, Operation, Read, Scan
 from .errors import (
@@ -357,6 +357,10 @@ def translated(error: Exception, effect: Effect, connection: Connection, in_clus
     elif "AttributeError" in names and "NoneType" in text and "write" in text:
         # redis-py's async Cluster client, when another task reconnects the node it is about to write to
         ours = ServerUnavailableError(f"{where}: the connection was closed before the command was sent ({text})")
+    elif closed_meanwhile(error):
+        ours = ServerUnavailableError(
+            f"{where}: another call closed the connection ({text}); whether a write arrived is not known, repeating is safe"
+        )
     elif "RedisClusterException" in names:
         single = "; it is a single server: use redis://" if "not enabled" in text else ""
         ours = ServerUnavailableError(f"{where}: the cluster cannot be reached ({text}){single}")

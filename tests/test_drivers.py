@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import redis
 from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.connection import _releasing_once
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.errors import ServerUnavailableError
 from langgraph_redis_state.operations import GET, Target
@@ -72,3 +74,47 @@ async def test_the_same_awaited(asaver: RedisSaver, prefix: str, paused: Any) ->
 def test_every_call_has_a_token_of_its_own(prefix: str) -> None:
     tokens = {asking_for(prefix, "t", "x").token for _ in range(1000)}
     assert len(tokens) == 1000
+
+
+# --- connections that another thread closes -----------------------------------------------------------------------------
+
+
+def close_while_looked_at(connection: Any) -> None:
+    """The next time that the pool asks whether this idle connection is ready, another thread closes it in between."""
+    look = connection._parser.can_read
+
+    def look_too_late(*args: Any, **options: Any) -> Any:
+        connection._parser.can_read = look
+        connection._parser._sock = None  # the first that happens to a connection that is closed
+        try:
+            return look(*args, **options)
+        finally:
+            connection.disconnect()
+
+    connection._parser.can_read = look_too_late
+
+
+def test_a_connection_that_another_thread_closes_while_it_is_taken_is_a_typed_error(url: str, prefix: str) -> None:
+    with redis.Redis.from_url(url) as client, RedisSaver(client=client, prefix=prefix) as saver:
+        saver.get_tuple(at("t"))
+        (idle,) = client.connection_pool._available_connections
+        close_while_looked_at(idle)
+        with contextlib.suppress(ServerUnavailableError):  # some versions of redis-py connect again
+            saver.get_tuple(at("t"))
+        assert saver.get_tuple(at("t")) is None
+
+
+def test_the_pools_of_cluster_nodes_say_it_as_the_cluster_client_expects(url: str) -> None:
+    kind = _releasing_once(redis.BlockingConnectionPool)
+    pool = kind(connection_class=redis.UnixDomainSocketConnection, path=url.removeprefix("unix://").partition("?")[0])
+    connection = pool.get_connection(*FIRST)
+    connection.connect()
+    pool.release(connection)
+    close_while_looked_at(connection)
+    with contextlib.suppress(redis.ConnectionError):
+        pool.release(pool.get_connection(*FIRST))
+    again = pool.get_connection(*FIRST)
+    again.send_command("PING")
+    assert again.read_response() == b"PONG"
+    pool.release(again)
+    pool.disconnect()
