@@ -214,20 +214,26 @@ def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:
     assert have.plain == dict(zip(names, contents, strict=True))
 
 
+def decoding_threads(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on, the thread of each deserialization."""
+    where: list[int] = []
+    original = type(saver.serde).loads_typed
+
+    def loads_typed(self: Any, data: Any) -> Any:
+        where.append(threading.get_ident())
+        return original(self, data)
+
+    monkeypatch.setattr(type(saver.serde), "loads_typed", loads_typed)
+    return where
+
+
 async def test_large_states_are_decoded_in_a_worker_thread_though_little_was_received(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make() as saver:
         put(saver, at("t"), {"note": words(1, 60_000)}, 1)
         await saver.aget_tuple(at("t"))
-        where: list[int] = []
-        original = type(saver.serde).loads_typed
-
-        def loads_typed(self: Any, data: Any) -> Any:
-            where.append(threading.get_ident())
-            return original(self, data)
-
-        monkeypatch.setattr(type(saver.serde), "loads_typed", loads_typed)
+        where = decoding_threads(saver, monkeypatch)
         await saver.aget_tuple(at("t"))
         assert where
         assert threading.get_ident() not in where
@@ -240,14 +246,7 @@ async def test_what_delta_channels_are_rebuilt_from_is_decoded_in_a_worker_threa
         first = put(saver, at("t"), {"note": words(1, 60_000)}, 1)
         await saver.aput_writes(first, [("note", words(2, 60_000))], "task")
         second = put(saver, first, {}, 2)
-        where: list[int] = []
-        original = type(saver.serde).loads_typed
-
-        def loads_typed(self: Any, data: Any) -> Any:
-            where.append(threading.get_ident())
-            return original(self, data)
-
-        monkeypatch.setattr(type(saver.serde), "loads_typed", loads_typed)
+        where = decoding_threads(saver, monkeypatch)
         found = await saver.aget_delta_channel_history(config=second, channels=["note"])
         assert found["note"]["seed"] == words(1, 60_000)
         assert [value for _, _, value in found["note"]["writes"]] == [words(2, 60_000)]
