@@ -122,6 +122,7 @@ class Reading:
     active: float | None
     expiry: float | None
     now: int
+    bucket_left: int
     runs: set[bytes]
     meta: set[bytes]
     target: Target
@@ -130,9 +131,9 @@ class Reading:
 
     @classmethod
     def of(cls, reply: Any, target: Target) -> Reading:
-        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
+        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, bucket_left, runs, meta = reply[1:]
         active, expiry = (None if score is None else float(score) for score in (active, expiry))
-        times = (left, index_left, active, expiry, int(now))
+        times = (left, index_left, active, expiry, int(now), bucket_left)
         return cls(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
 
     @property
@@ -324,6 +325,9 @@ def _expiry(reading: Reading) -> Iterator[Fault]:
     if 4 not in reading.wrong and _differ(left, said):
         problem = f"the thread expires {_moment(left)}, and they say {_moment(said)}"
         yield Fault("bucket", "the bucket's moments of expiry", problem, "its moment was written", fix)
+    if reading.bucket_left >= 0 and (left is None or reading.bucket_left < left - 1000):
+        problem = f"the thread expires {_moment(left)}, a key of the bucket {_moment(reading.bucket_left)}"
+        yield Fault("bucket", "the bucket's indexes", problem, "they expire after the thread", fix)
 
 
 def _differ(left: float | None, other: float | None) -> bool:
@@ -395,6 +399,7 @@ def apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: A
     elif what == "expiry":
         reading.index_left = reading.left
         reading.expiry = None if reading.left < 0 else reading.now + reading.left
+        reading.bucket_left = -1
     elif what == "active":
         reading.active = reading.now
     elif what == "+index":

@@ -22,6 +22,8 @@ chunk, ``P<digest>`` a page of references, ``S`` revision and counts, ``T`` the 
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\\0<id>``, and for
 namespaces other than the root also ``A<id>\\0<ns>``, so that newest-first over all namespaces merges two ranges.
 
+The four indexes of a bucket expire after its last thread, if all threads of it expire (`expire_bucket` in prelude.lua).
+
 NUL separates and ids may not hold it; UTF-8 never contains the byte 255, so ``\\255`` is an exact upper bound; UTF-8 byte
 order is the order of Python's strings. Layout 1 is what released versions wrote: nothing here may change its meaning.
 """
@@ -96,24 +98,28 @@ def layout_key(prefix: str) -> bytes:
     return f"{prefix}:layout".encode()
 
 
+def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:
+    """The keys that every script takes, of a thread and its bucket. A sweep of a bucket names those of the thread ""."""
+    return (
+        base + b"t:" + thread,
+        base + b"i:" + thread,
+        base + b"threads",
+        base + b"expiry",
+        base + b"runs",
+        base + b"m",
+        base + b"x:" + thread,
+    )
+
+
 class ThreadKeys:
     """The keys of one thread, in the order in which every script expects them."""
 
     __slots__ = ("all", "base", "name")
 
     def __init__(self, prefix: str, thread: bytes) -> None:
-        base = f"{prefix}:{{{bucket_of(thread):04x}}}:".encode()
         self.name = thread
-        self.base = base
-        self.all: tuple[bytes, ...] = (
-            base + b"t:" + thread,
-            base + b"i:" + thread,
-            base + b"threads",
-            base + b"expiry",
-            base + b"runs",
-            base + b"m",
-            base + b"x:" + thread,
-        )
+        self.base = bucket_key(prefix, bucket_of(thread), "")
+        self.all = script_keys(self.base, thread)
 
     @property
     def hash(self) -> bytes:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -64,6 +66,7 @@ PUT, PUT_WRITES, GET, LIST = Script("put", writes=True), Script("put_writes", wr
 ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
 WEIGH, KEEP, REMOVE = Script("weigh"), Script("keep"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
+SWEEP = Script("sweep")
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
@@ -80,6 +83,10 @@ WRITE_INLINE_MAX = 1024
 CACHE_BYTES = 64 * 1024 * 1024
 """What one saver may remember of contents: half for verified chunks and pages, half for what messages were
 serialized to: a third of it each for messages, runs of them, and lists."""
+SWEEP_SECONDS = 80.0
+"""A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
+SWEEP_SCRIPTS, SWEEP_THREADS = 8, 100
+"""One write makes up for so many buckets at most, or so often goes on with one, so many threads each: some 1 ms."""
 HAVE_MAX = 256
 """A request does not tell of more chunks, outside of pages, than these."""
 WARN_BYTES = 64 * 1024 * 1024
@@ -175,6 +182,7 @@ class Operations:
         self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""
         self._layout_seen = self._layout_written = False
+        self._swept, self._sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
 
     def target(self, thread: Any, ns: str = "") -> Target:
         return Target(self.settings.prefix, thread, ns, None)
@@ -302,7 +310,30 @@ class Operations:
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
             self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+            yield from self._sweep()
         return reply
+
+    def _sweep(self) -> Operation[None]:
+        """After a put, when it is due: forgets threads that expired where nobody writes, bucket after bucket."""
+        now = time.monotonic()
+        owed = min(int((now - self._sweep_due) // SWEEP_SECONDS) + 1, SWEEP_SCRIPTS)
+        if owed <= 0:
+            return
+        self._sweep_due = now + SWEEP_SECONDS
+        for _ in range(SWEEP_SCRIPTS):
+            about = f"tidying bucket {self._swept:04x} of prefix {self.settings.prefix!r}"
+            base = keys.bucket_key(self.settings.prefix, self._swept, "")
+            try:
+                reply = yield Call(SWEEP, keys.script_keys(base, b""), [b"", SWEEP_THREADS], about)
+            except CheckpointerError as error:  # the put itself is done
+                logger.warning("%s: what expired there is forgotten another time: %s", about, error)
+                reply = [b"ok", 0]
+            if not reply[1]:
+                self._swept = (self._swept + 1) % keys.BUCKETS
+                owed -= 1
+            if not owed:
+                return
+        self._sweep_due = now  # there is more
 
     def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Of some metadata what this saver was told to index, as scripts take it."""
@@ -631,7 +662,7 @@ class Operations:
             "listing threads",
         )
         active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
-        return [(_stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
+        return [(stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
     def threads_indexed(self, index: str, entry: bytes, about: str) -> Operation[list[str]]:
         """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
@@ -640,7 +671,7 @@ class Operations:
             [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
             about,
         )
-        return [_stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
+        return [stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
 
     def delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
@@ -1239,7 +1270,7 @@ def _place_of(field: bytes) -> retention.Place:
     return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
 
 
-def _stored_text(name: bytes, where: str) -> str:
+def stored_text(name: bytes, where: str) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError:

@@ -15,4 +15,5 @@ else
   call('HDEL', T, 'T')
 end
 if ttl > 0 then expire_at(now + ttl) else never_expire() end
+expire_bucket()
 return { 'ok' }

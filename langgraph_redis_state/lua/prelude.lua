@@ -123,6 +123,11 @@ end
 
 local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
 
+local function newest(ns) -- greatest id of a namespace, or nil
+  local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]
+  if member then return sub(member, #ns + 3) end
+end
+
 -- T: '1 whose ttl check': whose = 0: the TTL in ms is the thread's own; 1: it never expires; 2: the TTL is that of the run that
 -- wrote last. Not there: that of the saver.
 local OWN, NEVER, RUN = '0', '1', '2'
@@ -141,8 +146,32 @@ end
 local function never_expire()
   call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
 end
--- After a write: both keys expire at one moment, or keep what they have. `given`: TTL in ms of the saver (0 = none), or, behind an
--- 'r', of the run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings.
+-- The bucket's keys hold ids, runs and metadata of its threads. If all threads of a bucket expire, its keys expire too, all at one
+-- moment: at the earliest with the last thread, at the latest SLACK after it. So a thread that is in use seldom moves it. If one
+-- thread never expires, neither do they. Every script calls this last that changes which threads there are or when they expire,
+-- or that may have made a key of the bucket anew.
+local SLACK = 86400000
+local function expire_bucket()
+  local last, due = false, false -- when its last thread expires; whether something is to be done
+  if call('PTTL', T) ~= -1 and call('ZCARD', THREADS) <= call('ZCARD', EXPIRY) then
+    last = tonumber(call('ZRANGE', EXPIRY, -1, -1, 'WITHSCORES')[2])
+  end
+  local indexes = { THREADS, EXPIRY, RUNS, META }
+  for _, index in ipairs(indexes) do
+    local left = call('PTTL', index)
+    if left >= 0 then
+      due = due or not last or now + left < last or now + left > last + SLACK
+    else
+      due = due or (last and left == -1)
+    end
+  end
+  if not due then return end
+  for _, index in ipairs(indexes) do
+    if last then call('PEXPIREAT', index, number(last + SLACK)) else call('PERSIST', index) end
+  end
+end
+-- After a write: both keys expire at one moment, or keep what they have. `given`: TTL in ms of the saver (0 = none), or, behind an 'r', of the
+-- run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings.
 local function keep_for(given, ttl, whose)
   local of_run = tonumber(given:match('^r(%d+)$'))
   if whose == NEVER then
@@ -170,7 +199,7 @@ local function touch(ttl) -- after a read: only when less than 90 % remain, so t
   if own and whose ~= NEVER and ttl > 0 and left < 0.9 * ttl then
     -- a read is not refused because its refresh is, as it is on a replica
     local done = redis.pcall('PEXPIREAT', T, number(now + ttl))
-    if done == 1 then expire_at(now + ttl) end
+    if done == 1 then expire_at(now + ttl); expire_bucket() end
   end
 end
 
@@ -195,7 +224,10 @@ local function heal()
   end
   in_batches('ZADD', I, entries)
   local left = #entries > 0 and call('PTTL', T) or -1
-  if left >= 0 then expire_at(now + left) end -- both keys: what is left is told by a clock that went on since now
+  if left >= 0 then -- both keys: what is left is told by a clock that went on since now
+    expire_at(now + left)
+    expire_bucket()
+  end
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
 -- what is damaged: 'counts' (S), 'settings' (T).
@@ -225,10 +257,6 @@ local function above(a, b) -- in the order of bytes; Lua's own comparison follow
     if difference ~= 0 then return difference > 0 end
   end
   return #a > #b
-end
-local function newest(ns) -- greatest id of a namespace, or nil
-  local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]
-  if member then return sub(member, #ns + 3) end
 end
 
 -- Pages and chunks that records refer to, each once: { digest, content, ... } twice. `record` begins with its stamp.
@@ -415,10 +443,24 @@ local function drop_thread()
   call('ZREM', THREADS, thread)
   call('ZREM', EXPIRY, thread)
   repeat until forget(thread, 1000)
+  expire_bucket()
+end
+local function tidy_bucket(most) -- forgets so many threads that expired; true if there may be more
+  local overdue = call('ZRANGEBYSCORE', EXPIRY, '-inf', '(' .. number(now), 'LIMIT', 0, most)
+  local more = #overdue == most
+  for _, id in ipairs(overdue) do
+    if id ~= thread then
+      if forget(id, 100) then
+        call('ZREM', EXPIRY, id); call('ZREM', THREADS, id)
+      else
+        more = true
+      end
+    end
+  end
+  return more
 end
 local function bookkeeping()
   call('ZADD', THREADS, number(now), thread)
-  for _, id in ipairs(call('ZRANGEBYSCORE', EXPIRY, '-inf', '(' .. number(now), 'LIMIT', 0, 3)) do
-    if id ~= thread and forget(id, 100) then call('ZREM', EXPIRY, id); call('ZREM', THREADS, id) end
-  end
+  tidy_bucket(3)
+  expire_bucket()
 end

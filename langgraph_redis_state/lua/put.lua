@@ -83,7 +83,7 @@ if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 if first then
   -- what came before the first checkpoint may have brought an expiry of its own
   call('PERSIST', T); call('PERSIST', I)
-  if overdue and state ~= 'ok' then forget(thread, 1000) end
+  if overdue and state ~= 'ok' then repeat until forget(thread, 1000) end
   if overdue then call('ZREM', EXPIRY, thread) end
 end
 keep_for(ARGV[5], ttl, whose)

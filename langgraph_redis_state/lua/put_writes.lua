@@ -95,6 +95,7 @@ elseif blob then
   write_again('S', counts_text(s))
 end
 
+if state == 'none' and call('ZREM', EXPIRY, thread) == 1 then repeat until forget(thread, 1000) end -- of a thread that expired
 keep_for(ARGV[4], ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left) end

@@ -89,5 +89,6 @@ if s.checkpoints == 0 and s.writes == 0 then
 else
   if ARGV[3] ~= 'drop' and left >= 0 then expire_at(now + left) end
   file_under(filed, last_filed)
+  expire_bucket()
 end
 return { 'ok' }
