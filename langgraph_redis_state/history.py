@@ -23,7 +23,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import checks, keys, records, retention
 from .checkpoints import Known, dumped, loaded, stored_rest
-from .effects import Argument, Call, Operation, Read, Script, compute, counted
+from .effects import Argument, Call, Operation, Read, Script, compute, counted, portion
 from .errors import (
     CheckpointNotFoundError,
     InvalidConfigError,
@@ -43,6 +43,7 @@ from .operations import (
     Operations,
     logger,
     metadata_text,
+    stored_text,
 )
 from .retention import Survey, Written
 from .target import Target
@@ -277,7 +278,7 @@ class History:
         else:
             at = (yield from self.resolve(target, checkpoint, about)).encode()
         content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self.operations.settings.integrity)
-        reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content], about)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content, self.operations.settings.ttl], about)
         if reply[0] == b"none":
             raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
         self.operations.refuse(reply, about)
@@ -286,7 +287,7 @@ class History:
         target = self.operations.target(thread)
         about = target.about(f"untag {name!r}")
         yield from self.operations.check_layout(write=True)
-        reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b""], about)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b"", 0], about)
         self.operations.refuse(reply, about, also=b"none")
         return reply[0] == b"ok" and bool(reply[1])
 
@@ -422,6 +423,37 @@ class History:
             raise ThreadNotFoundError(f"{about}: there is no such thread")
         self.operations.refuse(reply, about)
 
+    def apply_ttl(self, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
+        """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
+        operations, done = self.operations, 0
+        yield from operations.check_layout(write=True)
+        if threads is not None:
+            keys.check_several(threads, "apply_ttl: thread_ids")
+            targets = [operations.target(thread) for thread in threads]
+            for at in range(0, len(targets), THREADS_PAGE):
+                done = yield from self._apply_ttl(targets[at : at + THREADS_PAGE], done, progress)
+            return done
+        for bucket in range(keys.BUCKETS):
+            key, cursor, seen = keys.bucket_key(operations.settings.prefix, bucket, "threads"), -1, set[bytes]()
+            while cursor:
+                cursor, there = yield from portion("ZSCAN", key, cursor, THREADS_PAGE, "apply_ttl")
+                fresh = {name for name, _ in there} - seen
+                seen |= fresh
+                targets = [operations.target(stored_text(name, "the index of threads")) for name in sorted(fresh)]
+                done = yield from self._apply_ttl(targets, done, progress)
+        return done
+
+    def _apply_ttl(self, targets: Sequence[Target], done: int, progress: Callable[[int], None] | None) -> Operation[int]:
+        for target in targets:
+            about = target.about("apply_ttl")
+            reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, "apply", self.operations.settings.ttl], about)
+            if reply[0] not in (b"ok", b"none"):
+                logger.warning("%s: left as it is: its %s; see verify", about, _UNFIT.get(reply[0], "reply is unknown"))
+            done += reply[0] == b"ok" and bool(reply[1])
+        if progress is not None and targets:
+            progress(done)
+        return done
+
     # --- finding ---
 
     def infos(self, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
@@ -537,6 +569,8 @@ class VersionListing:
 
 
 _RESUMED = WRITES_IDX_MAP[RESUME]
+_UNFIT = {b"lost": "data is gone", b"counts": "counts are damaged", b"settings": "TTL settings are damaged"}
+"""What stops one thread of many."""
 
 
 def _whole(value: Any) -> Any:

@@ -54,7 +54,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         client: a sync client of redis-py or valkey-py to use instead; it is not closed with the saver.
         async_client: the same for the async methods. It can be used from one event loop only.
         prefix: what all keys begin with. Two prefixes never see each other.
-        ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never.
+        ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never; of savers
+            with different options, that which writes last decides.
             `{"default_ttl": minutes, "refresh_on_read": bool}` is taken as langgraph-checkpoint-redis means it.
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
@@ -414,6 +415,23 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
         """`set_ttl`, awaited."""
         await arun(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    def apply_ttl(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
+        """Gives this saver's `ttl` to threads that are there already, from now on; None: to all threads of the prefix.
+
+        Turns `ttl` on, or changes it, over old data, without waiting for the next write to each thread. A saver without `ttl`
+        takes the expiry off. Threads with settings of their own (`set_ttl`, `persist`, the TTL of a run) keep them. Each
+        thread is one script; a call that was cut short is repeated, and each call counts the time from now. A thread that is
+        damaged is left as it is and logged. `progress` is called with the number of threads done, every 200 threads or each
+        bucket. Returns how many threads have the saver's TTL now.
+        """
+        return run(self._history.apply_ttl(thread_ids, progress), self._connection)
+
+    async def aapply_ttl(
+        self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """`apply_ttl`, awaited."""
+        return await arun(self._history.apply_ttl(thread_ids, progress), self._connection)
 
     def persist(self, thread_id: str) -> None:
         """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""

@@ -104,6 +104,7 @@ OPERATIONS: dict[str, Callable[[RedisSaver, str, str], Any]] = {
     "shorter": lambda saver, thread, id: saver.set_ttl(thread, 30),
     "saver's": lambda saver, thread, id: saver.set_ttl(thread, None),
     "persist": lambda saver, thread, id: saver.persist(thread),
+    "apply": lambda saver, thread, id: saver.apply_ttl([thread]),
     "get": lambda saver, thread, id: saver.get_tuple(at(thread)),
     "list": lambda saver, thread, id: list(saver.list(at(thread))),
     "prune": lambda saver, thread, id: saver.prune([thread], keep_last=1),
