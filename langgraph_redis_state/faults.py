@@ -10,7 +10,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from . import keys, records
+from . import keys, records, retention
 from .codec import DIGEST
 from .errors import CheckpointCorruptError
 from .records import Header
@@ -31,7 +31,8 @@ Kind = Literal[
 - `index`, `bucket`: an index of the thread, or one of its bucket, does not say what the thread's hash says
 - `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
 - `expiry`: a thread's two keys do not expire at one moment
-- `orphan`: a chunk or page that nothing refers to; it takes space, until the next removal in that thread
+- `orphan`: a chunk or page that nothing refers to; a checkpoint of a subgraph whose root checkpoint is not there and does not
+  come any more, or pending writes whose checkpoint is not there likewise. They take space until the next removal in that thread
 - `staging`: what an upload, a copy or a removal left, and that does not expire
 - `busy`: the thread changed each time it was read, so what must agree in it could not be compared
 """
@@ -126,6 +127,8 @@ class Reading:
     runs: set[bytes]
     meta: set[bytes]
     target: Target
+    deleted: set[retention.Place] = field(default_factory=set)
+    """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
     fields: dict[bytes, Field] = field(default_factory=dict)
     index: dict[bytes, float] = field(default_factory=dict)
 
@@ -149,6 +152,25 @@ class Reading:
 
     def held_runs(self) -> set[bytes]:
         return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
+
+    def headers(self) -> dict[retention.Place, Header]:
+        """Of all checkpoints; of those that are damaged or lost there is nothing in it."""
+        named = {name for name in (*self.fields, *self.index) if name[:1] == b"C" and is_field(name)}
+        held = {name: self.fields[name].records for name in named & self.fields.keys()}
+        return {_place(name): held[name][0].header if held.get(name) else Header() for name in named}
+
+    def early(self) -> dict[retention.Place, int]:
+        """The pending writes whose checkpoint is not there: when they were stored."""
+        return {
+            _place(name): max(record.header.created_at for record in each.records)
+            for name, each in self.fields.items()
+            if name[:1] == b"W" and b"C" + name[1:] not in self.fields and b"C" + name[1:] not in self.index
+            if each.records and not any(record.problem for record in each.records)
+        }
+
+    def left_over(self) -> set[retention.Place]:
+        tagged = {_place(name) for each in self.fields.values() for name in each.refers if name[:1] == b"C"}
+        return retention.left_over(self.headers(), self.early(), self.deleted, tagged)
 
     def parts(self, record: Record) -> Iterator[bytes]:
         """The pages and chunks that a record refers to, as far as its pages are there to tell."""
@@ -179,6 +201,14 @@ def faults(reading: Reading) -> Iterator[Fault]:
     found = [*_content(reading), *(() if 2 in reading.wrong else _index(reading))]
     yield from found
     whole = not any(fault.kind in ("damaged", "lost") for fault in found)
+    for ns, checkpoint in reading.left_over():
+        name = keys.checkpoint_field(ns.encode(), checkpoint.encode())
+        if name in reading.fields:
+            problem = "its root checkpoint is not there, and does not come any more"
+            yield Fault("orphan", where_of(name), problem, "removed, with its pending writes", _dropped(name))
+        else:
+            problem = "their checkpoint is not there, and does not come any more"
+            yield Fault("orphan", where_of(b"W" + name[1:]), problem, "removed", _dropped(b"W" + name[1:]))
     yield from _counts(reading, whole)
     if whole:
         needed = reading.users()
@@ -449,6 +479,11 @@ def is_text(name: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _place(field: bytes) -> retention.Place:
+    ns, checkpoint = keys.split_field(field)
+    return ns.decode(), checkpoint.decode()
 
 
 def _checkpoint_of(member: bytes) -> bytes:

@@ -12,7 +12,7 @@ key                     type              holds
 ``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
 ``p:{b}:runs``          sorted set        ``R<run>\\0<thread>`` and its reverse ``T<thread>\\0<run>``
 ``p:{b}:m``             sorted set        ``V<key>\\0<value>\\0<thread>`` and its reverse ``T<thread>\\0<key>\\0<value>``
-``p:{b}:x:<thread>``    string, expiring  tombstone: when the thread was deleted, µs
+``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (prelude.lua)
 ``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy, large upload or large removal; ``:i`` behind it, its index
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
@@ -124,6 +124,10 @@ class ThreadKeys:
     @property
     def hash(self) -> bytes:
         return self.all[0]
+
+    @property
+    def tombstone(self) -> bytes:
+        return self.all[6]
 
     def staging(self, op: bytes) -> tuple[bytes, bytes]:
         """The hash and the index that one operation fills before it makes them visible."""

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -54,7 +55,6 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
-from .ids import made_us
 from .records import Counts, Header, Parts, Place, Value, Verified
 from .removal import WEIGHED, Removal
 from .retention import Survey, Written
@@ -169,6 +169,9 @@ class Page:
     revision: bytes
     following: Cursor | None
     tags: dict[bytes, bytes | None]
+    now: int
+    writes: int
+    """How many pending writes the thread has, also those whose checkpoint is not there."""
 
 
 class Operations:
@@ -221,6 +224,9 @@ class Operations:
         reply = yield from self.send(
             target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
         )
+        if reply[0] == b"deleted" and not target.ns:
+            with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
+                yield from self._remove_surely(target, retention.everything, "put")
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
         if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
@@ -274,7 +280,7 @@ class Operations:
         and if they were taken over from the parent, `again` makes them from the values.
         """
         metadata = metadata or {}
-        guards = _guards(target.ns, draft.parent, metadata)
+        guards = _guards(target.ns, draft.parent, metadata.get("parents"))
         indexed = self.indexed(metadata)
         indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
         sealed: Sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
@@ -492,8 +498,8 @@ class Operations:
                 target.ns,
                 target.checkpoint,
                 self._ttl(config),
-                made_us(target.checkpoint.decode()),
                 self.settings.max_bytes,
+                *counted(_guards(target.ns, b"", configurable(config).get("checkpoint_map"))),
                 len(serialized),
                 *arguments,
             ],
@@ -648,7 +654,7 @@ class Operations:
         found = [Found(*entry) for entry in reply[1]]
         following = (found[-1].checkpoint, found[-1].ns) if found and int(reply[5]) else None
         tags = dict(zip(reply[6][::2], reply[6][1::2], strict=True))
-        return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags)
+        return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags, int(reply[7]), int(reply[8]))
 
     def _matches(self, serde: SerializerProtocol, target: Target, found: Found, filter: Mapping[str, Any]) -> bool:
         _, metadata = self.opened(target, found).load(serde)
@@ -880,7 +886,22 @@ class Operations:
                 return None
             yield from compute(partial(self._surveyed, target, survey, page), _size(page.found, page.parts))
             cursor = page.following
+        survey.now, survey.early = page.now, page.writes > sum(map(len, survey.writes.values()))
+        survey.deleted = yield from self.deleted(target, retention.awaited(survey.headers, ()))
         return survey
+
+    def deleted(self, target: Target, places: Iterable[retention.Place]) -> Operation[set[retention.Place]]:
+        """Which of these checkpoints the tombstone of the thread names."""
+        found: set[retention.Place] = set()
+        left = list(places)
+        for at in range(0, len(left), SURVEY_CHECKPOINTS):
+            batch = left[at : at + SURVEY_CHECKPOINTS]
+            fields = [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in batch]
+            scores = yield Read(
+                [("ZSCORE", target.keys.tombstone, name) for name in fields], target.about("reading the tombstone")
+            )
+            found.update(place for place, score in zip(batch, scores, strict=True) if score is not None)
+        return found
 
     def _surveyed(self, target: Target, survey: Survey, page: Page) -> None:
         survey.revision = page.revision
@@ -919,11 +940,11 @@ class Operations:
             return False
 
         def choose() -> list[retention.Place]:
-            kept = keep(survey)
+            kept = keep(survey.followed())
             return [place for place in survey.headers if place not in kept]
 
         dropped = yield from compute(choose, sum(survey.sizes.values()))
-        return (yield from self.remove(target, survey, dropped)) if dropped else True
+        return (yield from self.remove(target, survey, dropped)) if dropped or survey.early else True
 
     def remove(
         self,
@@ -946,6 +967,10 @@ class Operations:
             return False
         listed, gone = set(names), set(dropped)
         try:
+            left = yield from self._left_over_early(target, about, survey, listed)
+            replaced = {**replaced, **{place: [] for place in left}}
+            if not gone and not replaced:
+                return True
             needed = yield from self._marked(target, about, survey, gone, replaced, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
@@ -999,6 +1024,22 @@ class Operations:
         yield from self._stage(target, staged, (), sorted(removal.members), about)
         return True
 
+    def _left_over_early(
+        self, target: Target, about: str, survey: Survey, listed: set[bytes]
+    ) -> Operation[set[retention.Place]]:
+        """Adds to a survey the pending writes whose checkpoint is not there, which no index names; which are left over."""
+        early = {name: place for name in listed if name[:1] == b"W" and (place := _place_of(name)) not in survey.headers}
+        if not early:
+            return set()
+        (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
+        stored: dict[retention.Place, int] = {}
+        for (name, place), blob in zip(early.items(), blobs, strict=True):
+            survey.writes[place] = self.written(target, *keys.split_field(name), blob)
+            survey.sizes[name] = len(name) + len(blob or b"")
+            stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
+        survey.deleted |= yield from self.deleted(target, stored)
+        return retention.left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+
     def _marked(
         self,
         target: Target,
@@ -1009,13 +1050,6 @@ class Operations:
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
-        # writes whose checkpoint has not come yet are in no index
-        early = [name for name in listed if name[:1] == b"W" and _place_of(name) not in survey.headers]
-        if early:
-            (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
-            for name, blob in zip(early, blobs, strict=True):
-                survey.writes[_place_of(name)] = self.written(target, *keys.split_field(name), blob)
-                survey.sizes[name] = len(name) + len(blob or b"")
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
 
@@ -1162,9 +1196,9 @@ class Operations:
         if word in (b"ok", also):
             return
         if word == b"deleted":
-            when = datetime.fromtimestamp(int(reply[1]) / 1e6, timezone.utc).isoformat(timespec="milliseconds")
+            when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
             raise ThreadDeletedError(
-                f"{about}: the thread was deleted at {when}, after this run began; "
+                f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
                 "nothing was written. Start a new run on the thread id, without a checkpoint_id"
             )
         if word == b"lost":
@@ -1299,17 +1333,13 @@ def _taken_over(known: Known | None, versions: Mapping[str, Any], names: Iterabl
     }
 
 
-def _guards(ns: bytes, parent: bytes, metadata: Mapping[str, Any]) -> list[tuple[Argument, Argument]]:
-    """The checkpoints this one builds on, as fields, with the moment their ids were made."""
-    guards: list[tuple[Argument, Argument]] = []
-    if parent:
-        guards.append((keys.checkpoint_field(ns, parent), made_us(parent.decode())))
-    parents = metadata.get("parents")
+def _guards(ns: bytes, parent: bytes, parents: Any) -> list[bytes]:
+    """The checkpoints that one of this namespace builds on, as fields: its parent, and those that called it, by namespace."""
+    guards = [keys.checkpoint_field(ns, parent)] if parent else []
     if isinstance(parents, Mapping):
         for space, checkpoint in parents.items():
             if isinstance(space, str) and isinstance(checkpoint, str) and checkpoint:
-                place = keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id"))
-                guards.append((place, made_us(checkpoint)))
+                guards.append(keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id")))
     return guards
 
 

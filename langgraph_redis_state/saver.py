@@ -60,7 +60,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
             checkpoints and all that only they used. Interrupts that wait and what DeltaChannels need stay. None: all.
-        max_age: seconds (or a timedelta) after which root checkpoints go likewise; the newest one always stays.
+        max_age: seconds (or a timedelta), by the server's clock, after which root checkpoints go likewise; the newest one
+            always stays.
         max_thread_bytes: a put that would make a thread larger raises `ThreadTooLargeError`. Logged from 64 MB on.
         tombstone: seconds during which late writes of a run under way cannot bring a deleted thread back; 0 or None: none.
         conflict: "raise": a put whose parent is not the newest of its namespace any more raises
@@ -260,7 +261,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
 
     def delete_thread(self, thread_id: str) -> None:
-        """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds."""
+        """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds: those
+        that build on a checkpoint that was deleted, whatever the clocks say."""
         run(self._operations.delete_thread(thread_id), self._connection)
 
     async def adelete_thread(self, thread_id: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import chunks, keys, records
+from . import chunks, keys, records, retention
 from .effects import Argument, Call, Operation, Read, Scan, Script, compute, counted, portion
 from .errors import CheckpointCorruptError
 from .faults import (
@@ -201,6 +201,8 @@ class Verification:
         index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
         last = Reading.of((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         last.fields, last.index = fields, index
+        if 7 not in last.wrong:
+            last.deleted = yield from self._operations.deleted(target, retention.awaited(last.headers(), last.early()))
         same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
         return last, same
 

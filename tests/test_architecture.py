@@ -54,7 +54,7 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("target", {".errors", ".keys", ".records"}),
         ("copying", {".codec", ".keys", ".records", ".target"}),
         ("removal", {".effects", ".keys", ".records", ".retention"}),
-        ("faults", {".codec", ".errors", ".keys", ".records", ".target"}),
+        ("faults", {".codec", ".errors", ".keys", ".records", ".retention", ".target"}),
         ("durability", {".checks", ".effects", ".errors"}),
         ("batches", {".effects"}),
         ("drivers", {".connection", ".durability", ".effects", ".errors"}),

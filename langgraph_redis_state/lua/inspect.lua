@@ -18,7 +18,7 @@ local active = sound(3, redis.pcall('ZSCORE', THREADS, thread))
 local expiry = sound(4, redis.pcall('ZSCORE', EXPIRY, thread))
 sound(5, redis.pcall('ZCARD', RUNS))
 sound(6, redis.pcall('ZCARD', META))
-sound(7, redis.pcall('GET', TOMB))
+sound(7, redis.pcall('ZCARD', TOMB))
 
 local function entries(k, index, letter, from, to)
   local there, asked = {}, {}

@@ -1,7 +1,7 @@
 -- Stands before every verb. All scripts take the keys of one thread, in this order, and ARGV[1] is the thread id:
 --   KEYS[1] t  hash        the thread              KEYS[5] runs     sorted set  runs of the bucket
 --   KEYS[2] i  sorted set  its index               KEYS[6] m        sorted set  metadata of the bucket
---   KEYS[3] threads  sorted set  last activity     KEYS[7] x        string      tombstone
+--   KEYS[3] threads  sorted set  last activity     KEYS[7] x        sorted set  tombstone
 --   KEYS[4] expiry   sorted set  when they expire  KEYS[8..9]       staging, where a verb uses it
 -- Replies are arrays whose first element is a word: 'ok', or what was in the way. The last of ARGV is the call's token, which no
 -- verb sees and which is put behind its reply (effects.py): so the client knows whose answer it got.
@@ -401,6 +401,12 @@ local function write_again(field, content)
   call('HDEL', T, '')
   call('HSET', T, field, content)
 end
+-- The tombstone: the checkpoints that were deleted with the thread, and what was refused since; all scores 0, but for the
+-- member DELETED, whose score says when it was deleted (ms).
+local DELETED = 'deleted'
+local function gone(field) -- whether a checkpoint was deleted, and is not there again
+  return call('HEXISTS', T, field) == 0 and call('ZSCORE', TOMB, field) ~= false
+end
 local function unstage() -- what was staged is not needed any more
   if KEYS[8] then call('UNLINK', KEYS[8]) end
   if KEYS[9] then call('UNLINK', KEYS[9]) end
@@ -408,6 +414,11 @@ end
 local function refused(reply) -- nothing was written
   unstage()
   return reply
+end
+local function refused_as_deleted(field) -- what builds on that checkpoint is refused too; ZREM first, as in write_again()
+  call('ZREM', TOMB, field)
+  call('ZADD', TOMB, 0, field)
+  return refused({ 'deleted', number(call('ZSCORE', TOMB, DELETED) or now) })
 end
 
 -- Bucket indexes after a write, and a little tidying: up to three threads that expired are forgotten.
