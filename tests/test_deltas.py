@@ -171,7 +171,7 @@ def test_deleting_runs_leaves_later_checkpoints_readable(saver: RedisSaver) -> N
 def test_what_is_broken_by_a_loss_is_told_and_not_gone_back_to(saver: RedisSaver, raw: Any, prefix: str) -> None:
     turns([saver], 0, 6)
     saver.prune(["t"], keep_last=3)
-    (key,) = [name for name in raw.keys(f"{prefix}:*") if b"}:t:" in name]  # noqa: SIM118
+    (key,) = [name for name in raw.keys(f"{prefix}:*") if b"}:t:" in name]
     (field,) = [name for name in raw.hkeys(key) if name.startswith(b"H")]
     raw.hdel(key, field)
     assert "its parent" in " ".join(each.problem for each in saver.verify() if each.kind == "lost")
