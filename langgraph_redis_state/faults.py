@@ -16,7 +16,7 @@ from .errors import CheckpointCorruptError
 from .records import Header
 from .target import Target
 
-RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
+RECORDS, PARTS = (b"C", b"W", b"H"), (b"D", b"P")
 """Kinds of fields."""
 WRONG_TYPE = "the key is not of the type that belongs there"
 
@@ -107,6 +107,8 @@ class Field:
     plain: int = 0
     problem: str = ""
     unknown: bool = False
+    lost: list[str] = field(default_factory=list)
+    """Of a delta history: channels that it cannot rebuild."""
 
 
 @dataclass(slots=True)
@@ -200,6 +202,7 @@ def faults(reading: Reading) -> Iterator[Fault]:
         return
     found = [*_content(reading), *(() if 2 in reading.wrong else _index(reading))]
     yield from found
+    yield from _chains(reading)
     whole = not any(fault.kind in ("damaged", "lost") for fault in found)
     for ns, checkpoint in reading.left_over():
         name = keys.checkpoint_field(ns.encode(), checkpoint.encode())
@@ -252,9 +255,33 @@ def _content(reading: Reading) -> Iterator[Fault]:
             what, problem = _broken(reading, record)
             if what and kind == b"C":
                 yield Fault(what, where, problem, "removed, with its pending writes", drop)
+            elif what and kind == b"H":
+                yield Fault(what, where, problem, "removed", drop)
             elif what:
                 problem = f"write {record.at + 1} of {len(each.records)}: {problem}"
                 yield Fault(what, where, problem, f"write {record.at + 1} was removed", (("writes", name),))
+
+
+def _chains(reading: Reading) -> Iterator[Fault]:
+    """Checkpoints whose DeltaChannels cannot be rebuilt, and delta histories of none. Nothing mends the former: removing it
+    would only move the end of the chain to its children."""
+    for name, each in reading.fields.items():
+        kind, rest = name[:1], name[1:]
+        if each.unknown or each.problem or any(record.problem for record in each.records):
+            continue
+        if kind == b"H" and each.lost:
+            problem = f"channels {each.lost} cannot be rebuilt: what they were rebuilt from was gone before"
+            yield Fault("lost", where_of(name), problem, "nothing")
+        if kind == b"H" and b"C" + rest not in reading.fields and b"C" + rest not in reading.index:
+            yield Fault("orphan", where_of(name), "its checkpoint is not there", "removed", _dropped(name))
+        if kind != b"C" or b"H" + rest in reading.fields:
+            continue
+        header = each.records[0].header
+        if header.depth and header.parent:
+            parent = keys.checkpoint_field(keys.split_field(name)[0], header.parent.encode())
+            if parent not in reading.fields:
+                problem = f"DeltaChannels are rebuilt from ancestors, and its parent {header.parent!r} is gone"
+                yield Fault("lost", where_of(name), problem, "nothing")
 
 
 def _broken(reading: Reading, record: Record) -> tuple[Literal["damaged", "lost"] | None, str]:
@@ -296,7 +323,7 @@ def _index(reading: Reading) -> Iterator[Fault]:
 
 def _counted(reading: Reading) -> tuple[int, ...]:
     """What the field S shall say, from `checkpoints` on (prelude.lua)."""
-    both = [*reading.records(b"C"), *reading.records(b"W")]
+    both = [record for kind in RECORDS for record in reading.records(kind)]
     chunk = [each for name, each in reading.fields.items() if name[:1] == b"D" and not each.unknown]
     held = [each for name, each in reading.fields.items() if name[:1] in (*RECORDS, *PARTS, b"G") and not each.unknown]
     return (
@@ -449,7 +476,8 @@ def where_of(name: bytes) -> str:
     kind = name[:1]
     if kind in RECORDS and is_field(name):
         ns, checkpoint = map(keys.shown, keys.split_field(name))
-        return f"{'pending writes of ' if kind == b'W' else ''}checkpoint {checkpoint!r} of namespace {ns!r}"
+        of = {b"W": "pending writes of ", b"H": "delta history of "}.get(kind, "")
+        return f"{of}checkpoint {checkpoint!r} of namespace {ns!r}"
     if kind in PARTS and is_field(name):
         return f"{'chunk' if kind == b'D' else 'page of references'} {name[1:].hex()}"
     if kind == b"G":
@@ -493,6 +521,6 @@ def _checkpoint_of(member: bytes) -> bytes:
 
 
 def _dropped(name: bytes) -> tuple[tuple[str, bytes], ...]:
-    """What removing a field takes: of a checkpoint, its pending writes too."""
-    fields = (name, b"W" + name[1:]) if name[:1] == b"C" else (name,)
+    """What removing a field takes: of a checkpoint, its pending writes and delta history too."""
+    fields = (name, b"W" + name[1:], b"H" + name[1:]) if name[:1] == b"C" else (name,)
     return (*(("-fields", each) for each in fields), *(("-index", member) for member in keys.members_of(name)))

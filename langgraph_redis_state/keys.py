@@ -17,8 +17,9 @@ key                     type              holds
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
 
-Fields of the thread: ``C<ns>\\0<id>`` a checkpoint, ``W<ns>\\0<id>`` all pending writes of a checkpoint, ``D<digest>`` a
-chunk, ``P<digest>`` a page of references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
+Fields of the thread: ``C<ns>\\0<id>`` a checkpoint, ``W<ns>\\0<id>`` all pending writes of a checkpoint, ``H<ns>\\0<id>``
+what the DeltaChannels of a checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of
+references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\\0<id>``, and for
 namespaces other than the root also ``A<id>\\0<ns>``, so that newest-first over all namespaces merges two ranges.
 
@@ -144,6 +145,10 @@ def writes_field(ns: bytes, checkpoint: bytes) -> bytes:
     return b"W" + ns + b"\0" + checkpoint
 
 
+def history_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"H" + ns + b"\0" + checkpoint
+
+
 def across_member(ns: bytes, checkpoint: bytes) -> bytes:
     return b"A" + checkpoint + b"\0" + ns
 
@@ -155,7 +160,7 @@ def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
 
 
 def split_field(field: bytes) -> tuple[bytes, bytes]:
-    """(namespace, checkpoint id) of a `C` or `W` field."""
+    """(namespace, checkpoint id) of a `C`, `W` or `H` field."""
     ns, _, checkpoint = field[1:].rpartition(b"\0")
     return ns, checkpoint
 

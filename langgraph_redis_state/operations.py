@@ -34,11 +34,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import checks, keys, records, retention
+from . import checks, deltas, keys, records, retention
 from .bounded import Bounded
 from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, stored_rest
 from .codec import CompressionType, Integrity, pack
 from .copying import Copying
+from .deltas import Lineage
 from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
@@ -155,6 +156,8 @@ class Found:
     writes: bytes | None
 
 
+Take = Callable[[Value, Parts, str], Any]
+"""What is made of a stored value, given what it refers to and where it stands."""
 Cursor = tuple[bytes, bytes | None]
 """Id and namespace of what was read last. Namespace None: to leave out the id in all of them."""
 START: Cursor = (b"", b"")
@@ -184,6 +187,8 @@ class Operations:
         self.verified = Verified(settings.cache // 2)
         self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""
+        self._resting: Bounded[bytes, int] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
+        """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self._layout_seen = self._layout_written = False
         self._swept, self._sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
 
@@ -226,7 +231,7 @@ class Operations:
         )
         if reply[0] == b"deleted" and not target.ns:
             with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
-                yield from self._remove_surely(target, retention.everything, "put")
+                yield from self._remove_surely(serde, target, retention.everything, "put")
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
         if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
@@ -242,21 +247,26 @@ class Operations:
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
         if not target.ns:
-            yield from self._retain(target, int(reply[5]), about)
+            yield from self._retain(serde, target, int(reply[5]), about)
         return target.config(target.ns, checkpoint["id"])
 
-    def _retain(self, target: Target, roots: int, about: str) -> Operation[None]:
+    def _retain(self, serde: SerializerProtocol, target: Target, roots: int, about: str) -> Operation[None]:
         """After a put that left so many root checkpoints: removes, when it is due, those that are too many or too old."""
-        limit, age = self.settings.max_versions, self.settings.max_age
-        if not retention.is_due(roots, limit, age) and not self._overtaken.get(target.keys.name):
+        limit, age, thread = self.settings.max_versions, self.settings.max_age, target.keys.name
+        resting = self._resting.take(thread) or 0
+        if resting > 1:
+            self._resting.put(thread, resting - 1)
+        if resting or not (retention.is_due(roots, limit, age) or self._overtaken.get(thread)):
             return
         try:
-            done = yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
+            done = yield from self.remove_all_but(serde, target, partial(retention.newest_roots, limit=limit, age=age))
         except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
             logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
             return
-        if not done or self._overtaken.get(target.keys.name):
-            self._overtaken.put(target.keys.name, not done)
+        if done is None or self._overtaken.get(thread):
+            self._overtaken.put(thread, done is None)
+        if done is not None and (rest := retention.rest(*done)):
+            self._resting.put(thread, rest)
 
     def send(
         self,
@@ -380,7 +390,7 @@ class Operations:
             carried=carried,
             versions=versions,
             flags=flags,
-            depth=_depth(metadata),
+            depth=max(deltas.supersteps(metadata, versions, values).values(), default=0),
             parent=parent,
             root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
             run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
@@ -687,62 +697,130 @@ class Operations:
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
         yield from self.check_layout(write=False)
-        writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
-        seeds: dict[str, Any] = {}
-        remaining = dict.fromkeys(channels)
-        cursor, needed = target.checkpoint, 0
-        walked: set[bytes] = set()
-        while remaining:
+        lineage = yield from self.lineage(serde, target, about, channels, partial(loaded, serde))
+        self.refuse_broken(lineage, about)
+        result: dict[str, DeltaChannelHistory] = {}
+        for channel in channels:
+            writes = [(task, channel, value) for task, value in reversed(lineage.writes.get(channel, ()))]
+            entry: DeltaChannelHistory = {"writes": writes}
+            if channel in lineage.seeds:
+                entry["seed"] = lineage.seeds[channel]
+            result[channel] = entry
+        return result
+
+    def refuse_broken(self, lineage: Lineage, about: str) -> None:
+        if lineage.lost:
+            gone = sorted(set(lineage.lost.values()))
+            raise CheckpointLostError(
+                f"{about}: channels {sorted(lineage.lost)} are rebuilt from ancestors, but the chain ends at {gone}, which "
+                "went away; go back to a checkpoint that is whole"
+            )
+
+    def lineage(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        about: str,
+        channels: Sequence[str] | None,
+        take: Take | None,
+    ) -> Operation[Lineage]:
+        """What channels of a checkpoint are rebuilt from; None: those that need it. `take` makes of what is stored what the
+        lineage holds; None: it stays in stored form, and the content of its chunks is not read."""
+        whole, taken = take is not None, take or _as_stored
+        lineage = Lineage(dict.fromkeys(channels or ()))
+        cursor, walked = target.checkpoint, set[bytes]()
+        first = True
+        while lineage.remaining or (first and channels is None):
             reply = yield Call(
                 ANCESTORS,
                 target.keys.all,
-                [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES],
+                [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, int(whole)],
                 about,
             )
             if reply[0] == b"none":
-                if not walked:
+                if first:
                     break
                 raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
             self.refuse(reply, about)
-            found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
-            if not walked:
-                needed = self.header(target, Found(*reply[6])).depth
+            found, parts, last = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3]), Found(*reply[6])
+            if first and channels is None:
+                lineage.remaining = dict.fromkeys(self._needed(serde, target, last))
+            first = False
             left: Sequence[Found] = found
-            while left and remaining:
-                passed, gathered, held = yield from compute(
-                    partial(self._gathered, serde, target, left, parts, remaining, walked), _size(left, parts)
+            while left and lineage.remaining:
+                passed, held = yield from compute(
+                    partial(self._gathered, target, left, parts, lineage, walked, taken), _size(left, parts)
                 )
-                for write in gathered:
-                    writes[write[1]].append(write)
                 if held:
-                    origin = left[passed - 1].checkpoint
-                    whole, whole_parts = yield from self.fetch(target, [(target.ns, origin)])
-                    if not whole:
-                        raise CheckpointLostError(f"{about}: the ancestor {origin.decode()!r} went away while it was read")
-                    tup, _ = yield from compute(
-                        partial(self.decode, serde, target, whole[0], whole_parts), _size(whole, whole_parts)
-                    )
-                    for channel in held:
-                        seeds[channel] = tup.checkpoint["channel_values"][channel]
-                        del remaining[channel]
+                    yield from self._seeded(target, about, left[passed - 1], held, lineage, take)
                 left = left[passed:]
-            if not remaining or not reply[4]:
+            last = found[-1] if found else last
+            if not lineage.remaining:
+                break
+            if reply[7] is not None:
+                yield from self._continued(target, about, last, reply[7], parts, lineage, take)
+                break
+            if not reply[4]:
                 break
             if not int(reply[5]):
-                if len(walked) < needed:
-                    raise CheckpointLostError(
-                        f"{about}: channels {sorted(remaining)} are rebuilt from {needed} ancestors, but after {len(walked)} "
-                        f"the chain ends at {reply[4].decode()!r}, which was deleted; go back to a checkpoint that is whole"
-                    )
+                if self.header(target, last).depth:
+                    lineage.broken(reply[4].decode(errors="replace"))
                 break
             cursor = found[-1].checkpoint
-        result: dict[str, DeltaChannelHistory] = {}
-        for channel in channels:
-            entry: DeltaChannelHistory = {"writes": writes[channel][::-1]}
-            if channel in seeds:
-                entry["seed"] = seeds[channel]
-            result[channel] = entry
-        return result
+        return lineage
+
+    def _needed(self, serde: SerializerProtocol, target: Target, found: Found) -> Sequence[str]:
+        opened = self.opened(target, found)
+        if not opened.header.depth:
+            return ()
+        rest, metadata = opened.load(serde)
+        return deltas.needed(opened, rest.get("channel_versions") or {}, metadata)
+
+    def _seeded(
+        self, target: Target, about: str, origin: Found, held: Sequence[str], lineage: Lineage, take: Take | None
+    ) -> Operation[None]:
+        """Takes the seeds of some channels from an ancestor that holds them."""
+        if take is None:
+            parts = yield from self.pages(target, self.header(target, origin).pages, about)
+        else:
+            whole, parts = yield from self.fetch(target, [(target.ns, origin.checkpoint)])
+            if not whole:
+                raise CheckpointLostError(f"{about}: the ancestor {origin.checkpoint.decode()!r} went away while it was read")
+            origin = whole[0]
+
+        def seed() -> None:
+            opened = self.opened(target, origin)
+            values = opened.known(parts, {}).values
+            for channel in held:
+                where = f"{opened.place}, channel {channel!r}"
+                lineage.seeded(channel, (take or _as_stored)(values[channel], parts, where))
+
+        yield from compute(seed, _size([origin], parts))
+
+    def _continued(
+        self, target: Target, about: str, last: Found, raw: bytes, parts: Parts, lineage: Lineage, take: Take | None
+    ) -> Operation[None]:
+        """Takes what remains from the delta history of the last checkpoint that is there."""
+        history = deltas.History(raw, target.place(b"H", last.ns, last.checkpoint), self.settings.integrity)
+        if take is None and (own := history.own(parts)):
+            (chunks,) = yield Read([("HMGET", target.keys.hash, *(b"D" + name for name in own))], about)
+            parts.chunks.update((name, chunk) for name, chunk in zip(own, chunks, strict=True) if chunk is not None)
+        taken = take or _as_stored
+
+        def go_on() -> None:
+            for channel, seed, writes in history.values(parts):
+                if channel in lineage.remaining:
+                    where = f"{history.place}, channel {channel!r}"
+                    for task, value in reversed(writes):
+                        lineage.wrote(channel, task, taken(value, parts, where))
+                    if seed is not None:
+                        lineage.seeded(channel, taken(seed, parts, where))
+            for channel in history.lost:
+                if channel in lineage.remaining:
+                    lineage.lost[channel] = history.header.parent or ""
+            lineage.remaining.clear()
+
+        yield from compute(go_on, _size((), parts))
 
     # --- decoding ---
 
@@ -768,40 +846,40 @@ class Operations:
             checkpoint=cast(Checkpoint, rest),
             metadata=metadata,
             parent_config=target.config(found.ns, opened.header.parent) if opened.header.parent else None,
-            pending_writes=self._pending(serde, target, found, parts, None),
+            pending_writes=self._pending(target, found, parts, None, partial(loaded, serde)),
         )
         return tup, known
 
     def _gathered(
         self,
-        serde: SerializerProtocol,
         target: Target,
         found: Sequence[Found],
         parts: Parts,
-        channels: Mapping[str, None],
+        lineage: Lineage,
         walked: set[bytes],
-    ) -> tuple[int, list[PendingWrite], list[str]]:
-        """The writes of some channels, newest first, up to an ancestor that holds one of them: how many ancestors that took,
-        the writes, and which it holds."""
-        writes: list[PendingWrite] = []
+        take: Take,
+    ) -> tuple[int, list[str]]:
+        """Adds the writes of the channels that remain, newest first, up to an ancestor that holds one of them: how many
+        ancestors that took, and which it holds."""
         for passed, each in enumerate(found, 1):
             opened = self.opened(target, each)
             if each.checkpoint in walked:
                 raise CheckpointCorruptError(f"{opened.place}: the checkpoint is its own ancestor; its parent was set wrongly")
             walked.add(each.checkpoint)
-            writes += reversed(self._pending(serde, target, each, parts, channels))
-            held = [channel for channel in channels if channel in opened.channels]
+            for task, channel, value in reversed(self._pending(target, each, parts, lineage.remaining, take)):
+                lineage.wrote(channel, task, value)
+            held = [channel for channel in lineage.remaining if channel in opened.channels]
             if held:
-                return passed, writes, held
-        return len(found), writes, []
+                return passed, held
+        return len(found), []
 
     def _pending(
         self,
-        serde: SerializerProtocol,
         target: Target,
         found: Found,
         parts: Parts,
         channels: Mapping[str, None] | None,
+        take: Take,
     ) -> list[PendingWrite]:
         """The pending writes of a checkpoint in LangGraph's order, all or those of some channels."""
         if found.writes is None:
@@ -819,7 +897,7 @@ class Operations:
                 continue
             where = f"{place}, task {header.task!r}, channel {channel!r}"
             value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
-            write = header.task, channel, loaded(serde, value, parts, where)
+            write = header.task, channel, take(value, parts, where)
             writes.append((writes_sort_key(path, header.task, header.index), write))
         writes.sort(key=lambda each: each[0])
         return [write for _, write in writes]
@@ -832,7 +910,7 @@ class Operations:
         yield from self.check_layout(write=False)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
 
-    def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+    def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
         yield from self.check_layout(write=False)
@@ -845,9 +923,9 @@ class Operations:
         for thread, found in threads.items():
             target = self.target(thread)
             keep = partial(retention.other_runs, found)
-            yield from self._remove_surely(target, keep, "delete_for_runs")
+            yield from self._remove_surely(serde, target, keep, "delete_for_runs")
 
-    def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
+    def prune(self, serde: SerializerProtocol, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         keys.check_several(threads, "prune: thread_ids")
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
@@ -862,11 +940,11 @@ class Operations:
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
                 keep = partial(retention.newest_roots, limit=keep_last, age=None)
-            yield from self._remove_surely(target, keep, "prune")
+            yield from self._remove_surely(serde, target, keep, "prune")
 
-    def _remove_surely(self, target: Target, keep: retention.Choice, what: str) -> Operation[None]:
+    def _remove_surely(self, serde: SerializerProtocol, target: Target, keep: retention.Choice, what: str) -> Operation[None]:
         for _ in range(BUSY_TRIES):
-            if (yield from self.remove_all_but(target, keep)):
+            if (yield from self.remove_all_but(serde, target, keep)) is not None:
                 return
         raise ThreadBusyError(
             f"{target.about(what)}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
@@ -933,21 +1011,27 @@ class Operations:
             tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
         return tags
 
-    def remove_all_but(self, target: Target, keep: retention.Choice) -> Operation[bool]:
-        """Removes every checkpoint that `keep` does not choose. False if the thread changed in between."""
+    def remove_all_but(
+        self, serde: SerializerProtocol, target: Target, keep: retention.Choice
+    ) -> Operation[tuple[int, int] | None]:
+        """Removes every checkpoint that `keep` does not choose: how many that were, of how many. None if the thread changed in
+        between."""
         survey = yield from self.survey(target)
         if survey is None:
-            return False
+            return None
 
         def choose() -> list[retention.Place]:
             kept = keep(survey.followed())
             return [place for place in survey.headers if place not in kept]
 
         dropped = yield from compute(choose, sum(survey.sizes.values()))
-        return (yield from self.remove(target, survey, dropped)) if dropped or survey.early else True
+        if (dropped or survey.early) and not (yield from self.remove(serde, target, survey, dropped)):
+            return None
+        return len(dropped), len(survey.headers)
 
     def remove(
         self,
+        serde: SerializerProtocol,
         target: Target,
         survey: Survey,
         dropped: Iterable[retention.Place],
@@ -955,7 +1039,8 @@ class Operations:
         filed: Sequence[tuple[bytes, bytes]] = (),
     ) -> Operation[bool]:
         """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
-        any more. False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
+        any more. Of a checkpoint that stays and whose parent goes, what its DeltaChannels are rebuilt from stays too
+        (deltas.py). False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
 
         Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
         whichever is less, and what the counts lose. The revision says that nothing came in between.
@@ -969,9 +1054,8 @@ class Operations:
         try:
             left = yield from self._left_over_early(target, about, survey, listed)
             replaced = {**replaced, **{place: [] for place in left}}
-            if not gone and not replaced:
-                return True
-            needed = yield from self._marked(target, about, survey, gone, replaced, listed)
+            cut = yield from self._cut(serde, target, about, survey, gone, listed)
+            needed = yield from self._marked(target, about, survey, gone, replaced, cut, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
@@ -987,7 +1071,7 @@ class Operations:
         for staging in (True, False):
             weights = (counts.stored, size, plain)
             removal = yield from compute(
-                partial(Removal.of, survey, gone, replaced, listed, swept, weights, staging), sum(survey.sizes.values())
+                partial(Removal.of, survey, gone, replaced, cut, listed, swept, weights, staging), sum(survey.sizes.values())
             )
             if removal is None:
                 return True
@@ -1040,6 +1124,31 @@ class Operations:
         survey.deleted |= yield from self.deleted(target, stored)
         return retention.left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
 
+    def _cut(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        about: str,
+        survey: Survey,
+        gone: set[retention.Place],
+        listed: set[bytes],
+    ) -> Operation[deltas.Cut]:
+        """The delta histories of checkpoints that stay, whose parents go, and that have none yet."""
+        cut = deltas.Cut()
+        for (ns, checkpoint), header in survey.headers.items():
+            if not header.depth or (ns, checkpoint) in gone or (ns, header.parent) not in gone:
+                continue
+            place = target.place(b"H", ns.encode(), checkpoint.encode())
+            if place.field not in listed:
+                at = self.target(target.thread, ns)
+                at.checkpoint = place.checkpoint
+                lineage = yield from self.lineage(serde, at, about, None, None)
+                settings = self.settings
+                size = sum(value.size for writes in lineage.writes.values() for _, value in writes)
+                made = partial(cut.add, lineage, place, header, listed, settings.integrity, settings.compression)
+                yield from compute(made, size)
+        return cut
+
     def _marked(
         self,
         target: Target,
@@ -1047,9 +1156,17 @@ class Operations:
         survey: Survey,
         gone: set[retention.Place],
         replaced: Mapping[retention.Place, Written],
+        cut: deltas.Cut,
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
+        histories = [name for name in listed if name[:1] == b"H"]
+        if histories:
+            (blobs,) = yield Read([("HMGET", target.keys.hash, *histories)], about)
+            for name, blob in zip(histories, blobs, strict=True):
+                whose = target.place(b"H", *keys.split_field(name))
+                survey.histories[_place_of(name)] = records.verified(blob or b"", whose, self.settings.integrity)[0]
+                survey.sizes[name] = len(name) + len(blob or b"")
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
 
@@ -1058,18 +1175,20 @@ class Operations:
             for place, written in {**survey.writes, **replaced}.items():
                 if place not in gone:
                     kept += [(place, header) for header, _ in written]
+            kept += [(place, header) for place, header in {**survey.histories, **cut.headers}.items() if place not in gone]
             for place, header in kept:
                 needed.update((b"D" + name, place) for name in header.loose)
                 pages.update((name, place) for name in header.pages)
 
         yield from compute(mark, sum(survey.sizes.values()))
-        parts = yield from self.pages(target, list(pages), about)
+        parts = yield from self.pages(target, [name for name in pages if b"P" + name in listed], about)
+        parts.pages |= {name[1:]: content for name, content in cut.fields.items() if name[:1] == b"P"}
 
         def mark_chunks_of_pages() -> set[bytes]:
             for name, place in pages.items():
                 needed[b"P" + name] = place
                 needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
-            return needed.keys() - listed
+            return needed.keys() - listed - cut.fields.keys()
 
         lost = yield from compute(mark_chunks_of_pages, _size((), parts) + sum(map(len, parts.pages.values())))
         if lost:
@@ -1299,6 +1418,10 @@ def _stored(target: Target, found: Found) -> tuple[bytes, Place]:
     return found.record, place
 
 
+def _as_stored(value: Value, parts: Parts, where: str) -> Value:
+    return value
+
+
 def _place_of(field: bytes) -> retention.Place:
     ns, checkpoint = keys.split_field(field)
     return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
@@ -1346,12 +1469,3 @@ def _guards(ns: bytes, parent: bytes, parents: Any) -> list[bytes]:
 def metadata_text(value: str | int | float) -> bytes:
     """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
     return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
-
-
-def _depth(metadata: CheckpointMetadata) -> int:
-    """How many ancestors rebuilding the DeltaChannels needs: the most supersteps since a snapshot."""
-    counters = metadata.get("counters_since_delta_snapshot")
-    if not isinstance(counters, Mapping):
-        return 0
-    pairs = [pair for pair in counters.values() if isinstance(pair, tuple | list) and len(pair) == 2]
-    return max((pair[1] for pair in pairs if isinstance(pair[1], int) and pair[1] > 0), default=0)

@@ -7,12 +7,14 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
     header      1  format
                 1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers
                 1  key id of the checksum, 0 = unkeyed
-                2  number of page references            3  ancestors that rebuilding a DeltaChannel needs
+                2  number of page references            3  supersteps since the oldest snapshot that its DeltaChannels
+                                                           are rebuilt from, 0 = they need no ancestors
                 2  number of chunk references           5  logical bytes: what the values take serialized
                                                         5  of these, the bytes that stand in chunks
                16  each: references to pages, then to chunks
                    checkpoint: parent id, root parent id, run id, fork (its head)
                    pending write: index + 2**31 (4), task id
+                   delta history: parent id of its checkpoint, three empty ids
     checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
     body           packed; scripts never open it
 
@@ -22,7 +24,8 @@ the record: one field costs less than the names of many, and no index entry is n
 
 The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
 metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of
-a pending write is ``[task path, channel, type, bytes or segments, size]``.
+a pending write is ``[task path, channel, type, bytes or segments, size]``. That of a delta history is
+``[bytes or segments, size, number of segments in chunks of the values, channels that cannot be rebuilt]`` (see deltas.py).
 
 This module may know bytes and names, no I/O and no LangGraph types; values are opaque (type, bytes) pairs here.
 """
@@ -32,6 +35,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -65,7 +69,7 @@ class Place(NamedTuple):
     checkpoint: bytes
 
     def __str__(self) -> str:
-        what = "pending writes of checkpoint" if self.kind == b"W" else "checkpoint"
+        what = {b"W": "pending writes of checkpoint", b"H": "delta history of checkpoint"}.get(self.kind, "checkpoint")
         return (
             f"thread {shown(self.thread)!r}, namespace {shown(self.ns)!r}, {what} {shown(self.checkpoint)!r} "
             f"(prefix {shown(self.prefix)!r})"
@@ -292,6 +296,10 @@ def write_body(path: str, channel: str, value: Value, compression: CompressionTy
     return _packed_body([path, channel, value.type, value.content, value.size], compression)
 
 
+def history_body(value: Value, places: int, lost: Sequence[str], compression: CompressionType) -> bytes:
+    return _packed_body([value.content, value.size, places, list(lost)], compression)
+
+
 def _packed_body(body: list[Any], compression: CompressionType) -> bytes:
     plain = ormsgpack.packb(body)
     if len(plain) > BODY_MAX:
@@ -456,6 +464,15 @@ def stored_values(entries: Sequence[Any], digests: Sequence[bytes], place: objec
     if at != len(digests):
         raise CheckpointCorruptError(f"{place}: {len(digests)} chunk references for {at} places")
     return values
+
+
+def taken(content: Any, digests: Iterator[bytes], place: object) -> tuple[bytes, ...]:
+    """The next of these digests, as many as there are chunks in a stored value."""
+    used = 0 if isinstance(content, bytes) else cutting.count(content)
+    found = tuple(islice(digests, used))
+    if len(found) != used:
+        raise CheckpointCorruptError(f"{place}: fewer chunk references than places")
+    return found
 
 
 def joined(value: Value, parts: Parts, place: object) -> bytes:

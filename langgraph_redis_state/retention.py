@@ -42,6 +42,8 @@ class Survey:
     """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
     sizes: dict[bytes, int] = field(default_factory=dict)
     """What the field of each of these takes on the server: bytes of its name and its content."""
+    histories: dict[Place, Header] = field(default_factory=dict)
+    """The delta histories (deltas.py) that are there, read by a removal."""
 
     def interrupted(self, place: Place) -> bool:
         """Whether one of the pending writes of a checkpoint is an interrupt."""
@@ -106,6 +108,11 @@ def left_over(
     return left
 
 
+def rest(removed: int, read: int) -> int:
+    """How many puts pass at least until the headers of a thread are read again, of which so many were read and removed."""
+    return (read - removed) // 8
+
+
 def newest_of_each(places: Iterable[Place]) -> dict[str, str]:
     """The greatest checkpoint id of each namespace."""
     newest: dict[str, str] = {}
@@ -118,8 +125,8 @@ def latest_of_each(thread: Survey) -> set[Place]:
     """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what going back to that needs."""
     tagged = set(thread.tags.values())
     named = sorted(checkpoint for ns, checkpoint in tagged if ns == ROOT)
-    kept = _with_ancestors(thread, [*newest_of_each(thread.headers).items(), *tagged, *_taken_back_to(thread, named)])
-    staying = {place: thread.headers[place] for place in kept}
+    kept = {*newest_of_each(thread.headers).items(), *tagged, *_taken_back_to(thread, named)}
+    staying = {place: thread.headers[place] for place in kept if place in thread.headers}
     return kept - left_over(staying, {}, thread.deleted, tagged)  # calls of subgraphs whose root checkpoint goes
 
 
@@ -141,7 +148,7 @@ def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[P
 
     A namespace with ':' is one call of a subgraph and goes with the root checkpoint it ran under. One without remembers
     earlier calls: it keeps its newest, and what each root checkpoint that stays would be taken back to. Tags stay, an
-    interrupt stays while its checkpoint has no child, and so does what a DeltaChannel needs.
+    interrupt stays while its checkpoint has no child.
     """
     headers, parents = thread.headers, thread.parents()
     roots = sorted((checkpoint for ns, checkpoint in headers if ns == ROOT), reverse=True)
@@ -151,7 +158,6 @@ def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[P
     kept |= {(ROOT, checkpoint) for checkpoint in stored[:limit] if headers[(ROOT, checkpoint)].created_at >= oldest}
     kept |= headers.keys() & thread.tags.values()
     kept |= {place for place in headers if place[0] == ROOT and place not in parents and thread.interrupted(place)}
-    kept = _with_ancestors(thread, kept)
     stay = sorted(checkpoint for checkpoint in roots if (ROOT, checkpoint) in kept)
     gone = set(roots).difference(stay)
     newest = newest_of_each(headers)
@@ -167,7 +173,7 @@ def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[P
             stays = (ROOT, owner) in kept or newest[ns] == checkpoint or not roots or owner > roots[0]
         if stays:
             kept.add((ns, checkpoint))
-    return _with_ancestors(thread, kept | set(_taken_back_to(thread, stay)))
+    return kept | set(_taken_back_to(thread, stay))
 
 
 def _taken_back_to(thread: Survey, roots: Sequence[str]) -> Iterator[Place]:
@@ -185,24 +191,3 @@ def _taken_back_to(thread: Survey, roots: Sequence[str]) -> Iterator[Place]:
                 at += 1
             if newest:
                 yield ns, newest
-
-
-def _with_ancestors(thread: Survey, places: Iterable[Place]) -> set[Place]:
-    """The places that exist, and as many ancestors of each as its header says a DeltaChannel needs."""
-    headers = thread.headers
-    kept: set[Place] = set()
-    reach: dict[Place, int] = {}
-    for place in places:
-        if place not in headers:
-            continue
-        kept.add(place)
-        left = headers[place].depth
-        while left > 0:
-            parent = headers[place].parent
-            if parent is None or (place[0], parent) not in headers or reach.get((place[0], parent), 0) >= left:
-                break
-            place = (place[0], parent)
-            reach[place] = left
-            kept.add(place)
-            left -= 1
-    return kept

@@ -59,7 +59,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             `{"default_ttl": minutes, "refresh_on_read": bool}` is taken as langgraph-checkpoint-redis means it.
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
-            checkpoints and all that only they used. Interrupts that wait and what DeltaChannels need stay. None: all.
+            checkpoints and all that only they used. Interrupts that wait stay. None: all.
         max_age: seconds (or a timedelta), by the server's clock, after which root checkpoints go likewise; the newest one
             always stays.
         max_thread_bytes: a put that would make a thread larger raises `ThreadTooLargeError`. Logged from 64 MB on.
@@ -272,14 +272,14 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes the checkpoints of these runs, and their writes, in every thread and namespace.
 
-        What a DeltaChannel of another run is rebuilt from goes too, as LangGraph's contract says; reading such a channel then
-        raises `CheckpointLostError`.
+        What the DeltaChannels of checkpoints that stay are rebuilt from stays too, as with `prune`: later checkpoints read as
+        before.
         """
-        run(self._operations.delete_for_runs(run_ids), self._connection)
+        run(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs`, awaited."""
-        await arun(self._operations.delete_for_runs(run_ids), self._connection)
+        await arun(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies a whole thread to a new id. It becomes visible at once, or not at all.
@@ -296,7 +296,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
-        """`keep_latest`: of each namespace the newest checkpoint stays, and what its DeltaChannels are rebuilt from.
+        """`keep_latest`: of each namespace the newest checkpoint stays, and reads as before, also its DeltaChannels.
         `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic. With `keep_last` the newest N root
         checkpoints stay, as with `max_versions`.
 
@@ -305,11 +305,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             TypeError: one text in place of several ids.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
-        run(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
+        run(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`prune`, awaited."""
-        await arun(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
+        await arun(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -317,7 +317,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         """What rebuilds DeltaChannels: their writes on the way from the nearest stored value. 100 ancestors a round trip.
 
         Raises:
-            CheckpointLostError: an ancestor that is needed was deleted.
+            CheckpointLostError: an ancestor that is needed is gone, and not by a removal of this package.
         """
         return run(self._operations.delta_history(self.serde, config, channels), self._connection)
 
@@ -371,11 +371,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             CheckpointNotFoundError, ThreadNotFoundError: there is nothing to name.
         """
-        run(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        run(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     async def atag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
         """`tag`, awaited."""
-        await arun(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        await arun(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     def untag(self, thread_id: str, name: str) -> bool:
         """Removes a tag; whether there was one. The checkpoint stays until retention takes it.

@@ -343,7 +343,7 @@ class States(Locked):
             if survey is not None:
                 places = sorted((place for place in survey.headers if not place[0]), reverse=True)
                 surplus = places[self._keep :] if self._keep else []
-                if (yield from self._operations.remove(target, survey, surplus)):
+                if (yield from self._operations.remove(self._serde, target, survey, surplus)):
                     return
 
     def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> dict[str, Any]:
@@ -468,7 +468,7 @@ class States(Locked):
             survey = yield from self._operations.survey(target)
             if survey is None or survey.revision != revision:
                 continue
-            if (yield from self._operations.remove(target, survey, [("", entry.id)])):
+            if (yield from self._operations.remove(self._serde, target, survey, [("", entry.id)])):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")
 

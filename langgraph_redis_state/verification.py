@@ -231,11 +231,11 @@ class Verification:
                 found.refers = tuple(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], place))
             elif kind == b"G":
                 found.refers = (keys.checkpoint_field(*records.open_tag(content, place, self._operations.settings.integrity)),)
-            elif kind == b"C":
-                found.records, found.size = [self._record(0, content, place)], len(name)
+            elif kind in (b"C", b"H"):
+                found.records, found.size = [self._record(0, content, place, found)], len(name)
             elif kind == b"W":
                 raws = list(records.split_writes(content, place))
-                found.records, found.size = [self._record(n, raw, place) for n, raw in enumerate(raws)], len(name) + 4
+                found.records, found.size = [self._record(n, raw, place, found) for n, raw in enumerate(raws)], len(name) + 4
                 markers = set()
                 for record in found.records:
                     record.size += 4
@@ -247,15 +247,18 @@ class Verification:
             found.problem = _message(error, place)
         return found
 
-    def _record(self, at: int, raw: bytes, place: records.Place) -> Record:
+    def _record(self, at: int, raw: bytes, place: records.Place, found: Field) -> Record:
         """A record, verified and opened as far as no serializer is needed."""
         head = raw[STAMP : STAMP + FIXED]
         record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
         try:
             header, plain = records.open_record(raw, place, self._operations.settings.integrity)
             body = records.open_body(plain, place)
-            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3]]
-            record.header, record.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3 if place.kind == b"W" else 0]]
+            places = sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+            if place.kind == b"H":
+                places, found.lost = places + int(body[2]), list(body[3])
+            record.header, record.places = header, places
         except CheckpointCorruptError as error:
             record.problem = _message(error, place)
         except (IndexError, TypeError):

@@ -297,7 +297,7 @@ local function collector(have_pages, have_chunks)
     end
     return bytes
   end
-  function self.result()
+  function self.result(without_chunks)
     local page_names, chunk_names = {}, {}
     if #pages > 0 then -- a new page mostly names chunks that pages before it named
       for _, content in pairs(hmget(T, had)) do
@@ -313,6 +313,7 @@ local function collector(have_pages, have_chunks)
         if not seen[chunk] then seen[chunk] = true; chunks[#chunks + 1] = chunk end
       end
     end
+    if without_chunks then return out_pages, {} end
     for k, chunk in ipairs(chunks) do chunk_names[k] = 'D' .. chunk end
     contents = hmget(T, chunk_names)
     local out = {}
