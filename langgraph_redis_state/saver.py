@@ -202,11 +202,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._pages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
-    async def alist(
+    def alist(
         self,
         config: RunnableConfig | None,
         *,
@@ -215,7 +217,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._apages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    async def _apages(self, listing: Listing) -> AsyncIterator[CheckpointTuple]:
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for tup in page:
                 yield tup

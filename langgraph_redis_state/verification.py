@@ -251,13 +251,15 @@ class Verification:
         record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
         try:
             header, plain = records.open_record(raw, place, self._operations.settings.integrity)
-            body = records.open_body(plain, place)
-            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3]]
-            record.header, record.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+            values: Sequence[records.Entry | records.Write]
+            if place.kind == b"C":
+                values = records.open_checkpoint(header, plain, place)[2]
+            else:
+                values = [records.open_write(header, plain, place)]
+            record.header = header
+            record.places = sum(chunks.count(each.content) for each in values if not isinstance(each.content, bytes))
         except CheckpointCorruptError as error:
             record.problem = _message(error, place)
-        except (IndexError, TypeError):
-            record.problem = "the body is verified, but not laid out as a record's"
         return record
 
     # --- repair ---
