@@ -114,28 +114,28 @@ def pages_of(plant: Planter, number: int, each: int) -> References:
 
 
 def many_loose(plant: Planter) -> None:
-    """60,000 references to one chunk, 15 GiB, and sizes that say so."""
-    size = 60_000 * len(CHUNK)
-    plant.checkpoint(References({}, (), (NAME,) * 60_000), [["a", "msgpack", [60_000], size]], logical=size, chunked=size)
+    """60,000 references to one chunk, 5 GiB, and sizes that say so."""
+    size = 20_000 * len(CHUNK)
+    plant.checkpoint(References({}, (), (NAME,) * 20_000), [["a", "msgpack", [20_000], size]], logical=size, chunked=size)
 
 
 def many_loose_that_say_little(plant: Planter) -> None:
-    plant.checkpoint(References({}, (), (NAME,) * 60_000), [["a", "msgpack", [60_000], 70_000]], logical=70_000, chunked=70_000)
+    plant.checkpoint(References({}, (), (NAME,) * 20_000), [["a", "msgpack", [20_000], 70_000]], logical=70_000, chunked=70_000)
 
 
 def many_pages(plant: Planter) -> None:
-    references = pages_of(plant, 60_000, 60)
-    plant.checkpoint(references, [["a", "msgpack", [3_600_000], 2**29]], logical=2**29, chunked=2**29)
+    references = pages_of(plant, 20_000, 60)
+    plant.checkpoint(references, [["a", "msgpack", [1_200_000], 2**29]], logical=2**29, chunked=2**29)
 
 
 def large_pages(plant: Planter) -> None:
-    references = pages_of(plant, 60_000, PAGE_LIMIT * 20)
-    plant.checkpoint(references, [["a", "msgpack", [76_800_000], 2**30 - 500]], logical=2**30 - 500, chunked=2**30 - 500)
+    references = pages_of(plant, 20_000, PAGE_LIMIT * 20)
+    plant.checkpoint(references, [["a", "msgpack", [25_600_000], 2**30 - 500]], logical=2**30 - 500, chunked=2**30 - 500)
 
 
 def many_channels(plant: Planter) -> None:
-    channels = [[f"{n}", "msgpack", [1000], len(CHUNK) * 1000] for n in range(60)]
-    plant.checkpoint(References({}, (), (NAME,) * 60_000), channels, logical=2**29, chunked=2**29)
+    channels = [[f"{n}", "msgpack", [1000], len(CHUNK) * 1000] for n in range(20)]
+    plant.checkpoint(References({}, (), (NAME,) * 20_000), channels, logical=2**29, chunked=2**29)
 
 
 def segments_of_absurd_counts(plant: Planter) -> None:
@@ -143,7 +143,7 @@ def segments_of_absurd_counts(plant: Planter) -> None:
 
 
 def negative_counts(plant: Planter) -> None:
-    channels = [["a", "msgpack", [60_000], 2**20], ["b", "msgpack", [-59_999], 0]]
+    channels = [["a", "msgpack", [20_000], 2**20], ["b", "msgpack", [-19_999], 0]]
     plant.checkpoint(References({}, (), (NAME,)), channels, logical=2**20, chunked=2**20)
 
 
@@ -200,11 +200,11 @@ def test_a_checkpoint_that_claims_much_is_refused(
 
 
 def test_pending_writes_that_claim_much_are_refused(plant: Planter, prefix: str, url: str) -> None:
-    large = pages_of(plant, 60_000, 60)
+    large = pages_of(plant, 20_000, 60)
     for references, content, size, declared in (
-        (References({}, (), (NAME,) * 60_000), [60_000], 2**29, 2**29),
-        (References({}, (), (NAME,) * 60_000), [1], len(CHUNK), len(CHUNK)),
-        (large, [3_600_000], 2**29, 2**29),
+        (References({}, (), (NAME,) * 20_000), [20_000], 2**29, 2**29),
+        (References({}, (), (NAME,) * 20_000), [1], len(CHUNK), len(CHUNK)),
+        (large, [1_200_000], 2**29, 2**29),
         (References({}, (), (NAME,)), [1], 2**29, len(CHUNK)),
         (References({}, (), (NAME,)), [2**62], 2**29, 2**29),
         (References({}, (), ()), b"x", 2**29, 2**29),
@@ -239,8 +239,8 @@ def test_states_that_claim_much_are_refused(kind: Any, url: str, prefix: str, ra
             plant = Planter(saver, raw, prefix)
             plant.config = saver.get_tuple(at("t")).config
             plant.chunk()
-            references = pages_of(plant, 60_000, 60)
-            plant.checkpoint(references, [["state", "msgpack", [3_600_000], 2**29]], logical=2**29, chunked=2**29)
+            references = pages_of(plant, 20_000, 60)
+            plant.checkpoint(references, [["state", "msgpack", [1_200_000], 2**29]], logical=2**29, chunked=2**29)
     with kind(url, prefix=prefix) as states, little_memory(), pytest.raises(CheckpointCorruptError):
         (states.load_state if kind is AgentCheckpointer else states.load_with_metadata)("t")
 

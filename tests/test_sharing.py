@@ -116,12 +116,15 @@ async def test_what_aput_was_given_may_change_while_it_waits(make: Make, raw: An
         truth, told = made["id"], metadata(user="u", parents={"": id_of(first)})
         config, new = at("t", checkpoint_id=id_of(first), ttl=100), {"a": 2, "b": 2}
         putting = saver._operations.put(saver.serde, config, made, told, new)
-        with pytest.raises(StopIteration) as done:
-            effect = next(putting)
-            spoil([config, made, told, new])
-            while True:
-                effect = putting.send(await _performed(saver, effect))
-        assert id_of(done.value.value) == truth
+        effect, result = next(putting), None
+        spoil([config, made, told, new])
+        while effect is not None:
+            reply = await _performed(saver, effect)
+            try:
+                effect = putting.send(reply)
+            except StopIteration as done:
+                effect, result = None, done.value
+        assert id_of(result) == truth
         assert make().get_tuple(at("t")).checkpoint["channel_values"] == {"a": ["new"] * 40, "b": 2}
         assert [each.thread_id for each in saver.find_threads(user="u")] == ["t"]
 
@@ -206,13 +209,9 @@ def test_saved_states_share_nothing(url: str, prefix: str) -> None:
 
 def test_agent_states_share_nothing(url: str, prefix: str) -> None:
     with AgentCheckpointer(url, prefix=prefix) as agents:
-        state = {"todos": [{"content": "a", "extra": {"x": [1]}}], "files": {"f": "text"}, "scratchpad": {"deep": [{"a": 1}]}}
         for _ in range(2):
-            given = {
-                **state,
-                "todos": [{"content": "a", "status": "pending", "extra": {"x": [1]}}],
-                "scratchpad": {"deep": [{"a": 1}]},
-            }
+            todo = {"content": "a", "status": "pending", "extra": {"x": [1]}}
+            given = {"todos": [todo], "files": {"f": "text"}, "scratchpad": {"deep": [{"a": 1}]}}
             agents.save_state("t", given)
             spoil([given["todos"], given["scratchpad"]])
             found = agents.load_state("t")
