@@ -16,15 +16,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import ormsgpack
 
-from . import records
+from . import chunks, records
 from .checkpoints import Opened
 from .codec import CompressionType, Integrity, pack
 from .errors import CheckpointCorruptError
 from .records import Header, Parts, Place, Value
 
 INLINE_MAX = 1024
+
+_Content = bytes | list[int | bytes]
+_content = msgspec.msgpack.Decoder(list[tuple[str, tuple[str, _Content, int] | None, list[tuple[str, str, _Content, int]]]])
 
 
 def supersteps(metadata: Mapping[str, Any], versions: Mapping[str, Any], held: Collection[str]) -> dict[str, int]:
@@ -136,32 +140,41 @@ class History:
     def __init__(self, raw: bytes, place: Place, integrity: Integrity) -> None:
         self.place = place
         self.header, plain = records.open_record(raw, place, integrity)
-        try:
-            content, size, self.places, self.lost = records.open_body(plain, place)
-            self._value = Value("msgpack", content, (), size)
-        except ValueError:
-            raise CheckpointCorruptError(f"{place}: the body is not laid out as a delta history's") from None
+        self._body = records.open_history(self.header, plain, place)
+        self.lost = self._body.lost
 
     def own(self, parts: Parts) -> tuple[bytes, ...]:
         """The chunks of its content; those of seeds and writes are others."""
         digests = records.all_digests(self.header, parts, self.place)
-        return tuple(digests[: len(digests) - self.places])
+        return tuple(digests[: len(digests) - self._body.places])
 
     def values(self, parts: Parts) -> list[tuple[str, Value | None, list[tuple[str, Value]]]]:
-        """(channel, seed, writes oldest first), all in stored form."""
+        """(channel, seed, writes oldest first), all in stored form. What they declare is what the record does."""
         digests = records.all_digests(self.header, parts, self.place)
-        own = len(digests) - self.places
-        content = self._value.content
-        whole = records.joined(Value("msgpack", content, tuple(digests[:own]), self._value.size), parts, self.place)
-        taken = iter(digests[own:])
+        own = len(digests) - self._body.places
+        whole = records.joined(Value("msgpack", self._body.content, tuple(digests[:own]), self._body.size), parts, self.place)
+        taken, logical = iter(digests[own:]), self._body.size
 
-        def value(type_: str, content: Any, size: int) -> Value:
+        def value(type_: str, content: bytes | list[chunks.Segment], size: int) -> Value:
+            nonlocal logical
+            logical += size
             return Value(type_, content, records.taken(content, taken, self.place), size)
 
-        return [
-            (channel, None if seed is None else value(*seed), [(task, value(*rest)) for task, *rest in writes])
-            for channel, seed, writes in records.open_body(whole, self.place)
+        try:
+            content = _content.decode(whole)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise CheckpointCorruptError(f"{self.place}: its content is not that of a delta history ({error})") from error
+        found = [
+            (
+                channel,
+                None if seed is None else value(*seed),
+                [(task, value(kind, segments, size)) for task, kind, segments, size in writes],
+            )
+            for channel, seed, writes in content
         ]
+        if logical != self.header.logical:
+            raise CheckpointCorruptError(f"{self.place}: it declares {self.header.logical} bytes, its values {logical}")
+        return found
 
 
 def needed(opened: Opened, versions: Mapping[str, Any], metadata: Mapping[str, Any]) -> Sequence[str]:

@@ -287,12 +287,16 @@ def _chains(reading: Reading) -> Iterator[Fault]:
 def _broken(reading: Reading, record: Record) -> tuple[Literal["damaged", "lost"] | None, str]:
     if record.problem:
         return "damaged", record.problem
-    if part := next((part for part in reading.parts(record) if part not in reading.fields), b""):
+    parts = {part: reading.fields.get(part) for part in reading.parts(record)}
+    if part := next((part for part, each in parts.items() if each is None), b""):
         return "lost", f"{where_of(part)}, to which it refers, is gone"
-    pages = [reading.fields[b"P" + page] for page in record.header.pages]
-    count = len(record.header.loose) + sum(len(page.refers) for page in pages)
-    if count != record.places and not any(page.problem for page in pages):
-        return "damaged", f"{count} references to chunks for {record.places} places"
+    if any(each.problem for each in parts.values() if each):
+        return None, ""
+    chunks = [reading.fields[part].plain for part in reading.parts(record) if part[:1] == b"D"]
+    if len(chunks) != record.places:
+        return "damaged", f"{len(chunks)} references to chunks for {record.places} places"
+    if sum(chunks) != record.chunked:
+        return "damaged", f"its chunks take {sum(chunks)} bytes instead of the {record.chunked} that it declares"
     return None, ""
 
 

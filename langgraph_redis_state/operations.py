@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -82,8 +83,10 @@ BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 CACHE_BYTES = 64 * 1024 * 1024
-"""What one saver may remember of contents: half for verified chunks and pages, half for what messages were
-serialized to: a third of it each for messages, runs of them, and lists."""
+"""What one saver may remember, all in all. Of eight parts verified chunks and pages have three, serialized messages, runs of
+them, and lists one each, what puts build on one (`Memory`), and what saves of states build on one (`States`)."""
+PUT_BYTES = 2 * 1024 * 1024
+"""What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
 SWEEP_SECONDS = 80.0
 """A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
 SWEEP_SCRIPTS, SWEEP_THREADS = 8, 100
@@ -182,9 +185,11 @@ class Operations:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.memory = Memory()
-        self.elements = ElementCache(settings.cache // 6)
-        self.verified = Verified(settings.cache // 2)
+        part = settings.cache // 8
+        self.memory = Memory(max(part, PUT_BYTES))
+        self.elements = ElementCache(part)
+        self.verified = Verified(3 * part)
+        self.seen_bytes = max(part, PUT_BYTES // 2)
         self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""
         self._resting: Bounded[bytes, int] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
@@ -213,21 +218,22 @@ class Operations:
         known = self.memory.get(target.keys.name, target.ns, parent) if parent else None
         full = get_checkpoint_metadata(config, metadata)
         draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
+        values, ttl = dict(checkpoint["channel_values"]), self._ttl(config)
+        unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
+        result = target.config(target.ns, checkpoint["id"])
+        guards, indexed = _guards(target.ns, parent, full.get("parents")), self.indexed(full)
+        # from here on the caller may change what it gave
         yield from self.check_layout(write=True)
-        if parent and known is None:
-            unresolved = [
-                name for name in draft.versions if name not in new_versions and name not in checkpoint["channel_values"]
-            ]
-            if unresolved:  # a value only the parent's record holds, and this process never saw it
-                known = yield from self._known(serde, target, parent)
-                draft.carried.update(_taken_over(known, draft.versions, unresolved))
+        if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
+            known = yield from self._known(serde, target, parent)
+            draft.carried.update(_taken_over(known, draft.versions, unresolved))
 
         def again() -> None:
-            self._serialize_again(serde, target, checkpoint, draft)
+            self._serialize_again(serde, target, values, draft)
 
         expected = parent if self.settings.conflict else None
         reply = yield from self.send(
-            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
+            target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
         )
         if reply[0] == b"deleted" and not target.ns:
             with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
@@ -248,7 +254,7 @@ class Operations:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
         if not target.ns:
             yield from self._retain(serde, target, int(reply[5]), about)
-        return target.config(target.ns, checkpoint["id"])
+        return result
 
     def _retain(self, serde: SerializerProtocol, target: Target, roots: int, about: str) -> Operation[None]:
         """After a put that left so many root checkpoints: removes, when it is due, those that are too many or too old."""
@@ -277,25 +283,25 @@ class Operations:
         *,
         expected: bytes | None,
         known: Known | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        index: Mapping[str, Any] | None = None,
+        guards: Sequence[bytes] | None = None,
+        indexed: Sequence[tuple[bytes, bytes]] = (),
         again: Callable[[], None] | None = None,
     ) -> Operation[list[Any]]:
         """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
 
-        `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `index`: metadata
-        to index besides what the saver was told to; None as a value removes it. `known` is what the parent has.
+        `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `indexed`:
+        metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
+        parent.
 
         The server names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent,
         and if they were taken over from the parent, `again` makes them from the values.
         """
-        metadata = metadata or {}
-        guards = _guards(target.ns, draft.parent, metadata.get("parents"))
-        indexed = self.indexed(metadata)
-        indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
+        guards = _guards(target.ns, draft.parent, None) if guards is None else guards
         sealed: Sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
-        chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
-        pages = set(sealed.pages) - (known.pages if known else frozenset())
+        chunks, pages = set(sealed.fresh), set(sealed.pages)
+        if known:
+            chunks -= known.chunks
+            pages.difference_update(known.pages)
         reply: list[Any] = []
         for attempt in range(TRIES):
             reply = yield from self.upload(
@@ -325,7 +331,7 @@ class Operations:
                 sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
-            self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+            self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known, draft.parent)
             yield from self._sweep()
         return reply
 
@@ -403,23 +409,23 @@ class Operations:
             raise refused_value(error, what) from error
         return dumped(serde, value, what) if elements is None else ("msgpack", elements)
 
-    def _serialize_again(self, serde: SerializerProtocol, target: Target, checkpoint: Checkpoint, draft: Draft) -> None:
+    def _serialize_again(self, serde: SerializerProtocol, target: Target, values: Mapping[str, Any], draft: Draft) -> None:
         """The parent's chunks are gone from the server, so what was taken over is made again from the values."""
-        for name in list(draft.carried):
-            if name not in checkpoint["channel_values"]:
+        for name in [name for name, value in draft.carried.items() if value.digests]:
+            if name not in values:
                 raise CheckpointLostError(
                     f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
                     "is gone from the server (expired, deleted or evicted); nothing was written"
                 )
-            type_, blob = dumped(serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}")
+            type_, blob = dumped(serde, values[name], f"{target.about('put')}, channel {name!r}")
             # the state may have changed since this call began: only what is still the same may stand for it
-            if records.chunked(type_, blob, type_ == "msgpack", {}).digests != draft.carried[name].digests:
+            if records.chunked(type_, blob, type_ == "msgpack", {}) != draft.carried[name]:
                 raise CheckpointLostError(
                     f"{target.about('put')}, channel {name!r}: parts of its value are gone from the server (expired, deleted "
                     "or evicted) and the value has changed meanwhile; nothing was written"
                 )
             draft.serialized[name] = type_, blob
-        draft.carried = {}
+            del draft.carried[name]
 
     def seal(self, target: Target, draft: Draft) -> Sealed:
         fresh: records.Fresh = {}
@@ -443,7 +449,7 @@ class Operations:
             logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
             chunked=sum(value.chunked for value in values.values()),
         )
-        known = Known(draft.versions, values, frozenset(references.order), frozenset(digests))
+        known = Known(draft.versions, values, references.order)
         return Sealed(record, references.pages, fresh, known)
 
     def put_writes(
@@ -467,6 +473,7 @@ class Operations:
         ]
         if not serialized:
             return
+        ttl, guards = self._ttl(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
         yield from self.check_layout(write=True)
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
@@ -507,9 +514,9 @@ class Operations:
             [
                 target.ns,
                 target.checkpoint,
-                self._ttl(config),
+                ttl,
                 self.settings.max_bytes,
-                *counted(_guards(target.ns, b"", configurable(config).get("checkpoint_map"))),
+                *counted(guards),
                 len(serialized),
                 *arguments,
             ],
@@ -696,6 +703,7 @@ class Operations:
         The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
+        channels = tuple(channels)
         yield from self.check_layout(write=False)
         lineage = yield from self.lineage(serde, target, about, channels, partial(loaded, serde))
         self.refuse_broken(lineage, about)
@@ -892,13 +900,14 @@ class Operations:
             if (header.index, header.task) in seen:
                 raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
             seen.add((header.index, header.task))
-            path, channel, type_, content, size = records.open_body(plain, place)
+            body = records.open_write(header, plain, f"{place}, task {header.task!r}")
+            channel = body.name
             if channels is not None and channel not in channels:
                 continue
             where = f"{place}, task {header.task!r}, channel {channel!r}"
-            value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
+            value = records.stored_values([body], records.all_digests(header, parts, where), where)[channel]
             write = header.task, channel, take(value, parts, where)
-            writes.append((writes_sort_key(path, header.task, header.index), write))
+            writes.append((writes_sort_key(body.path, header.task, header.index), write))
         writes.sort(key=lambda each: each[0])
         return [write for _, write in writes]
 
@@ -913,8 +922,8 @@ class Operations:
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
-        yield from self.check_layout(write=False)
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
+        yield from self.check_layout(write=False)
         threads: dict[str, set[str]] = {}
         for run in runs:
             about = f"delete_for_runs: run {run.decode()!r}"
@@ -931,7 +940,7 @@ class Operations:
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
         if checks.at_most(keep_last, "prune: keep_last") is not None and strategy == "delete":
             raise ValueError("prune: keep_last goes with 'keep_latest', not with 'delete'")
-        for thread in threads:
+        for thread in tuple(threads):
             if strategy == "delete":
                 yield from self.delete_thread(thread)
                 continue
@@ -1366,7 +1375,7 @@ class Listing:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        self._operations, self._serde, self._filter = operations, serde, filter or None
+        self._operations, self._serde, self._filter = operations, serde, deepcopy(filter) or None
         self._limit = checks.limit(limit, "list")
         self._ns: str | None = None
         self._only = b""

@@ -73,8 +73,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
         accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
-        cache_bytes: memory in bytes for what need not be done again: messages that were serialized before are not serialized
-            again, and chunks that were sent or verified before are not read again. 0: none, each read verifies all.
+        cache_bytes: memory in bytes for all that the saver remembers: messages that were serialized before are not serialized
+            again, and chunks that were sent or verified before are not read again. What the next puts build on may take 4 MiB
+            beside it. 0: only that, and each read verifies all.
         serde: LangGraph serializer; None: `JsonPlusSerializer`.
         redis_options: keyword arguments for redis-py's connection pool, over this package's defaults.
 
@@ -204,11 +205,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._pages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
-    async def alist(
+    def alist(
         self,
         config: RunnableConfig | None,
         *,
@@ -217,7 +220,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._apages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    async def _apages(self, listing: Listing) -> AsyncIterator[CheckpointTuple]:
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for tup in page:
                 yield tup

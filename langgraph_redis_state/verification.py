@@ -253,16 +253,19 @@ class Verification:
         record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
         try:
             header, plain = records.open_record(raw, place, self._operations.settings.integrity)
-            body = records.open_body(plain, place)
-            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3 if place.kind == b"W" else 0]]
-            places = sum(chunks.count(value) for value in values if not isinstance(value, bytes))
-            if place.kind == b"H":
-                places, found.lost = places + int(body[2]), list(body[3])
+            values: Sequence[records.Entry | records.Write | records.History]
+            places = 0
+            if place.kind == b"C":
+                values = records.open_checkpoint(header, plain, place)[2]
+            elif place.kind == b"W":
+                values = [records.open_write(header, plain, place)]
+            else:
+                history = records.open_history(header, plain, place)
+                values, places, found.lost = [history], history.places, history.lost
+            places += sum(chunks.count(each.content) for each in values if not isinstance(each.content, bytes))
             record.header, record.places = header, places
         except CheckpointCorruptError as error:
             record.problem = _message(error, place)
-        except (IndexError, TypeError):
-            record.problem = "the body is verified, but not laid out as a record's"
         return record
 
     # --- repair ---
