@@ -96,6 +96,11 @@ def layout_key(prefix: str) -> bytes:
     return f"{prefix}:layout".encode()
 
 
+def absent_key(prefix: str) -> bytes:
+    """A key that never exists, in the slot of the layout number: on it rights are tried."""
+    return f"{prefix}:rights:{{{prefix}:layout}}".encode()
+
+
 class ThreadKeys:
     """The keys of one thread, in the order in which every script expects them."""
 
