@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import checks
-from .effects import Argument, Call
+from .effects import Call, Command
 from .errors import DurabilityError
 
 __all__ = ["Durability", "Fsync", "Replicas"]
@@ -73,7 +73,6 @@ class Fsync:
 
 Durability = Replicas | Fsync
 
-Command = tuple[Argument, ...]
 Packet = Callable[[str], list[Command]]
 """What to send together on one connection, given the name of the server that it leads to ("" when there is only one)."""
 Exchange = Generator[Packet | Call, Any, Any]
@@ -111,7 +110,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
             if left and not by_text and _is(error, "NoScriptError"):
                 by_text = True
                 continue
-            if left and in_cluster and _is(error, *_ELSEWHERE):
+            if left and in_cluster and _is(error, *ELSEWHERE):
                 yield effect
                 continue
             raise
@@ -149,7 +148,7 @@ def _missing(level: Durability, told: Any, connected: int) -> str:
 
 _WRITTEN = "the write exists on the primary"
 # by name: valkey-py has the same classes under its own root
-_ELSEWHERE = (
+ELSEWHERE = (
     *("MovedError", "AskError", "TryAgainError", "ClusterDownError", "SlotNotCoveredError", "MasterDownError"),
     *("ConnectionError", "TimeoutError"),
 )

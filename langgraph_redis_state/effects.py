@@ -1,8 +1,8 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for
-sweeps only; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
+Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
+large threads; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
 somebody else waits for the event loop.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Argument = bytes | str | int
-
+Command = tuple[Argument, ...]
 
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
@@ -58,11 +59,38 @@ class Call:
         return reply[:-1]
 
 
+@dataclass(slots=True)
+class Frame:
+    """Commands on one connection between two PINGs that give their tokens back: so their replies belong to these commands.
+
+    Replies come as the server sent them: names of commands are bytes, for which client libraries have no parser, since a parser
+    that is given the reply to another command raises anything.
+    """
+
+    commands: Sequence[Command]
+    tokens: tuple[bytes, bytes] = field(default_factory=lambda: (b"%d" % next(_tokens), b"%d" % next(_tokens)))
+
+    @property
+    def packed(self) -> list[Command]:
+        first, last = ((b"PING", token) for token in self.tokens)
+        return [first, *((str(name).encode(), *arguments) for name, *arguments in self.commands), last]
+
+    def own(self, replies: Sequence[Any]) -> list[Any]:
+        """The replies to the commands, errors among them; ForeignReply if they are those to others."""
+        first, *own, last = replies
+        if (first, last) == self.tokens:
+            return own
+        if isinstance(first, Exception) and isinstance(last, Exception) and str(first) == str(last):
+            raise first  # both were refused
+        raise ForeignReply
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Plain commands, sent together where the client can; the reply is the list of their replies."""
+    """Plain commands, their first argument a key, sent together in a frame for each server; the reply is the list of their
+    replies, as the server sent them."""
 
-    commands: Sequence[tuple[Argument, ...]]
+    commands: Sequence[Command]
     about: str
 
 
@@ -93,16 +121,23 @@ class Script:
     """A Lua file of this package: the text of `prelude.lua`, then that of the verb, with the call's token behind its reply.
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
-    writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for.
+    writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for. `bare`: it is about no
+    thread, and goes without the prelude.
     """
 
-    def __init__(self, name: str, *, writes: bool = False) -> None:
+    def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:
         self.name = name
         self.writes = writes
+        self._before = "local token = table.remove(ARGV)\n" if bare else _source("prelude")
 
     @cached_property
     def source(self) -> str:
-        return f"{_source('prelude')}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
+        return f"{self._before}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
+
+    @cached_property
+    def commands(self) -> frozenset[str]:
+        """The commands that it may run on the server."""
+        return frozenset(re.findall(r"(?:call|in_batches)\('([A-Z]+)'", self.source))
 
     @cached_property
     def sha(self) -> str:
@@ -115,6 +150,13 @@ class Script:
 @cache
 def _source(name: str) -> str:
     return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def all_commands() -> frozenset[str]:
+    """Every command that a script of this package may run."""
+    names = (file.name for file in (resources.files(__package__) / "lua").iterdir())
+    return frozenset[str]().union(*(Script(name.removesuffix(".lua"), bare=True).commands for name in names))
 
 
 def compute(work: Callable[[], T], size: int) -> Operation[T]:

@@ -35,6 +35,7 @@ from .operations import (
     ANCESTORS,
     BUSY_TRIES,
     PAGE_CHECKPOINTS,
+    REMOVE,
     START,
     Cursor,
     Draft,
@@ -143,7 +144,7 @@ class History:
     ) -> Operation[tuple[list[Version], Cursor | None]]:
         """Versions below a cursor, and where the next page begins."""
         operations = self.operations
-        yield from operations.check_layout(write=False)
+        yield from operations.check_layout(False)
         page = yield from operations.page(target, target.ns.decode(), cursor, most, whole=False)
         tags = (yield from self._tags(target)) if cursor[0] else operations.opened_tags(target, page.tags)
         named: dict[retention.Place, list[str]] = {}
@@ -215,7 +216,7 @@ class History:
         return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None
 
     def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
-        yield from self.operations.check_layout(write=False)
+        yield from self.operations.check_layout(False)
         page = yield from self.operations.page(target, "", START, 1, whole=False)
         return self.operations.opened_tags(target, page.tags)
 
@@ -268,7 +269,7 @@ class History:
         tag = b"G" + keys.encode(name, "tag")
         if not name:
             raise InvalidConfigError(f"{about}: a tag needs a name")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, TAG)
         if checkpoint is None:
             page = yield from self.operations.page(target, ns, START, 1, whole=False)
             if not page.found:
@@ -290,7 +291,7 @@ class History:
     def untag(self, thread: Any, name: str) -> Operation[bool]:
         target = self.operations.target(thread)
         about = target.about(f"untag {name!r}")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, TAG)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b"", 0], about)
         self.operations.refuse(reply, about, also=b"none")
         return reply[0] == b"ok" and bool(reply[1])
@@ -302,15 +303,17 @@ class History:
     # --- going back ---
 
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(serde, thread, to, self._fork))
+        return (yield from self._back(serde, thread, to, self._fork, FORK))
 
     def truncate(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(serde, thread, to, self._truncate))
+        return (yield from self._back(serde, thread, to, self._truncate, REMOVE))
 
-    def _back(self, serde: SerializerProtocol, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
+    def _back(
+        self, serde: SerializerProtocol, thread: Any, to: str | int, go: Back, script: Script
+    ) -> Operation[RunnableConfig]:
         target = self.operations.target(thread)
         about = target.about("rollback")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, script)
         goal = yield from self.resolve(target, to, about)
         for _ in range(BUSY_TRIES):
             survey = yield from self.operations.survey(target, use=True)
@@ -436,7 +439,7 @@ class History:
         about = target.about("set_ttl" if how != "persist" else "persist")
         own = checks.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
         ttl = self.operations.settings.ttl if how == "default" else own
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, EXPIRE)
         reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
         if reply[0] == b"none":
             raise ThreadNotFoundError(f"{about}: there is no such thread")
@@ -445,7 +448,7 @@ class History:
     def apply_ttl(self, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
         """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
         operations, done = self.operations, 0
-        yield from operations.check_layout(write=True)
+        yield from operations.check_layout(True, EXPIRE)
         if threads is not None:
             keys.check_several(threads, "apply_ttl: thread_ids")
             targets = [operations.target(thread) for thread in threads]
@@ -530,10 +533,25 @@ class History:
                     counts = records.Counts.of(raw, target.keys.name, "stats")[3:]
                     totals = [total + count for total, count in zip(totals, counts, strict=True)]
         try:
-            (info,) = yield Read([("INFO", "memory")], "stats")
+            info = yield from server_info("memory")
         except ServerRefusedError:
             info = None  # many managed servers do not allow it: the totals are still right
         return _stats(living, totals, info)
+
+
+def server_info(section: str) -> Operation[dict[str, Any]]:
+    """A section of what the server says of itself; numbers as such."""
+    (reply,) = yield Read([("INFO", section)], "stats")
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    info: dict[str, Any] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            try:
+                info[name] = float(value) if "." in value else int(value)
+            except ValueError:
+                info[name] = value
+    return info
 
 
 class ThreadListing:
@@ -549,7 +567,7 @@ class ThreadListing:
     def next_page(self) -> Operation[list[ThreadInfo] | None]:
         operations = self._history.operations
         if self._left is None:
-            yield from operations.check_layout(write=False)
+            yield from operations.check_layout(False)
             if self._wanted is not None:
                 _check_indexed(self._wanted, operations.settings.index)
                 left = yield from self._history.find(self._wanted)

@@ -99,6 +99,11 @@ def layout_key(prefix: str) -> bytes:
     return f"{prefix}:layout".encode()
 
 
+def absent_key(prefix: str) -> bytes:
+    """A key that never exists, in the slot of the layout number: on it rights are tried."""
+    return f"{prefix}:rights:{{{prefix}:layout}}".encode()
+
+
 def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:
     """The keys that every script takes, of a thread and its bucket. A sweep of a bucket names those of the thread ""."""
     return (

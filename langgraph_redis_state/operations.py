@@ -41,7 +41,7 @@ from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, s
 from .codec import CompressionType, Integrity, pack
 from .copying import Copying
 from .deltas import Lineage
-from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
+from .effects import Argument, Call, Operation, Read, Script, all_commands, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
     CheckpointConflictError,
@@ -69,6 +69,7 @@ ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
 WEIGH, KEEP, REMOVE = Script("weigh"), Script("keep"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 SWEEP = Script("sweep")
+FIRST = Script("first", bare=True)
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
@@ -196,6 +197,8 @@ class Operations:
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self._layout_seen = self._layout_written = False
         self._swept, self._sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
+        self._denied: dict[str, str] | None = None
+        """Commands that the user may not run, each with what the server says; None: not asked yet."""
 
     def target(self, thread: Any, ns: str = "") -> Target:
         return Target(self.settings.prefix, thread, ns, None)
@@ -223,7 +226,7 @@ class Operations:
         result = target.config(target.ns, checkpoint["id"])
         guards, indexed = _guards(target.ns, parent, full.get("parents")), self.indexed(full)
         # from here on the caller may change what it gave
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, PUT, STAGE)
         if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
             known = yield from self._known(serde, target, parent)
             draft.carried.update(_taken_over(known, draft.versions, unresolved))
@@ -474,7 +477,7 @@ class Operations:
         if not serialized:
             return
         ttl, guards = self._ttl(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, PUT_WRITES, STAGE)
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
 
@@ -584,7 +587,7 @@ class Operations:
 
     def get_tuple(self, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         target = Target.of(self.settings.prefix, config)
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         found, parts = yield from self.fetch(target, [(target.ns, target.checkpoint)])
         if not found:
             return None
@@ -630,7 +633,7 @@ class Operations:
         filter: Mapping[str, Any] | None,
     ) -> Operation[tuple[list[CheckpointTuple], Cursor | None]]:
         """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         page = yield from self.page(target, ns, cursor, most, whole=filter is None)
         found, parts, following = page.found, page.parts, page.following
         if filter is not None and found:
@@ -704,7 +707,7 @@ class Operations:
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
         channels = tuple(channels)
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         lineage = yield from self.lineage(serde, target, about, channels, partial(loaded, serde))
         self.refuse_broken(lineage, about)
         result: dict[str, DeltaChannelHistory] = {}
@@ -916,14 +919,14 @@ class Operations:
     def delete_thread(self, thread: Any) -> Operation[None]:
         target = self.target(thread)
         about = target.about("delete_thread")
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False, DELETE)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         threads: dict[str, set[str]] = {}
         for run in runs:
             about = f"delete_for_runs: run {run.decode()!r}"
@@ -944,7 +947,7 @@ class Operations:
             if strategy == "delete":
                 yield from self.delete_thread(thread)
                 continue
-            yield from self.check_layout(write=False)
+            yield from self.check_layout(False)
             target = self.target(thread)
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
@@ -1055,6 +1058,7 @@ class Operations:
         whichever is less, and what the counts lose. The revision says that nothing came in between.
         """
         about = target.about("removing checkpoints")
+        yield from self.check_layout(False, REMOVE)
         names, raw = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
         counts = None if raw is None else Counts.of(raw, target.keys.name, about)
         if counts is None or counts.revision != survey.revision:
@@ -1087,6 +1091,7 @@ class Operations:
             if removal.how == "staged":
                 key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
                 try:
+                    yield from self.check_layout(False, KEEP, STAGE)
                     whole = yield from self._stage_staying(target, (key, index), survey.revision, removal, about)
                 except ServerRefusedError:  # it is full, and a removal in place frees memory; or that is refused too
                     continue
@@ -1227,7 +1232,7 @@ class Operations:
         about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
         if origin.thread == copy.thread:
             raise ValueError(f"{about}: a thread cannot be copied onto itself")
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, STAGE, ADOPT)
         for _ in range(BUSY_TRIES):
             if (yield from self._copy_once(origin, copy, about)):
                 return
@@ -1295,16 +1300,32 @@ class Operations:
         (reply,) = yield Read([("PING",)], "ping")
         return bool(reply)
 
-    def check_layout(self, write: bool) -> Operation[None]:
-        """Once for each saver: is the data under this prefix of a layout this version may read, or write?"""
-        if self._layout_seen and (self._layout_written or not write):
+    def check_layout(self, write: bool, *scripts: Script) -> Operation[None]:
+        """Once for each saver: is the data under this prefix of a layout this version may read, or write? And before the first
+        use of scripts that write: may the user run all their commands? A right that is missing late in a script would leave
+        half of what it writes."""
+        needed: frozenset[str] = frozenset().union(*(script.commands for script in scripts))
+        if needed:
+            needed |= {"GET", "SET"} if write else {"GET"}
+        proven = not needed or (self._denied is not None and needed.isdisjoint(self._denied))
+        if proven and self._layout_seen and (self._layout_written or not write):
             return
         key = keys.layout_key(self.settings.prefix)
         about = f"first use of prefix {self.settings.prefix!r}, reading its layout number"
-        (stored,) = yield Read([("GET", key)], about)
-        if stored is None and write:
-            yield Read([("SET", key, f"{keys.LAYOUT} {keys.LAYOUT}", "NX")], about)
-            (stored,) = yield Read([("GET", key)], about)
+        number: Argument = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
+        others = sorted(all_commands() - needed) if needed else []
+        both = (key, keys.absent_key(self.settings.prefix))
+        reply = yield Call(FIRST, both, [number, len(needed), *sorted(needed), *others], about)
+        stored = reply[1]
+        if needed:
+            self._denied = {name.decode(): why.decode() for name, why in pairs(reply[2:])}
+            lacking = sorted(needed & self._denied.keys())
+            if lacking:
+                raise ServerRefusedError(
+                    f"prefix {self.settings.prefix!r}: the server does not let this user run {', '.join(lacking)} "
+                    f"({self._denied[lacking[0]]}), which {' and '.join(script.name for script in scripts)} may need; nothing "
+                    f"was written. Grant {' '.join('+' + name.lower() for name in lacking)}, or allow the command on the server"
+                )
         if stored is not None:
             try:
                 layout, writers = (int(part) for part in stored.split())

@@ -42,11 +42,13 @@ from .errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from .history import History, ThreadListing
+from .history import History, ThreadListing, server_info
 from .ids import id_above
 from .operations import (
     BUSY_TRIES,
+    PUT,
     REMOVE,
+    STAGE,
     START,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
@@ -230,7 +232,7 @@ class States(Locked):
         began = time.perf_counter()
         operations, name, keep = self._operations, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
-        yield from operations.check_layout(write=True)
+        yield from operations.check_layout(True, PUT, STAGE, *((REMOVE,) if self._keep else ()))
         seen = self._seen.take(name) if keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
@@ -383,7 +385,7 @@ class States(Locked):
 
     def _content(self, target: Target, id: str) -> Operation[tuple[Any, Value, Entry] | None]:
         """(state, as it is stored, its version); id "": the newest."""
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         found, parts = yield from self._operations.fetch(target, [(b"", id.encode())])
         if not found:
             return None
@@ -402,7 +404,7 @@ class States(Locked):
         if wanted is None:
             names = yield from self.names(prefix)
         else:
-            yield from self._operations.check_layout(write=False)
+            yield from self._operations.check_layout(False)
             active: dict[str, float] = {}
             for group in [wanted] if match == "all" and wanted else [{tag} for tag in wanted]:
                 index = dict.fromkeys(map(_index_name, group), True)
@@ -442,12 +444,12 @@ class States(Locked):
 
     @_logged
     def stats(self) -> Operation[dict[str, Any]]:
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         stats = yield from self._history.stats(None)
         info: dict[str, Any] = dict(stats.server or {})
         if info:
             with suppress(ServerRefusedError):  # then the memory is told, and its version is not
-                info |= (yield Read([("INFO", "server")], "stats"))[0]
+                info |= yield from server_info("server")
         with self.lock:
             hits, misses = self._hits, self._misses
         return {
@@ -525,7 +527,7 @@ class States(Locked):
 
     def _look(self, target: Target, most: int | None) -> Operation[Seen]:
         """The newest versions of a state; None: all."""
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         entries: list[Entry] = []
         revision = b""
         cursor: Cursor | None = START
