@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from .connection import Connection, closed_meanwhile
+from .contact import Contact
 from .durability import Packet, confirmed
 from .effects import Call, Compute, Effect, ForeignReply, Operation, Read, Scan
 from .errors import (
@@ -53,6 +54,9 @@ def run(operation: Operation[T], connection: Connection) -> T:
             if isinstance(effect, Compute):
                 reply = effect.work()
                 continue
+            contact = connection.contact()
+            if contact is not None and not contact.answered:
+                _met(contact.problem(), effect, connection)
             client = client or connection.client()
             moving_until = time.monotonic() + MOVING_SECONDS
             while True:
@@ -61,6 +65,8 @@ def run(operation: Operation[T], connection: Connection) -> T:
                         reply = _perform(client, effect, connection)
                     else:
                         reply = _read(client, effect)
+                    if contact is not None:
+                        contact.used = True
                     break
                 except ForeignReply:
                     _disconnect(client)
@@ -71,6 +77,9 @@ def run(operation: Operation[T], connection: Connection) -> T:
                 time.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection, _is_cluster(client))
+            if contact := _to_ask(connection.contact(), error):
+                kind = contact.kind(str(caught))
+                error = _of_another_kind(kind, effect, connection, caught) if kind else error
 
 
 async def arun(operation: Operation[T], connection: Connection) -> T:
@@ -89,6 +98,9 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             if isinstance(effect, Compute):
                 reply = effect.work() if effect.size <= COMPUTE_INLINE else await asyncio.to_thread(effect.work)
                 continue
+            contact = connection.contact(is_async=True)
+            if contact is not None and not contact.answered:
+                _met(await asyncio.to_thread(contact.problem), effect, connection)
             if client is None:
                 client = connection.async_client()
                 # a Cluster client learns its slots at first use, and several tasks at once would trip over it
@@ -101,6 +113,8 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                         reply = await _aperform(client, effect, connection)
                     else:
                         reply = await _aread(client, effect)
+                    if contact is not None:
+                        contact.used = True
                     break
                 except ForeignReply:
                     await _adisconnect(client)
@@ -111,6 +125,28 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                 await asyncio.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection, _is_cluster(client))
+            if contact := _to_ask(connection.contact(is_async=True), error):
+                kind = await asyncio.to_thread(contact.kind, str(caught))
+                error = _of_another_kind(kind, effect, connection, caught) if kind else error
+
+
+def _met(problem: str | None, effect: Effect, connection: Connection) -> None:
+    if problem is not None:
+        assert not isinstance(effect, Compute)
+        raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
+
+
+def _to_ask(contact: Contact | None, error: BaseException) -> Contact | None:
+    """What may tell why the very first call failed."""
+    failed = isinstance(error, CheckpointerError) and contact is not None and contact.answered and not contact.used
+    return contact if failed else None
+
+
+def _of_another_kind(kind: str, effect: Effect, connection: Connection, cause: Exception) -> ServerRefusedError:
+    assert not isinstance(effect, Compute)
+    error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({cause})")
+    error.__cause__ = cause
+    return error
 
 
 def _perform(client: Any, effect: Call, connection: Connection) -> Any:
@@ -223,7 +259,7 @@ def _call(client: Any, effect: Call) -> Any:
     except Exception as error:
         if not _unknown_script(error):
             raise
-    return client.eval(effect.script.source, *effect.arguments)
+    return client.eval(effect.script.source.encode(), *effect.arguments)
 
 
 async def _acall(client: Any, effect: Call) -> Any:
@@ -233,16 +269,16 @@ async def _acall(client: Any, effect: Call) -> Any:
     except Exception as error:
         if not _unknown_script(error):
             raise
-    return await client.eval(effect.script.source, *effect.arguments)
+    return await client.eval(effect.script.source.encode(), *effect.arguments)
 
 
 def _read(client: Any, effect: Read | Scan) -> list[Any]:
     if isinstance(effect, Scan):
         return list(client.scan_iter(match=effect.match, count=SCAN_COUNT))
     if len(effect.commands) == 1:
-        return [client.execute_command(*effect.commands[0])]
+        return [client.execute_command(*command) for command in effect]
     with client.pipeline(transaction=False) as pipeline:
-        for command in effect.commands:
+        for command in effect:
             pipeline.execute_command(*command)
         replies: list[Any] = pipeline.execute()
         return replies
@@ -252,9 +288,9 @@ async def _aread(client: Any, effect: Read | Scan) -> list[Any]:
     if isinstance(effect, Scan):
         return [key async for key in client.scan_iter(match=effect.match, count=SCAN_COUNT)]
     if len(effect.commands) == 1:
-        return [await client.execute_command(*effect.commands[0])]
+        return [await client.execute_command(*command) for command in effect]
     async with client.pipeline(transaction=False) as pipeline:
-        for command in effect.commands:
+        for command in effect:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute()
         return replies

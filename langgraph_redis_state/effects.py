@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -26,6 +26,22 @@ Argument = bytes | str | int
 
 
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+def packable(arguments: Iterable[Argument]) -> list[bytes]:
+    """As bytes, the only kind that hiredis packs without running Python code. When a signal handler raises in that code, as the
+    soft time limits of task queues do, some releases of hiredis crash the interpreter."""
+    return [each if type(each) is bytes else _packable(each) for each in arguments]
+
+
+def _packable(argument: Argument) -> bytes:
+    if isinstance(argument, bytes):
+        return bytes(argument)
+    if isinstance(argument, str):
+        return argument.encode()
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return b"%d" % argument
+    raise TypeError(f"an argument of a command is bytes, text or an integer, not {argument!r}")
 
 
 class ForeignReply(Exception):
@@ -47,9 +63,9 @@ class Call:
     token: bytes = field(default_factory=lambda: b"%d" % next(_tokens))
 
     @property
-    def arguments(self) -> tuple[Argument, ...]:
+    def arguments(self) -> tuple[bytes, ...]:
         """What follows EVALSHA and the script."""
-        return (len(self.keys), *self.keys, *self.args, self.token)
+        return (b"%d" % len(self.keys), *self.keys, *packable(self.args), self.token)
 
     def own(self, reply: Any) -> list[Any]:
         """The reply without the token, or ForeignReply."""
@@ -64,6 +80,10 @@ class Read:
 
     commands: Sequence[tuple[Argument, ...]]
     about: str
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Each command: its name, which client libraries know as text, and its arguments."""
+        return ((name, *packable(arguments)) for name, *arguments in self.commands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +125,8 @@ class Script:
         return f"{_source('prelude')}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
 
     @cached_property
-    def sha(self) -> str:
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def sha(self) -> bytes:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest().encode()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"

@@ -40,7 +40,7 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("keys", {".errors"}),
+        ("keys", {".checks", ".errors"}),
         ("codec", {"._dictionary", ".errors"}),
         ("chunks", {".codec"}),
         ("bounded", set()),
@@ -57,7 +57,8 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("faults", {".codec", ".errors", ".keys", ".records", ".target"}),
         ("durability", {".checks", ".effects", ".errors"}),
         ("batches", {".effects"}),
-        ("drivers", {".connection", ".durability", ".effects", ".errors"}),
+        ("contact", set()),
+        ("drivers", {".connection", ".contact", ".durability", ".effects", ".errors"}),
     ],
 )
 def test_lower_modules_do_not_import_upper_ones(name: str, allowed: set[str]) -> None:

@@ -135,7 +135,7 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
             for script in (KEEP, STAGE, REMOVE):
                 client.script_load(script.source)
             client.config_set("slowlog-max-len", 100_000)
-            names = {script.sha.encode(): script.name for script in (KEEP, STAGE, REMOVE)}
+            names = {script.sha: script.name for script in (KEEP, STAGE, REMOVE)}
 
             def longest() -> dict[str, int]:
                 """Of three copies the one that the machine disturbed least; in µs."""
