@@ -943,7 +943,7 @@ def repeating(
     client = store._saver.client
     evalsha, busy = client.evalsha, threading.local()
 
-    def twice(sha: str, *args: Any) -> Any:
+    def twice(sha: bytes, *args: Any) -> Any:
         reply = evalsha(sha, *args)
         if getattr(busy, "on", False) or reply[0] != b"ok" or sha != script.sha:
             return reply

@@ -67,11 +67,11 @@ def meddle(
     client.script_load(script.source)
     evalsha, count = client.evalsha, [0]
 
-    def first(sha: str, n: int, *args: Any) -> Any:
+    def first(sha: bytes, n: bytes, *args: Any) -> Any:
         if sha == script.sha:
             count[0] += 1
             if count[0] - 1 in times:
-                what(list(args[:n]))
+                what(list(args[: int(n)]))
         return evalsha(sha, n, *args)
 
     monkeypatch.setattr(client, "evalsha", first)
@@ -329,7 +329,7 @@ def test_each_script_may_arrive_twice(
     client = saver.client
     evalsha = client.evalsha
 
-    def twice(sha: str, *args: Any) -> Any:
+    def twice(sha: bytes, *args: Any) -> Any:
         if sha == script.sha:
             evalsha(sha, *args)
         return evalsha(sha, *args)
