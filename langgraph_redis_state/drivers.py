@@ -18,8 +18,10 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from .connection import Connection
+from .contact import Contact
 from .durability import ELSEWHERE, Packet, confirmed
-from .effects import Call, Command, Compute, ForeignReply, Frame, Operation, Read, Scan, Script
+from .effects import Call, Command, Compute, Effect, ForeignReply, Frame, Operation, Read, Scan, Script
+from .errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .translation import MOVING_SECONDS, slot_moves, translated
 
 T = TypeVar("T")
@@ -51,6 +53,9 @@ def run(operation: Operation[T], connection: Connection) -> T:
             if isinstance(effect, Compute):
                 reply = effect.work()
                 continue
+            contact = connection.contact()
+            if contact is not None and not contact.answered:
+                _met(contact.problem(), effect, connection)
             client = client or connection.client()
             moving_until = time.monotonic() + MOVING_SECONDS
             while True:
@@ -59,6 +64,8 @@ def run(operation: Operation[T], connection: Connection) -> T:
                         reply = _perform(client, effect, connection)
                     else:
                         reply = _exchange(client, _reading(client, effect))
+                    if contact is not None:
+                        contact.used = True
                     break
                 except ForeignReply:
                     _disconnect(client)
@@ -69,6 +76,9 @@ def run(operation: Operation[T], connection: Connection) -> T:
                 time.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection, _is_cluster(client))
+            if contact := _to_ask(connection.contact(), error):
+                kind = contact.kind(str(caught))
+                error = _of_another_kind(kind, effect, connection, caught) if kind else error
 
 
 async def arun(operation: Operation[T], connection: Connection) -> T:
@@ -87,6 +97,9 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             if isinstance(effect, Compute):
                 reply = effect.work() if effect.size <= COMPUTE_INLINE else await asyncio.to_thread(effect.work)
                 continue
+            contact = connection.contact(is_async=True)
+            if contact is not None and not contact.answered:
+                _met(await asyncio.to_thread(contact.problem), effect, connection)
             if client is None:
                 client = connection.async_client()
                 # a Cluster client learns its slots at first use, and several tasks at once would trip over it
@@ -99,6 +112,8 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                         reply = await _aperform(client, effect, connection)
                     else:
                         reply = await _aexchange(client, _reading(client, effect))
+                    if contact is not None:
+                        contact.used = True
                     break
                 except ForeignReply:
                     await _adisconnect(client)
@@ -109,6 +124,28 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
                 await asyncio.sleep(MOVING_PAUSE)
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = translated(caught, effect, connection, _is_cluster(client))
+            if contact := _to_ask(connection.contact(is_async=True), error):
+                kind = await asyncio.to_thread(contact.kind, str(caught))
+                error = _of_another_kind(kind, effect, connection, caught) if kind else error
+
+
+def _met(problem: str | None, effect: Effect, connection: Connection) -> None:
+    if problem is not None:
+        assert not isinstance(effect, Compute)
+        raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
+
+
+def _to_ask(contact: Contact | None, error: BaseException) -> Contact | None:
+    """What may tell why the very first call failed."""
+    failed = isinstance(error, CheckpointerError) and contact is not None and contact.answered and not contact.used
+    return contact if failed else None
+
+
+def _of_another_kind(kind: str, effect: Effect, connection: Connection, cause: Exception) -> ServerRefusedError:
+    assert not isinstance(effect, Compute)
+    error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({cause})")
+    error.__cause__ = cause
+    return error
 
 
 def _perform(client: Any, effect: Call, connection: Connection) -> Any:
@@ -297,7 +334,7 @@ def _call(client: Any, effect: Call) -> Any:
         except Exception as error:
             if not _unknown_script(error):
                 raise
-        return client.eval(effect.script.source, *effect.arguments)
+        return client.eval(effect.script.source.encode(), *effect.arguments)
     except Exception as error:
         if not _to_be_proven(error):
             raise
@@ -311,7 +348,7 @@ async def _acall(client: Any, effect: Call) -> Any:
         except Exception as error:
             if not _unknown_script(error):
                 raise
-        return await client.eval(effect.script.source, *effect.arguments)
+        return await client.eval(effect.script.source.encode(), *effect.arguments)
     except Exception as error:
         if not _to_be_proven(error):
             raise
@@ -325,7 +362,7 @@ def _to_be_proven(error: Exception) -> bool:
 
 
 def _by_text(effect: Call) -> Command:
-    return ("EVAL", effect.script.source, *effect.arguments)
+    return ("EVAL", effect.script.source.encode(), *effect.arguments)
 
 
 def _unknown_script(error: Exception) -> bool:

@@ -42,7 +42,7 @@ class Replicas:
 
     def __post_init__(self) -> None:
         if self.count != "all":
-            checks.whole(self.count, "Replicas: count", 1, also=', or "all"')
+            object.__setattr__(self, "count", checks.whole(self.count, "Replicas: count", 1, also=', or "all"'))
         checks.timeout(self.timeout, "Replicas: timeout")
 
 
@@ -64,8 +64,8 @@ class Fsync:
     timeout: float = 3.0
 
     def __post_init__(self) -> None:
-        checks.whole(self.local, "Fsync: local", 0, 1)
-        checks.whole(self.replicas, "Fsync: replicas", 0)
+        object.__setattr__(self, "local", checks.whole(self.local, "Fsync: local", 0, 1))
+        object.__setattr__(self, "replicas", checks.whole(self.replicas, "Fsync: replicas", 0))
         if not self.local and not self.replicas:
             raise ValueError("Fsync waits for nothing with local=0 and replicas=0; durability=None says so")
         checks.timeout(self.timeout, "Fsync: timeout")
@@ -97,7 +97,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
         nonlocal asked
         script = effect.script
         asked = seen.get(place, 1)
-        head: Command = ("EVAL", script.source) if by_text else ("EVALSHA", script.sha)
+        head: Command = ("EVAL", script.source.encode()) if by_text else ("EVALSHA", script.sha)
         return [(*head, *effect.arguments), *_waiting(level, asked)]
 
     short = ""

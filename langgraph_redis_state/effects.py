@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -27,6 +27,22 @@ Argument = bytes | str | int
 Command = tuple[Argument, ...]
 
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+def packable(arguments: Iterable[Argument]) -> list[bytes]:
+    """As bytes, the only kind that hiredis packs without running Python code. When a signal handler raises in that code, as the
+    soft time limits of task queues do, some releases of hiredis crash the interpreter."""
+    return [each if type(each) is bytes else _packable(each) for each in arguments]
+
+
+def _packable(argument: Argument) -> bytes:
+    if isinstance(argument, bytes):
+        return bytes(argument)
+    if isinstance(argument, str):
+        return argument.encode()
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return b"%d" % argument
+    raise TypeError(f"an argument of a command is bytes, text or an integer, not {argument!r}")
 
 
 class ForeignReply(Exception):
@@ -48,9 +64,9 @@ class Call:
     token: bytes = field(default_factory=lambda: b"%d" % next(_tokens))
 
     @property
-    def arguments(self) -> tuple[Argument, ...]:
+    def arguments(self) -> tuple[bytes, ...]:
         """What follows EVALSHA and the script."""
-        return (len(self.keys), *self.keys, *self.args, self.token)
+        return (b"%d" % len(self.keys), *self.keys, *packable(self.args), self.token)
 
     def own(self, reply: Any) -> list[Any]:
         """The reply without the token, or ForeignReply."""
@@ -73,7 +89,7 @@ class Frame:
     @property
     def packed(self) -> list[Command]:
         first, last = ((b"PING", token) for token in self.tokens)
-        return [first, *((str(name).encode(), *arguments) for name, *arguments in self.commands), last]
+        return [first, *map(tuple, map(packable, self.commands)), last]
 
     def own(self, replies: Sequence[Any]) -> list[Any]:
         """The replies to the commands, errors among them; ForeignReply if they are those to others."""
@@ -140,8 +156,8 @@ class Script:
         return frozenset(re.findall(r"(?:call|in_batches)\('([A-Z]+)'", self.source))
 
     @cached_property
-    def sha(self) -> str:
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def sha(self) -> bytes:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest().encode()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"

@@ -177,10 +177,11 @@ class History:
     def resolve(self, target: Target, to: str | int, about: str) -> Operation[str]:
         """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
         operations = self.operations
-        if isinstance(to, int) and not isinstance(to, bool):
-            if to >= 0:
+        steps = checks.plain(to)
+        if isinstance(steps, int) and not isinstance(steps, bool):
+            if steps >= 0:
                 raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
-            cursor, left = b"", -to
+            cursor, left = b"", -steps
             while True:
                 most = min(left, PAGE_CHECKPOINTS)
                 reply = yield Call(ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40, 0], about)
@@ -195,14 +196,16 @@ class History:
                         continue
                 if not cursor and reply[0] == b"none":
                     raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
-                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-to} ancestors")
+                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-steps} ancestors")
+        if isinstance(to, Mapping):
+            raise InvalidConfigError(f"{about}: this is a config; pass the id: config['configurable']['checkpoint_id']")
+        wanted = keys.encode(to, "checkpoint id or tag")
         tags = yield from self._tags(target)
-        if to in tags:
-            ns, checkpoint = tags[to]
+        if wanted.decode() in tags:
+            ns, checkpoint = tags[wanted.decode()]
             if ns != target.ns.decode():
                 raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
             return checkpoint
-        wanted = keys.encode(to, "checkpoint id or tag")
         if not wanted or (yield from self._stored(target, wanted)) is None:
             raise CheckpointNotFoundError(
                 f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
@@ -267,7 +270,7 @@ class History:
         target = self.operations.target(thread, ns)
         about = target.about(f"tag {name!r}")
         tag = b"G" + keys.encode(name, "tag")
-        if not name:
+        if tag == b"G":
             raise InvalidConfigError(f"{about}: a tag needs a name")
         yield from self.operations.check_layout(True, TAG)
         if checkpoint is None:
@@ -560,7 +563,8 @@ class ThreadListing:
     def __init__(
         self, history: History, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
     ) -> None:
-        self._history, self._prefix, self._newest_first, self._wanted = history, prefix, newest_first, wanted
+        self._history, self._newest_first, self._wanted = history, newest_first, wanted
+        self._prefix = checks.begin(prefix, "list_threads: prefix")
         self._limit = checks.limit(limit, "list_threads")
         self._left: list[tuple[str, float]] | None = None
 
@@ -748,7 +752,7 @@ def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:
     if unknown := set(wanted) - set(index):
         raise ValueError(f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={index!r}")
     for name, value in wanted.items():
-        if not isinstance(value, str | int | float):
+        if checks.plain(value) is None:
             raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
 
 

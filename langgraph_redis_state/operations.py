@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, cast
-from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -219,11 +218,11 @@ class Operations:
             raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
         about = target.about("put")
         known = self.memory.get(target.keys.name, target.ns, parent) if parent else None
-        full = get_checkpoint_metadata(config, metadata)
+        full = cast(CheckpointMetadata, checks.plainly(get_checkpoint_metadata(config, metadata)))
         draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
         values, ttl = dict(checkpoint["channel_values"]), self._ttl(config)
         unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
-        result = target.config(target.ns, checkpoint["id"])
+        result = target.config(target.ns, target.checkpoint.decode())
         guards, indexed = _guards(target.ns, parent, full.get("parents")), self.indexed(full)
         # from here on the caller may change what it gave
         yield from self.check_layout(True, PUT, STAGE)
@@ -365,7 +364,7 @@ class Operations:
         return [
             (name.encode(), metadata_text(metadata[name]))
             for name in self.settings.index
-            if isinstance(metadata.get(name), str | int | float)
+            if checks.plain(metadata.get(name)) is not None
         ]
 
     def _draft(
@@ -402,7 +401,7 @@ class Operations:
             depth=max(deltas.supersteps(metadata, versions, values).values(), default=0),
             parent=parent,
             root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
-            run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
+            run=keys.encode(keys.id_text(run) or "", "run_id"),
         )
 
     def _dumped(self, serde: SerializerProtocol, value: Any, place: Hashable, what: str) -> tuple[str, bytes | Elements]:
@@ -925,7 +924,7 @@ class Operations:
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
-        runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
+        runs = dict.fromkeys(_run(run) for run in run_ids)
         yield from self.check_layout(False)
         threads: dict[str, set[str]] = {}
         for run in runs:
@@ -939,12 +938,13 @@ class Operations:
 
     def prune(self, serde: SerializerProtocol, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         keys.check_several(threads, "prune: thread_ids")
-        if strategy not in ("keep_latest", "delete"):
-            raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
-        if checks.at_most(keep_last, "prune: keep_last") is not None and strategy == "delete":
-            raise ValueError("prune: keep_last goes with 'keep_latest', not with 'delete'")
+        # the agent server says delete_all where BaseCheckpointSaver says delete
+        whole = checks.one_of(strategy, ("keep_latest", "delete", "delete_all"), "prune: strategy") != "keep_latest"
+        keep_last = checks.at_most(keep_last, "prune: keep_last")
+        if keep_last is not None and whole:
+            raise ValueError(f"prune: keep_last goes with 'keep_latest', not with {strategy!r}")
         for thread in tuple(threads):
-            if strategy == "delete":
+            if whole:
                 yield from self.delete_thread(thread)
                 continue
             yield from self.check_layout(False)
@@ -1311,7 +1311,7 @@ class Operations:
         if proven and self._layout_seen and (self._layout_written or not write):
             return
         key = keys.layout_key(self.settings.prefix)
-        about = f"first use of prefix {self.settings.prefix!r}, reading its layout number"
+        about = f"first use of prefix {self.settings.prefix!r}"
         number: Argument = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
         others = sorted(all_commands() - needed) if needed else []
         both = (key, keys.absent_key(self.settings.prefix))
@@ -1496,6 +1496,14 @@ def _guards(ns: bytes, parent: bytes, parents: Any) -> list[bytes]:
     return guards
 
 
-def metadata_text(value: str | int | float) -> bytes:
+def metadata_text(value: Any) -> bytes:
     """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
-    return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
+    found = checks.plain(value)
+    return keys.encode(f"{type(found).__name__}:{found}", "an indexed metadata value")
+
+
+def _run(run: Any) -> bytes:
+    text = keys.id_text(run)
+    if text is None:
+        raise InvalidConfigError(f"delete_for_runs: a run id must be a string (or an int or UUID), not {run!r}")
+    return keys.encode(text, "run_id")

@@ -397,8 +397,8 @@ class States(Locked):
 
     @_logged
     def list_states(self, tags: Sequence[str] | None, prefix: str | None, match: str) -> Operation[list[StateMetadata]]:
-        if match not in ("any", "all"):
-            raise ValueError(f"match {match!r} is unknown; allowed are 'any', 'all'")
+        match = checks.one_of(match, ("any", "all"), "match")
+        prefix = checks.begin(prefix, "list_states: prefix")
         wanted = None if tags is None else set(_tags(tags))
         names: list[str] = []
         if wanted is None:
@@ -411,7 +411,7 @@ class States(Locked):
                 active |= dict((yield from self._history.find(index)))
             names = sorted(active, key=lambda name: (active[name], name), reverse=True)
         result: list[StateMetadata] = []
-        for target in [self._target(name) for name in names if name.startswith(prefix or "")]:
+        for target in [self._target(name) for name in names if name.startswith(prefix)]:
             entries, _ = yield from self._look(target, 1)
             held = set(entries[0].tags) if entries else set()
             if entries and (wanted is None or (wanted <= held if match == "all" else wanted & held)):
@@ -591,9 +591,10 @@ def _following(revision: bytes) -> bytes:
 
 
 def _label(version: VersionLike) -> int | str:
-    label = version.version if isinstance(version, StateMetadata) else version
+    given = version.version if isinstance(version, StateMetadata) else version
+    label = checks.plain(given)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
-        raise InvalidConfigError(f"a version is a whole number or a non-empty string, not {label!r}")
+        raise InvalidConfigError(f"a version is a whole number or a non-empty string, not {given!r}")
     if isinstance(label, int) and not -(2**63) <= label < 2**63:
         raise InvalidConfigError(
             f"a version that is a number has at most 64 bits, not {label.bit_length()}; name it with a string"
@@ -621,9 +622,7 @@ def _numbered(label: int | str | None, old: Entry | None, head: Entry | None) ->
 def _tags(tags: Sequence[str] | None) -> list[str]:
     if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags or ()):
         raise InvalidConfigError(f"tags must be a sequence of non-empty strings, not {tags!r}")
-    for tag in tags or ():
-        keys.encode(tag, "a tag")
-    return list(dict.fromkeys(tags or ()))
+    return list(dict.fromkeys(keys.encode(tag, "a tag").decode() for tag in tags or ()))
 
 
 def _index_name(tag: str) -> str:

@@ -40,7 +40,7 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("keys", {".errors"}),
+        ("keys", {".checks", ".errors"}),
         ("codec", {"._dictionary", ".errors"}),
         ("chunks", {".codec"}),
         ("bounded", set()),
@@ -59,7 +59,8 @@ def test_only_the_edges_know_the_client_library_and_asyncio(name: str) -> None:
         ("durability", {".checks", ".effects", ".errors"}),
         ("batches", {".effects"}),
         ("translation", {".connection", ".effects", ".errors"}),
-        ("drivers", {".connection", ".durability", ".effects", ".translation"}),
+        ("contact", set()),
+        ("drivers", {".connection", ".contact", ".durability", ".effects", ".errors", ".translation"}),
     ],
 )
 def test_lower_modules_do_not_import_upper_ones(name: str, allowed: set[str]) -> None:

@@ -322,13 +322,13 @@ def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() 
     seen: dict[str, int] = {}
     going = exchange(Replicas("all", 1), seen)
     role = [b"master", 1, [[b"a", b"1", b"1"], [b"b", b"2", b"1"]]]
-    assert next(going)("node")[1:] == [("ROLE",), ("WAIT", 1, 1000)]
-    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", 2, 1000)]
+    assert next(going)("node")[1:] == [("ROLE",), ("WAIT", b"1", b"1000")]
+    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", b"2", b"1000")]
     with pytest.raises(StopIteration):
         going.send(("node", [[b"ok", b"token"], role, 2]))
     assert seen == {"node": 2}
-    assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", 2, 1000)
-    assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", 1, 1000)
+    assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", b"2", b"1000")
+    assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", b"1", b"1000")
 
 
 def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() -> None:
