@@ -28,7 +28,7 @@ from typing import Any
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 from .candidates import ALL, FLOORS, MEMORY, OURS, Candidate
 from .graphs import chat_graph, delta_graph, fan_out_graph

@@ -24,9 +24,10 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_redis_state import chunks, codec
-from langgraph_redis_state.codec import CompressionType, digest, pack
-from langgraph_redis_state.records import INLINE_MAX, References
+from langgraph_redis_state.storage import chunks, codec
+from langgraph_redis_state.storage.bodies import INLINE_MAX
+from langgraph_redis_state.storage.codec import CompressionType, digest, pack
+from langgraph_redis_state.storage.records import References
 
 from .report import size, table
 from .workloads import Prose, agent, chat, deep_agent, window

@@ -25,9 +25,10 @@ from test_conformance import check
 from test_traps import scenario
 
 import langgraph_redis_state
-from langgraph_redis_state import RedisSaver, operations, removal
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ServerRefusedError
-from langgraph_redis_state.keys import ThreadKeys, layout_key
+from langgraph_redis_state.operations import removal_plan, removing
+from langgraph_redis_state.storage.keys import ThreadKeys, layout_key
 
 ROOT = Path(__file__).parents[1]
 BIG = [f"{n}: " + "some words that differ " * 8 for n in range(1_500)]
@@ -292,8 +293,8 @@ async def test_a_large_removal_goes_through_staging_and_leaves_nothing_there(
         config = await put(either, config, {"x": [*BIG, n], "n": n}, run_id=f"r{n % 4}")
         await either.aput_writes(config, [("x", [*BIG[::-1], n])], "task")
     expected = [plain(found) for found in await listed(either, at("t")) if found.metadata["run_id"] in ("r2", "r3")]
-    monkeypatch.setattr(removal, "SHORT", 0)
-    monkeypatch.setattr(operations, "KEEP_FIELDS", 5)
+    monkeypatch.setattr(removal_plan, "SHORT", 0)
+    monkeypatch.setattr(removing, "KEEP_FIELDS", 5)
     before = target.calls().get("rename", 0)
     await either.adelete_for_runs(["r0", "r1"])
     assert target.calls()["rename"] == before + 2

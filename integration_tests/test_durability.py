@@ -27,7 +27,7 @@ from shapes import SyncSurface, at, checkpoint, id_of, ids, metadata, put
 
 from langgraph_redis_state import DurabilityError, Fsync, RedisSaver, Replicas
 from langgraph_redis_state import durability as durability_module
-from langgraph_redis_state.keys import ThreadKeys, checkpoint_field
+from langgraph_redis_state.storage.keys import ThreadKeys, checkpoint_field
 
 REPLICATED = ("redis:7.0", "redis:8.0", "valkey/valkey:8.1")
 both_surfaces = pytest.mark.parametrize("surface", [SyncSurface, lambda saver: saver], ids=["sync", "async"])

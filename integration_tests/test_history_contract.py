@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointConflictError, ThreadDeletedError
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 Make = Callable[..., RedisSaver]
 

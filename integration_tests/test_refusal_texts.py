@@ -14,13 +14,8 @@ import redis
 from conftest import IMAGES
 from servers import OUTSIDE, Server, single, until
 
-from langgraph_redis_state.errors import (
-    CheckpointCorruptError,
-    CheckpointerError,
-    ServerRefusedError,
-    ServerUnavailableError,
-)
-from langgraph_redis_state.translation import meaning
+from langgraph_redis_state.client.translation import meaning
+from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
 
 RUN = "return redis.call(unpack(ARGV))"
 

@@ -22,7 +22,7 @@ from langgraph_redis_state import (
     ServerUnavailableError,
     TodoItem,
 )
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 FIELDS = {f"field {n}": f"{n} some words that differ " * 20 for n in range(40)}
 """About 20 KB; with references enough for pages of them."""
@@ -132,7 +132,7 @@ async def test_a_flipped_byte_is_an_error(target: Server, prefix: str, open_on: 
     reads = {"s": lambda: states.load_with_metadata("s"), "t": lambda: agents.load_state("t")}
     for name, read in reads.items():
         owner = states if name == "s" else agents
-        keys = ThreadKeys(owner.store._operations.settings.prefix, name.encode())
+        keys = ThreadKeys(owner.store._engine.settings.prefix, name.encode())
         before = await read()
         for field, content in target.admin.hgetall(keys.hash).items():
             if field[:1] in (b"C", b"D"):

@@ -14,7 +14,7 @@ from servers import Server, restricted
 from shapes import SyncSurface, at, checkpoint, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.connection import SENTINEL_SECONDS
+from langgraph_redis_state.client.clients import SENTINEL_SECONDS
 from langgraph_redis_state.errors import ServerRefusedError
 
 both_surfaces = pytest.mark.parametrize("surface", [SyncSurface, lambda saver: saver], ids=["sync", "async"])

@@ -4,8 +4,6 @@ from langgraph_redis_state import RedisSaver
 graph = builder.compile(checkpointer=RedisSaver("redis://localhost:6379/0"))
 """
 
-from .agents import AgentCheckpointer, AgentStateSnapshot, TodoItem, TodoStatus
-from .codec import CompressionType
 from .durability import Fsync, Replicas
 from .embedded import EmbeddedServer
 from .errors import (
@@ -30,11 +28,17 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
-from .faults import Finding, Repair
-from .history import ChannelDiff, Stats, ThreadInfo, Version
-from .persistence import RedisStatePersistence, StateMetadata
+from .history.diff import ChannelDiff
+from .history.threads import Stats, ThreadInfo
+from .history.versions import Version
 from .saver import AsyncRedisSaver, RedisSaver
-from .verification import Progress
+from .state.agent_state import AgentStateSnapshot, TodoItem, TodoStatus
+from .state.agents import AgentCheckpointer
+from .state.metadata import StateMetadata
+from .state.persistence import RedisStatePersistence
+from .storage.codec import CompressionType
+from .verification.consistency import Finding, Repair
+from .verification.progress import Progress
 
 __version__ = "0.1.0"
 

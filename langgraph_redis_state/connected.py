@@ -6,29 +6,29 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from .connection import Connection
-from .drivers import arun, run
+from .client.connection import Connection
+from .client.driver import arun, run
 from .embedded import EmbeddedServer
-from .operations import Operations
+from .operations.engine import Engine, ping
 
 
 class Connected:
     """Owns a connection and the operations that go over it."""
 
     _connection: Connection
-    _operations: Operations
+    _engine: Engine
     _server: EmbeddedServer | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._connection.where!r}, prefix={self._operations.settings.prefix!r})"
+        return f"{type(self).__name__}({self._connection.where!r}, prefix={self._engine.settings.prefix!r})"
 
     def ping(self) -> bool:
         """True, or the error that says why not."""
-        return run(self._operations.ping(), self._connection)
+        return run(ping(self._engine), self._connection)
 
     async def aping(self) -> bool:
         """True, or the error that says why not."""
-        return await arun(self._operations.ping(), self._connection)
+        return await arun(ping(self._engine), self._connection)
 
     def close(self) -> None:
         """Closes the connections made here, and an embedded server. What is used after raises `SaverClosedError`."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import checks
+from . import validation
 from .effects import Call, Command
 from .errors import DurabilityError
 
@@ -42,8 +42,8 @@ class Replicas:
 
     def __post_init__(self) -> None:
         if self.count != "all":
-            object.__setattr__(self, "count", checks.whole(self.count, "Replicas: count", 1, also=', or "all"'))
-        checks.timeout(self.timeout, "Replicas: timeout")
+            object.__setattr__(self, "count", validation.whole(self.count, "Replicas: count", 1, also=', or "all"'))
+        validation.timeout(self.timeout, "Replicas: timeout")
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,18 @@ class Fsync:
     timeout: float = 3.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "local", checks.whole(self.local, "Fsync: local", 0, 1))
-        object.__setattr__(self, "replicas", checks.whole(self.replicas, "Fsync: replicas", 0))
+        object.__setattr__(self, "local", validation.whole(self.local, "Fsync: local", 0, 1))
+        object.__setattr__(self, "replicas", validation.whole(self.replicas, "Fsync: replicas", 0))
         if not self.local and not self.replicas:
             raise ValueError("Fsync waits for nothing with local=0 and replicas=0; durability=None says so")
-        checks.timeout(self.timeout, "Fsync: timeout")
+        validation.timeout(self.timeout, "Fsync: timeout")
 
 
 Durability = Replicas | Fsync
 
 Packet = Callable[[str], list[Command]]
 """What to send together on one connection, given the name of the server that it leads to ("" when there is only one)."""
+
 Exchange = Generator[Packet | Call, Any, Any]
 
 ROUNDS = 6
@@ -147,6 +148,8 @@ def _missing(level: Durability, told: Any, connected: int) -> str:
 
 
 _WRITTEN = "the write exists on the primary"
+
+
 # by name: valkey-py has the same classes under its own root
 ELSEWHERE = (
     *("MovedError", "AskError", "TryAgainError", "ClusterDownError", "SlotNotCoveredError", "MasterDownError"),

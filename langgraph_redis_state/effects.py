@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Argument = bytes | str | int
+
 Command = tuple[Argument, ...]
 
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
@@ -127,8 +128,8 @@ class Compute:
 
 
 Effect = Call | Read | Scan | Compute
-Operation = Generator[Effect, Any, T]
 
+Operation = Generator[Effect, Any, T]
 
 _ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
 
@@ -144,11 +145,13 @@ class Script:
     def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:
         self.name = name
         self.writes = writes
-        self._before = "local token = table.remove(ARGV)\n" if bare else _source("prelude")
+        self._bare = bare
 
     @cached_property
     def source(self) -> str:
-        return f"{self._before}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
+        verb = _text(self.name)
+        before = "local token = table.remove(ARGV)\n" if self._bare else "".join(map(_text, ("lib/keys", *_included(verb))))
+        return f"{before}local function verb()\n{verb}end\n{_ANSWER}"
 
     @cached_property
     def commands(self) -> frozenset[str]:
@@ -163,16 +166,28 @@ class Script:
         return f"<Script {self.name}>"
 
 
+_INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+
+
+def _included(text: str) -> dict[str, None]:
+    """The libraries that a Lua file includes, each after those that it includes itself."""
+    found: dict[str, None] = {}
+    for line in _INCLUDE.findall(text):
+        for name in (f"lib/{each}" for each in line.split()):
+            found |= _included(_text(name)) | {name: None}
+    return found
+
+
 @cache
-def _source(name: str) -> str:
-    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+def _text(name: str) -> str:
+    return (resources.files(__package__) / "scripts" / f"{name}.lua").read_text("utf-8")
 
 
 @cache
 def all_commands() -> frozenset[str]:
     """Every command that a script of this package may run."""
-    names = (file.name for file in (resources.files(__package__) / "lua").iterdir())
-    return frozenset[str]().union(*(Script(name.removesuffix(".lua"), bare=True).commands for name in names))
+    names = (file.name for file in (resources.files(__package__) / "scripts").iterdir() if file.name.endswith(".lua"))
+    return frozenset[str]().union(*(Script(name.removesuffix(".lua")).commands for name in names))
 
 
 def compute(work: Callable[[], T], size: int) -> Operation[T]:

@@ -40,12 +40,19 @@ if sys.platform != "win32":
 __all__ = ["EmbeddedServer"]
 
 _PROGRAMS = ("redis-server", "valkey-server")
+
 _START_SECONDS = 10.0  # of silence; a server that says it is loading its file is given all the time it needs
+
 _STOP_SECONDS = 10.0
+
 _POLL_SECONDS = 0.01
+
+
 # sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the final NUL included.
 _SOCKET_PATH_BYTES = 100
+
 _SOCKET = "redis.sock"
+
 _LOG = "redis.log"
 
 
@@ -148,6 +155,7 @@ class _Hold:
 
 
 _living: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+
 _unreaped: set[int] = set()  # servers we launched and left to another owner: our children until they end
 
 
@@ -193,9 +201,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# --- directories and locks
 
 
 def _lock(path: pathlib.Path, how: int) -> int:
@@ -289,9 +294,6 @@ def _socket_address(directory: pathlib.Path) -> str:
     if not _is_private(short):
         raise EmbeddedServerError(f"{short} does not belong to this user alone; remove it, or choose a shorter path.")
     return str(short / _SOCKET)
-
-
-# --- the server process
 
 
 def _find_program() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -23,26 +23,39 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from typing_extensions import Self
 
-from . import checks, keys
-from .codec import CompressionType, Integrity
+from . import validation
+from .client.connection import Connection
+from .client.driver import arun, run
 from .connected import Connected
-from .connection import Connection
-from .drivers import arun, run
-from .durability import Durability, Fsync, Replicas
+from .durability import Durability
 from .effects import Operation
 from .embedded import EmbeddedServer
-from .faults import Finding, Repair
-from .history import ChannelDiff, History, Stats, ThreadInfo, ThreadListing, Version, VersionListing
-from .operations import CACHE_BYTES, Listing, Operations, Settings
-from .verification import Progress, Verification
-
-DEFAULT_URL = "redis://localhost:6379/0"
+from .history import diff, rollback, tags, threads
+from .history.diff import ChannelDiff
+from .history.threads import Stats, ThreadInfo, ThreadListing
+from .history.versions import Version, VersionListing
+from .operations import copying, delta_channels, reading, removing, writing
+from .operations.engine import CACHE_BYTES, Engine, Settings
+from .operations.reading import Listing
+from .options import (
+    DEFAULT_URL,
+    TTL,
+    Secret,
+    compression_option,
+    durability_option,
+    metadata_keys,
+    secrets,
+    serializer,
+    ttl_option,
+)
+from .storage import keys
+from .storage.codec import CompressionType, Integrity
+from .verification.consistency import Finding, Repair
+from .verification.progress import Progress
+from .verification.verify import Verification
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
-
-Secret = str | bytes
-TTL = float | timedelta | Mapping[str, Any]
 
 
 class RedisSaver(Connected, BaseCheckpointSaver[str]):
@@ -117,32 +130,31 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(serde=_serializer(serde))
-        milliseconds, refresh = _ttl(ttl, refresh_ttl_on_read)
-        self._operations = Operations(
+        super().__init__(serde=serializer(serde))
+        milliseconds, refresh = ttl_option(ttl, refresh_ttl_on_read)
+        self._engine = Engine(
             Settings(
                 prefix=keys.check_prefix(prefix),
                 ttl=milliseconds,
                 refresh=refresh,
-                compression=_compression(compression),
-                integrity=Integrity(_secrets(integrity_key), accept_unkeyed),
-                tombstone=checks.ttl_ms(tombstone, "tombstone") if tombstone else 0,
-                max_versions=checks.at_most(max_versions, "max_versions"),
-                max_age=None if max_age is None else checks.ttl_ms(max_age, "max_age"),
-                max_bytes=checks.at_most(max_thread_bytes, "max_thread_bytes") or 0,
-                conflict=checks.one_of(conflict, ("allow", "raise"), "conflict") == "raise",
-                index=_names(index_metadata),
-                cache=checks.whole(cache_bytes, "cache_bytes (0 for none)", 0),
+                compression=compression_option(compression),
+                integrity=Integrity(secrets(integrity_key), accept_unkeyed),
+                tombstone=validation.ttl_ms(tombstone, "tombstone") if tombstone else 0,
+                max_versions=validation.at_most(max_versions, "max_versions"),
+                max_age=None if max_age is None else validation.ttl_ms(max_age, "max_age"),
+                max_bytes=validation.at_most(max_thread_bytes, "max_thread_bytes") or 0,
+                conflict=validation.one_of(conflict, ("allow", "raise"), "conflict") == "raise",
+                index=metadata_keys(index_metadata),
+                cache=validation.whole(cache_bytes, "cache_bytes (0 for none)", 0),
             )
         )
-        self._history = History(self._operations)
         injected = client is not None or async_client is not None
         self._connection = Connection(
             None if injected and url == DEFAULT_URL else url,
             client=client,
             async_client=async_client,
             options=redis_options,
-            durability=_durability(durability),
+            durability=durability_option(durability),
         )
 
     @classmethod
@@ -192,11 +204,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint the config names, or the newest of its namespace (the greatest id); None if there is none."""
-        return run(self._operations.get_tuple(self.serde, config), self._connection)
+        return run(reading.get_tuple(self._engine, self.serde, config), self._connection)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint the config names, or the newest of its namespace (the greatest id); None if there is none."""
-        return await arun(self._operations.get_tuple(self.serde, config), self._connection)
+        return await arun(reading.get_tuple(self._engine, self.serde, config), self._connection)
 
     def list(
         self,
@@ -210,7 +222,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        return self._pages(Listing(self._operations, self.serde, config, filter, before, limit))
+        return self._pages(Listing(self._engine, self.serde, config, filter, before, limit))
 
     def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while (page := run(listing.next_page(), self._connection)) is not None:
@@ -225,7 +237,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        return self._apages(Listing(self._operations, self.serde, config, filter, before, limit))
+        return self._apages(Listing(self._engine, self.serde, config, filter, before, limit))
 
     async def _apages(self, listing: Listing) -> AsyncIterator[CheckpointTuple]:
         while (page := await arun(listing.next_page(), self._connection)) is not None:
@@ -245,7 +257,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             SerializationError: the serializer refuses a value; names the channel, nothing was written.
             ThreadDeletedError: the thread was deleted after this run began.
         """
-        return run(self._operations.put(self.serde, config, checkpoint, metadata, new_versions), self._connection)
+        return run(writing.put(self._engine, self.serde, config, checkpoint, metadata, new_versions), self._connection)
 
     async def aput(
         self,
@@ -255,29 +267,29 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """`put`, awaited. The state is serialized before this waits for the first time."""
-        return await arun(self._operations.put(self.serde, config, checkpoint, metadata, new_versions), self._connection)
+        return await arun(writing.put(self._engine, self.serde, config, checkpoint, metadata, new_versions), self._connection)
 
     def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Stores what a task wrote, beside its checkpoint, all of it or nothing.
 
         A write that is there already stays as it came first; ERROR, SCHEDULED, INTERRUPT and RESUME replace their equal.
         """
-        run(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
+        run(writing.put_writes(self._engine, self.serde, config, writes, task_id, task_path), self._connection)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """`put_writes`, awaited."""
-        await arun(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
+        await arun(writing.put_writes(self._engine, self.serde, config, writes, task_id, task_path), self._connection)
 
     def delete_thread(self, thread_id: str) -> None:
         """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds: those
         that build on a checkpoint that was deleted, whatever the clocks say."""
-        run(self._operations.delete_thread(thread_id), self._connection)
+        run(removing.delete_thread(self._engine, thread_id), self._connection)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread`, awaited."""
-        await arun(self._operations.delete_thread(thread_id), self._connection)
+        await arun(removing.delete_thread(self._engine, thread_id), self._connection)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes the checkpoints of these runs, and their writes, in every thread and namespace.
@@ -285,11 +297,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         What the DeltaChannels of checkpoints that stay are rebuilt from stays too, as with `prune`: later checkpoints read as
         before.
         """
-        run(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
+        run(removing.delete_for_runs(self._engine, self.serde, run_ids), self._connection)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs`, awaited."""
-        await arun(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
+        await arun(removing.delete_for_runs(self._engine, self.serde, run_ids), self._connection)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies a whole thread to a new id. It becomes visible at once, or not at all.
@@ -299,11 +311,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             ThreadExistsError: the target exists; it is not touched.
             ThreadBusyError: the source kept changing while it was read.
         """
-        run(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
+        run(copying.copy_thread(self._engine, source_thread_id, target_thread_id), self._connection)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """`copy_thread`, awaited."""
-        await arun(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
+        await arun(copying.copy_thread(self._engine, source_thread_id, target_thread_id), self._connection)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`keep_latest`: of each namespace the newest checkpoint stays, and reads as before, also its DeltaChannels.
@@ -316,11 +328,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             TypeError: one text, or a config, in place of several ids.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
-        run(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
+        run(removing.prune(self._engine, self.serde, thread_ids, strategy, keep_last), self._connection)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`prune`, awaited."""
-        await arun(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
+        await arun(removing.prune(self._engine, self.serde, thread_ids, strategy, keep_last), self._connection)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -330,25 +342,25 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             CheckpointLostError: an ancestor that is needed is gone, and not by a removal of this package.
         """
-        return run(self._operations.delta_history(self.serde, config, channels), self._connection)
+        return run(delta_channels.delta_history(self._engine, self.serde, config, channels), self._connection)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """`get_delta_channel_history`, awaited."""
-        return await arun(self._operations.delta_history(self.serde, config, channels), self._connection)
+        return await arun(delta_channels.delta_history(self._engine, self.serde, config, channels), self._connection)
 
     # --- history: what LangGraph's contract does not have ---
 
     def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
         """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
-        listing = VersionListing(self._history, self.serde, thread_id, checkpoint_ns, limit)
+        listing = VersionListing(self._engine, self.serde, thread_id, checkpoint_ns, limit)
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
     async def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
         """`history`, awaited page by page."""
-        listing = VersionListing(self._history, self.serde, thread_id, checkpoint_ns, limit)
+        listing = VersionListing(self._engine, self.serde, thread_id, checkpoint_ns, limit)
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for version in page:
                 yield version
@@ -371,9 +383,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         return await arun(self._rollback(thread_id, to, mode), self._connection)
 
     def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
-        if checks.one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
-            return self._history.fork(self.serde, thread_id, to)
-        return self._history.truncate(self.serde, thread_id, to)
+        if validation.one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
+            return rollback.fork_to(self._engine, self.serde, thread_id, to)
+        return rollback.truncate_to(self._engine, self.serde, thread_id, to)
 
     def tag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
         """Names a checkpoint (by default the newest), so that retention and prune keep it and `rollback` finds it. An
@@ -382,38 +394,38 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             CheckpointNotFoundError, ThreadNotFoundError: there is nothing to name.
         """
-        run(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        run(tags.tag(self._engine, self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     async def atag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
         """`tag`, awaited."""
-        await arun(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        await arun(tags.tag(self._engine, self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     def untag(self, thread_id: str, name: str) -> bool:
         """Removes a tag; whether there was one. The checkpoint stays until retention takes it.
 
         A call that redis-py repeats, because the reply was lost, finds the tag gone and says False.
         """
-        return run(self._history.untag(thread_id, name), self._connection)
+        return run(tags.untag(self._engine, thread_id, name), self._connection)
 
     async def auntag(self, thread_id: str, name: str) -> bool:
         """`untag`, awaited."""
-        return await arun(self._history.untag(thread_id, name), self._connection)
+        return await arun(tags.untag(self._engine, thread_id, name), self._connection)
 
     def tags(self, thread_id: str) -> dict[str, str]:
         """Tags of a thread with their checkpoint ids."""
-        return run(self._history.tags(thread_id), self._connection)
+        return run(tags.tags(self._engine, thread_id), self._connection)
 
     async def atags(self, thread_id: str) -> dict[str, str]:
         """`tags`, awaited."""
-        return await arun(self._history.tags(thread_id), self._connection)
+        return await arun(tags.tags(self._engine, thread_id), self._connection)
 
     def diff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
         """The channels that differ between two checkpoints (ids, tags or steps back), lists element by element."""
-        return run(self._history.diff(self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+        return run(diff.diff(self._engine, self.serde, thread_id, a, b, checkpoint_ns), self._connection)
 
     async def adiff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
         """`diff`, awaited."""
-        return await arun(self._history.diff(self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+        return await arun(diff.diff(self._engine, self.serde, thread_id, a, b, checkpoint_ns), self._connection)
 
     # --- expiry and finding ---
 
@@ -423,11 +435,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             ThreadNotFoundError: there is no such thread.
         """
-        run(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+        run(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
 
     async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
         """`set_ttl`, awaited."""
-        await arun(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+        await arun(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
 
     def apply_ttl(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
         """Gives this saver's `ttl` to threads that are there already, from now on; None: to all threads of the prefix.
@@ -438,27 +450,27 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         damaged is left as it is and logged. `progress` is called with the number of threads done, every 200 threads or each
         bucket. Returns how many threads have the saver's TTL now.
         """
-        return run(self._history.apply_ttl(thread_ids, progress), self._connection)
+        return run(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
 
     async def aapply_ttl(
         self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None
     ) -> int:
         """`apply_ttl`, awaited."""
-        return await arun(self._history.apply_ttl(thread_ids, progress), self._connection)
+        return await arun(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
 
     def persist(self, thread_id: str) -> None:
         """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""
-        run(self._history.expire(thread_id, "persist"), self._connection)
+        run(threads.expire(self._engine, thread_id, "persist"), self._connection)
 
     async def apersist(self, thread_id: str) -> None:
         """`persist`, awaited."""
-        await arun(self._history.expire(thread_id, "persist"), self._connection)
+        await arun(threads.expire(self._engine, thread_id, "persist"), self._connection)
 
     def list_threads(
         self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
     ) -> Iterator[ThreadInfo]:
         """Threads by their last activity, those whose id begins with `prefix`. 1024 small reads, without SCAN or KEYS."""
-        listing = ThreadListing(self._history, prefix, limit, newest_first, None)
+        listing = ThreadListing(self._engine, prefix, limit, newest_first, None)
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
@@ -466,7 +478,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
     ) -> AsyncIterator[ThreadInfo]:
         """`list_threads`, awaited page by page."""
-        listing = ThreadListing(self._history, prefix, limit, newest_first, None)
+        listing = ThreadListing(self._engine, prefix, limit, newest_first, None)
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for info in page:
                 yield info
@@ -477,24 +489,24 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             ValueError: no key, a key that is not indexed, or a value that is neither text, number nor boolean.
         """
-        listing = ThreadListing(self._history, None, None, True, metadata)
+        listing = ThreadListing(self._engine, None, None, True, metadata)
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
     async def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
         """`find_threads`, awaited page by page."""
-        listing = ThreadListing(self._history, None, None, True, metadata)
+        listing = ThreadListing(self._engine, None, None, True, metadata)
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for info in page:
                 yield info
 
     def stats(self, thread_id: str | None = None) -> Stats:
         """Counts and bytes of a thread, or of all together with the server's `INFO memory` where it may be asked."""
-        return run(self._history.stats(thread_id), self._connection)
+        return run(threads.read_stats(self._engine, thread_id), self._connection)
 
     async def astats(self, thread_id: str | None = None) -> Stats:
         """`stats`, awaited."""
-        return await arun(self._history.stats(thread_id), self._connection)
+        return await arun(threads.read_stats(self._engine, thread_id), self._connection)
 
     # --- verification ---
 
@@ -505,7 +517,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
-        verification = Verification(self._operations, thread_id, progress)
+        verification = Verification(self._engine, thread_id, progress)
         while (page := run(verification.next_page(), self._connection)) is not None:
             yield from page
 
@@ -513,7 +525,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
-        verification = Verification(self._operations, thread_id, progress)
+        verification = Verification(self._engine, thread_id, progress)
         while (page := await arun(verification.next_page(), self._connection)) is not None:
             for finding in page:
                 yield finding
@@ -531,7 +543,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         cannot be read, or has lost a part, stays as it is unless `drop_unreadable`: then it is removed, with the tags that
         name it and what only it used. Look at what `verify` finds before: with the wrong `integrity_key` that is everything.
         """
-        verification = Verification(self._operations, thread_id, progress, drop_unreadable)
+        verification = Verification(self._engine, thread_id, progress, drop_unreadable)
         while (page := run(verification.next_page(), self._connection)) is not None:
             yield from page
 
@@ -543,7 +555,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
-        verification = Verification(self._operations, thread_id, progress, drop_unreadable)
+        verification = Verification(self._engine, thread_id, progress, drop_unreadable)
         while (page := await arun(verification.next_page(), self._connection)) is not None:
             for done in page:
                 yield done
@@ -562,61 +574,3 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
 AsyncRedisSaver = RedisSaver
 """The same class, under the name that savers with two classes use."""
-
-
-def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
-    """(milliseconds, refresh on read)"""
-    if isinstance(ttl, Mapping):
-        unknown = set(ttl) - {"default_ttl", "refresh_on_read"}
-        if unknown:
-            raise ValueError(f"ttl has unknown keys {sorted(unknown)}; allowed are 'default_ttl' (minutes), 'refresh_on_read'")
-        refresh = bool(ttl.get("refresh_on_read", False))
-        minutes = ttl.get("default_ttl")
-        if minutes is not None and not isinstance(minutes, timedelta):
-            checks.ttl_ms(minutes, "ttl", "minutes")
-            minutes *= 60
-        ttl = minutes
-    if ttl is None:
-        return 0, refresh
-    return checks.ttl_ms(ttl, "ttl"), refresh
-
-
-def _serializer(serde: Any) -> SerializerProtocol | None:
-    if serde is None or (not isinstance(serde, type) and (hasattr(serde, "dumps_typed") or hasattr(serde, "dumps"))):
-        return serde
-    raise TypeError(f"serde must be a serializer, an object with dumps_typed and loads_typed, not {serde!r}")
-
-
-def _durability(level: object) -> Durability | None:
-    if level is None or isinstance(level, Replicas | Fsync):
-        return level
-    raise ValueError(f"durability must be None, Replicas(...) or Fsync(...), not {level!r}")
-
-
-def _names(index: Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(index, Collection) or isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
-        raise ValueError(f"index_metadata must be a sequence of metadata keys, not {index!r}")
-    return tuple(keys.encode(name, "a key of index_metadata").decode() for name in index)
-
-
-def _compression(compression: object) -> CompressionType:
-    try:
-        return CompressionType(compression)
-    except ValueError:
-        allowed = ", ".join(repr(each.value) for each in CompressionType)
-        raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
-
-
-def _secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:
-    if key is None:
-        return []
-    secrets = [key] if isinstance(key, str | bytes) else list(key) if isinstance(key, list | tuple) else []
-    if not secrets or not all(isinstance(secret, str | bytes) for secret in secrets):
-        raise ValueError("integrity_key must be str or bytes, or a sequence of them")
-    found = [secret.encode() if isinstance(secret, str) else bytes(secret) for secret in secrets]
-    if (short := min(map(len, found))) < KEY_BYTES:
-        raise ValueError(
-            f"integrity_key: a key has {short} bytes, which can be guessed; each takes at least {KEY_BYTES}. Make one with "
-            "secrets.token_bytes(32), and keep it where the other secrets are"
-        )
-    return found

@@ -10,7 +10,7 @@ from typing import Any
 from shapes import at, checkpoint, expiries, id_of, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 INDEXES = ("threads", "expiry", "runs", "m")
 

@@ -23,7 +23,7 @@ from langgraph_redis_state import (
     TodoItem,
     TodoStatus,
 )
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_a_namespace_that_cannot_be_is_refused(url: str, namespace: Any) -> None
 
 
 def test_only_the_last_state_is_kept_and_nothing_of_the_others(agents: AgentCheckpointer, url: str) -> None:
-    keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")
+    keys = ThreadKeys(agents._states._engine.settings.prefix, b"t")
     with redis.Redis.from_url(url) as client:
         for n in range(20):
             agents.save_state("t", AgentStateSnapshot(files={"f": f"{n} " * 1000}))
@@ -278,7 +278,7 @@ def test_expired_threads_are_not_listed(url: str, namespace: str) -> None:
     with AgentCheckpointer(url, namespace=namespace, ttl=0.4) as agents, redis.Redis.from_url(url) as client:
         agents.save_state("t", sample_state())
         assert agents.list_threads() == ["t"]
-        keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")
+        keys = ThreadKeys(agents._states._engine.settings.prefix, b"t")
         while client.exists(keys.hash):
             pass
         assert agents.list_threads() == []
@@ -313,7 +313,7 @@ def test_concurrent_savers_leave_one_whole_state(url: str, namespace: str) -> No
 def test_a_flipped_byte_is_an_error_and_no_empty_state(url: str, namespace: str) -> None:
     with AgentCheckpointer(url, namespace=namespace, cache_bytes=0) as agents, redis.Redis.from_url(url) as client:
         agents.save_state("t", AgentStateSnapshot(files={"f": "some text " * 200}))
-        keys = ThreadKeys(agents._states._operations.settings.prefix, b"t")
+        keys = ThreadKeys(agents._states._engine.settings.prefix, b"t")
         for name, content in client.hgetall(keys.hash).items():
             if name[:1] in b"CD":
                 client.hset(keys.hash, name, content[:-1] + bytes([content[-1] ^ 1]))

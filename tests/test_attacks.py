@@ -21,7 +21,7 @@ from shapes import assert_same, at, checkpoint, id_of, metadata, new_id, plain
 from test_storage import audit, keys_of, put, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.drivers import _call
+from langgraph_redis_state.client.driver import _call
 from langgraph_redis_state.effects import Call, Compute
 from langgraph_redis_state.errors import (
     CheckpointCorruptError,
@@ -32,7 +32,10 @@ from langgraph_redis_state.errors import (
     ThreadExistsError,
     ThreadNotFoundError,
 )
-from langgraph_redis_state.keys import ThreadKeys, bucket_of
+from langgraph_redis_state.operations.copying import copy_thread
+from langgraph_redis_state.operations.delta_channels import delta_history
+from langgraph_redis_state.operations.reading import list_page
+from langgraph_redis_state.storage.keys import ThreadKeys, bucket_of
 
 
 def stepwise(saver: RedisSaver, operation: Any) -> Iterator[Any]:
@@ -63,7 +66,7 @@ def test_a_chain_of_parents_that_closes_on_itself_ends(saver: RedisSaver, length
     for n, id in enumerate(ids):
         put(saver, at("t", "", ids[n - 1]), {"n": n}, id=id)
         saver.put_writes(at("t", "", id), [("log", n)], "task")
-    walk = stepwise(saver, saver._operations.delta_history(saver.serde, at("t", "", ids[-1]), ["absent"]))
+    walk = stepwise(saver, delta_history(saver._engine, saver.serde, at("t", "", ids[-1]), ["absent"]))
     with contextlib.suppress(CheckpointCorruptError):
         for effects, _ in enumerate(walk):
             assert effects < 20, "a walk without end"
@@ -76,7 +79,7 @@ def test_an_ancestor_that_goes_away_during_the_walk_is_lost(saver: RedisSaver) -
     for n in range(1, 250):
         saver.put_writes(config, [("log", [n])], "task")
         config = put(saver, config, {}, versions={"log": n + 1}, counters_since_delta_snapshot={"log": (n, n)})
-    walk = saver._operations.delta_history(saver.serde, config, ["log"])
+    walk = delta_history(saver._engine, saver.serde, config, ["log"])
     steps = stepwise(saver, walk)
     next(steps)
     next(steps)
@@ -211,7 +214,7 @@ def test_a_thread_made_anew_during_a_copy_does_not_get_into_it(url: str, raw: An
                 config = put(saver, config, {"mark": mark})
 
         make("old")
-        copying = stepwise(saver, saver._operations.copy_thread("t", "copy"))
+        copying = stepwise(saver, copy_thread(saver._engine, "t", "copy"))
         scans = 0
         for effect in copying:
             if "HSCAN" in str(effect):
@@ -483,13 +486,13 @@ def test_large_metadata_and_a_large_pending_write(saver: RedisSaver, raw: Any, p
 
 
 def test_a_page_of_checkpoints_with_large_writes_is_cut_by_bytes(saver: RedisSaver) -> None:
-    from langgraph_redis_state.operations import LIST, PAGE_BYTES
+    from langgraph_redis_state.operations.reading import LIST, PAGE_BYTES
 
     config: Any = at("t")
     for n in range(20):
         config = put(saver, config, {"n": n})
         saver.put_writes(config, [("w", random.Random(n).randbytes(1_000_000))], "task")
-    operation = saver._operations.list_page(saver.serde, _target(saver, "t"), "", (b"", None), 100, None)
+    operation = list_page(saver._engine, saver.serde, _target(saver, "t"), "", (b"", None), 100, None)
     (effect,) = [each for each in stepwise(saver, operation) if isinstance(each, Call) and each.script is LIST]
     reply = _call(saver.client, effect)
     assert sum(len(chunk) for chunk in reply[3][1::2]) < 2 * PAGE_BYTES
@@ -497,9 +500,9 @@ def test_a_page_of_checkpoints_with_large_writes_is_cut_by_bytes(saver: RedisSav
 
 
 def _target(saver: RedisSaver, thread: str) -> Any:
-    from langgraph_redis_state.operations import Target
+    from langgraph_redis_state.address import Address
 
-    return Target(saver._operations.settings.prefix, thread, "", None)
+    return Address(saver._engine.settings.prefix, thread, "", None)
 
 
 def test_a_damaged_old_checkpoint_does_not_stop_a_graph_that_keeps_the_newest(url: str, raw: Any, prefix: str) -> None:
@@ -532,7 +535,7 @@ def test_savers_that_were_dropped_leave_nothing_in_memory(url: str, prefix: str)
     def use() -> weakref.ref[Any]:
         with RedisSaver(url, prefix=prefix) as saver:
             put(saver, at("t"), {"n": words(1, 300)})
-            return weakref.ref(saver._operations.memory)
+            return weakref.ref(saver._engine.manifests)
 
     kept = [use() for _ in range(3)]
     gc.collect()

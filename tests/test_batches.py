@@ -15,8 +15,9 @@ import redis.asyncio
 from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver, Replicas
-from langgraph_redis_state.batches import PACKET_CALLS
-from langgraph_redis_state.drivers import _acall
+from langgraph_redis_state.address import Address
+from langgraph_redis_state.client.batching import PACKET_CALLS
+from langgraph_redis_state.client.driver import _acall
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
@@ -27,8 +28,7 @@ from langgraph_redis_state.errors import (
     ServerUnavailableError,
     ThreadDeletedError,
 )
-from langgraph_redis_state.operations import GET
-from langgraph_redis_state.target import Target
+from langgraph_redis_state.operations.reading import GET
 
 TASKS = 64
 BIG = 300_000
@@ -205,7 +205,7 @@ async def test_answers_to_other_calls_are_errors_and_the_next_are_right(asaver: 
     threads = [f"t{number}" for number in range(TASKS)]
     await asyncio.gather(*(steps(asaver, thread, 2) for thread in threads))
     older = [found async for found in asaver.alist(at("t0"))][-1]
-    target = Target(prefix, "t0", "", id_of(older.config))
+    target = Address(prefix, "t0", "", id_of(older.config))
     stray = Call(GET, target.keys.all, [target.keys.name, -1, b"", b"", b"", target.checkpoint], "")
     pool = asaver._connection.async_client().connection_pool
     names = ["EVALSHA"] if int(redis.__version__.split(".")[0]) < 6 else []
@@ -247,7 +247,7 @@ async def test_an_error_is_that_of_one_call(asaver: RedisSaver, url: str, prefix
 
 async def test_a_call_that_cannot_be_sent_is_an_error_of_its_own(asaver: RedisSaver, prefix: str) -> None:
     await asyncio.gather(*(steps(asaver, f"t{number}", 1) for number in range(TASKS)))
-    target = Target(prefix, "t0", "", None)
+    target = Address(prefix, "t0", "", None)
     client = asaver._connection.async_client()
     batches = asaver._connection.batches(client)
     assert batches is not None

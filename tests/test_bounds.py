@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph_redis_state.states import Header
 from shapes import at, checkpoint, id_of, metadata
 
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
-from langgraph_redis_state.checkpoints import Known, Memory
-from langgraph_redis_state.codec import digest
-from langgraph_redis_state.elements import ElementCache
-from langgraph_redis_state.operations import PUT_BYTES
-from langgraph_redis_state.records import Value, Verified
-from langgraph_redis_state.states import Entry, Header, Seen, States
+from langgraph_redis_state.caching.manifests import Manifest, ManifestCache
+from langgraph_redis_state.caching.messages import MessageCache
+from langgraph_redis_state.caching.parts import ChunkCache
+from langgraph_redis_state.operations.engine import PUT_BYTES
+from langgraph_redis_state.state.metadata import Entry, Seen
+from langgraph_redis_state.state.versioning import States
+from langgraph_redis_state.storage.bodies import Value
+from langgraph_redis_state.storage.codec import digest
 
 LIMIT = 600_000
 SLACK = 1.3
@@ -53,7 +56,7 @@ def text(n: int, size: int) -> bytes:
 # --- known checkpoints ---
 
 
-def known(n: int, channels: int = 0, digests: int = 0, long: int = 0, literals: int = 0, pages: int = 0) -> Known:
+def known(n: int, channels: int = 0, digests: int = 0, long: int = 0, literals: int = 0, pages: int = 0) -> Manifest:
     """Everything in it is its own."""
     versions: dict[str, Any] = {}
     values: dict[str, Value] = {}
@@ -65,10 +68,10 @@ def known(n: int, channels: int = 0, digests: int = 0, long: int = 0, literals: 
         content = [each for at_ in range(literals) for each in (text(at_, 20), 300 + at_)] or [digests]
         values["v"] = Value("msgpack", content, tuple(name(n * digests + at_) for at_ in range(digests)), 5000)
         versions["v"] = n
-    return Known(versions, values, tuple(name(at_) for at_ in range(pages)))
+    return Manifest(versions, values, tuple(name(at_) for at_ in range(pages)))
 
 
-KNOWN: dict[str, tuple[int, Callable[[int], tuple[bytes, bytes, bytes, Known]]]] = {
+KNOWN: dict[str, tuple[int, Callable[[int], tuple[bytes, bytes, bytes, Manifest]]]] = {
     "many_small_channels": (20, lambda n: (b"t", b"", b"%04d" % n, known(n, 400))),
     "long_names_of_channels": (30, lambda n: (b"t", b"", b"%04d" % n, known(n, 10, long=5000))),
     "large_states": (60, lambda n: (b"t", b"", b"%04d" % n, known(n, digests=1000))),
@@ -84,7 +87,7 @@ KNOWN: dict[str, tuple[int, Callable[[int], tuple[bytes, bytes, bytes, Known]]]]
 @pytest.mark.parametrize("shape", KNOWN)
 def test_known_checkpoints(shape: str, traced: Callable[[], int]) -> None:
     times, make = KNOWN[shape]
-    memory = Memory(LIMIT)
+    memory = ManifestCache(LIMIT)
     for n in range(times):
         memory.put(*make(n))
         memory.get(*make(n - 5)[:3])  # the newest is not always the one used last
@@ -93,7 +96,7 @@ def test_known_checkpoints(shape: str, traced: Callable[[], int]) -> None:
 
 
 def test_a_known_checkpoint_larger_than_the_bound_is_not_kept(traced: Callable[[], int]) -> None:
-    memory = Memory(LIMIT)
+    memory = ManifestCache(LIMIT)
     memory.put(b"t", b"", b"1", known(1, 10))
     memory.put(b"t", b"", b"1", known(1, 4000))
     assert traced() < LIMIT / 10
@@ -101,8 +104,8 @@ def test_a_known_checkpoint_larger_than_the_bound_is_not_kept(traced: Callable[[
 
 
 def test_a_parent_is_forgotten_before_what_is_in_use() -> None:
-    size = Memory(LIMIT)._size((b"a", b"", b"1"), known(1, 100))
-    memory = Memory(3 * size + 100)
+    size = ManifestCache(LIMIT)._size((b"a", b"", b"1"), known(1, 100))
+    memory = ManifestCache(3 * size + 100)
     memory.put(b"a", b"", b"1", known(1, 100))
     memory.put(b"b", b"", b"1", known(2, 100))
     memory.put(b"b", b"", b"2", known(2, 100), parent=b"1")
@@ -114,7 +117,7 @@ def test_a_parent_is_forgotten_before_what_is_in_use() -> None:
 
 # --- verified chunks and pages ---
 
-VERIFIED: dict[str, tuple[int, Callable[[Verified, int], None]]] = {
+VERIFIED: dict[str, tuple[int, Callable[[ChunkCache, int], None]]] = {
     "tiny_chunks": (10_000, lambda cache, n: cache.sent({}, {name(n): b"%d" % n})),
     "large_chunks": (60, lambda cache, n: cache.sent({}, {name(n): text(n, 100_000)})),
     "short_pages": (3000, lambda cache, n: cache.sent({name(n): name(-n)}, {})),
@@ -126,7 +129,7 @@ VERIFIED: dict[str, tuple[int, Callable[[Verified, int], None]]] = {
 @pytest.mark.parametrize("shape", VERIFIED)
 def test_verified_chunks_and_pages(shape: str, traced: Callable[[], int]) -> None:
     times, fill = VERIFIED[shape]
-    cache = Verified(LIMIT)
+    cache = ChunkCache(LIMIT)
     for n in range(times):
         fill(cache, n)
         cache.chunks.get(name(n - 500))
@@ -137,33 +140,33 @@ def test_verified_chunks_and_pages(shape: str, traced: Callable[[], int]) -> Non
 # --- serialized messages, runs of them, lists ---
 
 
-def small_messages(cache: ElementCache, n: int) -> None:
+def small_messages(cache: MessageCache, n: int) -> None:
     put_list(cache, [AIMessage(f"{n} {each}", id=f"{n}-{each}") for each in range(20)], (f"t {n}",))
 
 
-def growing_list(cache: ElementCache, n: int, value: list[Any] = []) -> None:  # noqa: B006 - it shall grow
+def growing_list(cache: MessageCache, n: int, value: list[Any] = []) -> None:  # noqa: B006 - it shall grow
     value += [AIMessage(f"{n} " * 30, id=str(len(value)))]
     put_list(cache, value, ("t",))
 
 
-def trimmed_list(cache: ElementCache, n: int) -> None:
+def trimmed_list(cache: MessageCache, n: int) -> None:
     put_list(cache, [AIMessage(f"{each} " * 30, id=str(each)) for each in range(n, n + 60)], (f"{n % 3}",))
 
 
-def many_parts(cache: ElementCache, n: int) -> None:
+def many_parts(cache: MessageCache, n: int) -> None:
     """Each of thousands of elements of one message is a part of its own."""
     put_list(cache, [AIMessage([f"{n}"] * 1500, id=f"{n}-{each}") for each in range(4)], (f"t {n}",))
 
 
-def huge_places(cache: ElementCache, n: int) -> None:
+def huge_places(cache: MessageCache, n: int) -> None:
     put_list(cache, [AIMessage(f"{n}", id=f"{n}-{each}") for each in range(4)], (text(n, 30_000), b"", "messages" * 2000))
 
 
-def long_messages(cache: ElementCache, n: int) -> None:
+def long_messages(cache: MessageCache, n: int) -> None:
     put_list(cache, [AIMessage(f"{n}é" * 1000, id=f"{n}-{each}") for each in range(5)], (f"t {n}",))
 
 
-def put_list(cache: ElementCache, value: list[Any], place: tuple[Any, ...]) -> None:
+def put_list(cache: MessageCache, value: list[Any], place: tuple[Any, ...]) -> None:
     elements = cache.serialized(JsonPlusSerializer(), value, place)
     if elements is not None:
         cache.chunked(elements, {})
@@ -182,7 +185,7 @@ MESSAGES: dict[str, tuple[int, Fill]] = {
 @pytest.mark.parametrize("shape", MESSAGES)
 def test_serialized_messages(shape: str, traced: Callable[[], int]) -> None:
     times, fill = MESSAGES[shape]
-    cache = ElementCache(LIMIT // 2)
+    cache = MessageCache(LIMIT // 2)
     for n in range(times):
         fill(cache, n)
     assert traced() < SLACK * 3 * (LIMIT // 2)
@@ -205,8 +208,8 @@ def seen(n: int, versions: int, parts: int, tags: int) -> Seen:
     "shape", [(1500, 1, 1, 0), (50, 1, 500, 0), (50, 20, 5, 3), (60, 1, 2, 300)], ids=["states", "parts", "versions", "tags"]
 )
 def test_saved_states(shape: tuple[int, ...], saver: RedisSaver, traced: Callable[[], int]) -> None:
-    saver._operations.seen_bytes = LIMIT
-    states = States(saver._operations, saver.serde, 1)
+    saver._engine.seen_bytes = LIMIT
+    states = States(saver._engine, saver.serde, 1)
     times, *others = shape
     for n in range(times):
         states._seen.put(text(n, 200), seen(n, *others))

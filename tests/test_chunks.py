@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_redis_state import chunks
-from langgraph_redis_state.codec import CHUNK_MAX
+from langgraph_redis_state.storage import chunks
+from langgraph_redis_state.storage.codec import CHUNK_MAX
 
 SERDE = JsonPlusSerializer()
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ThreadDeletedError
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 SHIFTS = [-3600, -1, -0.02, 0.02, 1, 3600]
 """By how many seconds a machine is ahead of the server."""

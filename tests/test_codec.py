@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langgraph_redis_state import CheckpointCorruptError, CompressionType
-from langgraph_redis_state._dictionary import DICTIONARY
-from langgraph_redis_state.codec import CHUNK_MAX, Integrity, digest, pack, place_check, unpack
+from langgraph_redis_state.storage.codec import CHUNK_MAX, Integrity, digest, pack, place_check, unpack
+from langgraph_redis_state.storage.lz4_dictionary import DICTIONARY
 
 PLACE = (b"1", b"prefix", b"thread", b"C", b"ns", b"id")
 

@@ -24,7 +24,7 @@ import valkey
 import valkey.asyncio
 from redis.backoff import ConstantBackoff
 
-from langgraph_redis_state.connection import Connection
+from langgraph_redis_state.client.connection import Connection
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import InvalidConfigError, SaverClosedError
 

@@ -14,10 +14,11 @@ from langgraph.graph import START, StateGraph
 from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, put, words
 from typing_extensions import TypedDict
 
-from langgraph_redis_state import RedisSaver, retention
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadDeletedError
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.operations import retention
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 async def refused(call: Any) -> None:

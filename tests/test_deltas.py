@@ -12,7 +12,8 @@ from langgraph.graph import END, START, StateGraph
 from shapes import at
 
 from langgraph_redis_state import CheckpointLostError, RedisSaver
-from langgraph_redis_state.drivers import run
+from langgraph_redis_state.client.driver import run
+from langgraph_redis_state.operations import removing
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
@@ -209,7 +210,7 @@ def test_a_put_repeated_after_its_checkpoint_became_the_cut_changes_nothing(save
 def test_a_removal_cut_off_before_its_script_changes_nothing(saver: RedisSaver) -> None:
     memory = InMemorySaver()
     turns([saver, memory], 0, 12)
-    operations = saver._operations
+    operations = saver._engine
     removal = operations.prune(saver.serde, ["t"], "keep_latest", None)
     sent = 0
     answer: Any = None
@@ -270,13 +271,15 @@ async def test_history_awaited_continues_at_the_cut(asaver: RedisSaver) -> None:
     assert [each.metadata["step"] async for each in chat(asaver).aget_state_history(THREAD)] == [43]
 
 
-def test_a_look_that_removed_little_is_not_repeated_at_each_put(url: str, prefix: str) -> None:
+def test_a_look_that_removed_little_is_not_repeated_at_each_put(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=2) as saver:
         for n in range(40):
             turns([saver], n, n + 1)
             saver.tag("t", f"{n}")
         asked = []
-        survey = saver._operations.survey
-        saver._operations.survey = lambda *args, **more: asked.append(1) or survey(*args, **more)  # type: ignore[method-assign,func-returns-value]
+        read = removing.read_headers
+        monkeypatch.setattr(removing, "read_headers", lambda *args, **more: asked.append(1) or read(*args, **more))  # type: ignore[func-returns-value]
         turns([saver], 40, 50)
         assert len(asked) <= 8  # of thirty puts

@@ -11,10 +11,11 @@ import redis
 from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.connection import _releasing_once
+from langgraph_redis_state.address import Address
+from langgraph_redis_state.client.clients import _releasing_once
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.errors import ServerUnavailableError
-from langgraph_redis_state.operations import GET, Target
+from langgraph_redis_state.operations.reading import GET
 
 FIRST = ["EVALSHA"] if int(redis.__version__.split(".")[0]) < 6 else []
 """What a pool of redis-py wanted to know."""
@@ -28,7 +29,7 @@ def paused(url: str) -> Iterator[Any]:
 
 
 def asking_for(prefix: str, thread: str, checkpoint: str) -> Call:
-    target = Target(prefix, thread, "", checkpoint)
+    target = Address(prefix, thread, "", checkpoint)
     return Call(GET, target.keys.all, [target.keys.name, -1, b"", checkpoint.encode()], "")
 
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 from shapes import SyncSurface, at, checkpoint, id_of, ids, metadata, plain, put
 
-import langgraph_redis_state
+import langgraph_redis_state.client.driver
 from langgraph_redis_state import (
     AgentCheckpointer,
     DurabilityError,
@@ -24,19 +24,22 @@ from langgraph_redis_state import (
     RedisStatePersistence,
     Replicas,
     ThreadNotFoundError,
-    drivers,
-    history,
-    operations,
-    verification,
 )
+from langgraph_redis_state.address import Address
+from langgraph_redis_state.client import driver
 from langgraph_redis_state.durability import ROUNDS, confirmed
 from langgraph_redis_state.effects import Call, Script
+from langgraph_redis_state.history import rollback, tags, threads
+from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
+from langgraph_redis_state.operations.surveying import read_headers
+from langgraph_redis_state.verification import verify
 
+ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
 NOBODY = Replicas(1, timeout=0.05)
 """More than a server without replicas can give."""
 SCRIPTS = [
     each
-    for module in (operations, history, verification, drivers)
+    for module in ROOMS
     for each in vars(module).values()
     if isinstance(each, Script)
 ]
@@ -158,11 +161,11 @@ async def test_a_repeated_write_writes_again_so_that_a_new_connection_has_someth
 @pytest.mark.parametrize("kind", ["tag", "removal"])
 def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: RedisSaver, url: str) -> None:
     made = saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
-    target = operations.Target(saver._operations.settings.prefix, "t", "", id_of(made))
-    survey = langgraph_redis_state.drivers.run(saver._operations.survey(target), saver._connection)
+    target = Address(saver._engine.settings.prefix, "t", "", id_of(made))
+    survey = langgraph_redis_state.client.driver.run(read_headers(saver._engine, target), saver._connection)
     script, args = {
-        "tag": (history.TAG, [b"Gnone", b""]),
-        "removal": (operations.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
+        "tag": (tags.TAG, [b"Gnone", b""]),
+        "removal": (removing.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
@@ -315,7 +318,7 @@ class MovedError(Exception):
 
 
 def exchange(level: Any, seen: dict[str, int]) -> Any:
-    return confirmed(Call(operations.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
+    return confirmed(Call(writing.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
 
 
 def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() -> None:
@@ -347,7 +350,7 @@ def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() 
 def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again() -> None:
     going = exchange(Replicas(1, 1), {})
     assert callable(next(going))
-    assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is operations.PUT
+    assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is writing.PUT
     assert callable(going.send(None))
     with pytest.raises(StopIteration) as stop:
         going.send(("new", [[b"ok", b"newest", b"token"], 1]))

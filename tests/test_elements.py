@@ -33,10 +33,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 from shapes import at, checkpoint, metadata
 
-from langgraph_redis_state import RedisSaver, chunks, elements, records
-from langgraph_redis_state.bounded import Bounded
-from langgraph_redis_state.elements import FROM, ElementCache
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.caching import messages as message_cache
+from langgraph_redis_state.caching.bounded import BoundedCache
+from langgraph_redis_state.caching.messages import FROM, MessageCache
+from langgraph_redis_state.storage import bodies, chunks
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 SERDE = JsonPlusSerializer()
 LIMIT = 16 * 1024 * 1024
@@ -96,7 +98,7 @@ messages = st.builds(
     st.dictionaries(st.sampled_from(FIELDS), nested, max_size=3),
     st.just({}) | st.dictionaries(st.just("extra"), nested),
 )
-SHARED = ElementCache(LIMIT)
+SHARED = MessageCache(LIMIT)
 
 
 def outcome(work: Callable[[], Any]) -> Any:
@@ -108,7 +110,7 @@ def outcome(work: Callable[[], Any]) -> Any:
             return type(error)
 
 
-def bytes_of(cache: ElementCache, value: Any, serde: Any = SERDE, place: Any = None) -> bytes | None:
+def bytes_of(cache: MessageCache, value: Any, serde: Any = SERDE, place: Any = None) -> bytes | None:
     found = cache.serialized(serde, value, place)
     assert found is None or len(found) == len(found.joined())
     return None if found is None else found.joined()
@@ -135,12 +137,12 @@ def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: in
     for n, each in enumerate(value):  # messages that are themselves cut, with headers of their own
         if n % 7 == 3:
             each.additional_kwargs["parts"] = [str(k) * 50 for k in range(300)]
-    whole: records.Fresh = {}
-    expected = records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, whole)
+    whole: bodies.Fresh = {}
+    expected = bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, whole)
     for _ in range(2):
         elements = SHARED.serialized(SERDE, value)
         assert elements is not None
-        fresh: records.Fresh = {}
+        fresh: bodies.Fresh = {}
         assert SHARED.chunked(elements, fresh) == expected
         assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
 
@@ -151,7 +153,7 @@ STEPS = st.sampled_from(["append", "change", "first", "last", "pop", "class", "e
 @given(st.lists(st.tuples(STEPS, st.integers(0, 1 << 20)), min_size=3, max_size=25))
 @settings(max_examples=150, deadline=None)
 def test_a_list_that_grows_and_changes_in_place_is_always_what_it_is_now(steps: list[tuple[str, int]]) -> None:
-    cache, value = ElementCache(LIMIT), [message(n, 40) for n in range(10)]
+    cache, value = MessageCache(LIMIT), [message(n, 40) for n in range(10)]
     for step, n in steps:
         at = n % len(value)
         if step == "append":
@@ -174,11 +176,11 @@ def test_a_list_that_grows_and_changes_in_place_is_always_what_it_is_now(steps: 
 
 
 def test_a_list_that_grew_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, value = ElementCache(LIMIT), [message(n) for n in range(50)]
+    cache, value = MessageCache(LIMIT), [message(n) for n in range(50)]
     assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
     looked: list[int] = []
-    keys = elements._keys
-    monkeypatch.setattr(elements, "_keys", lambda messages: looked.append(len(messages)) or keys(messages))
+    keys = messages._keys
+    monkeypatch.setattr(messages, "_keys", lambda messages: looked.append(len(messages)) or keys(messages))
     value.append(message(50))
     assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
     assert bytes_of(cache, value[:20], place="here") == SERDE.dumps_typed(value[:20])[1]
@@ -187,19 +189,19 @@ def test_a_list_that_grew_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_giant_message_is_sliced_as_before() -> None:
     value = [*(message(n) for n in range(FROM)), message(99, 700_000)]
-    cache = ElementCache(LIMIT)
+    cache = MessageCache(LIMIT)
     found = cache.serialized(SERDE, value)
     assert found is not None
-    assert cache.chunked(found, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+    assert cache.chunked(found, {}) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
 def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> None:
     value = [AIMessage(f"{n}", additional_kwargs={"parts": [str(n * k) * 9 for k in range(200)]}) for n in range(60)]
-    cache = ElementCache(LIMIT)
+    cache = MessageCache(LIMIT)
     elements = cache.serialized(SERDE, value)
     assert elements is not None
     assert sum(literal for _, literal, _ in elements.atoms) > chunks.LITERALS_MAX
-    assert cache.chunked(elements, {}) == records.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+    assert cache.chunked(elements, {}) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
 CHANGES: dict[str, Callable[[Any], Any]] = {
@@ -233,7 +235,7 @@ def test_a_change_in_place_is_noticed(change: Callable[[Any], Any]) -> None:
     if change is CHANGES["a changed extra field"]:
         changed.__pydantic_extra__ = {"old": "value"}
     value = [changed, *(message(n) for n in range(FROM))]
-    cache = ElementCache(LIMIT)
+    cache = MessageCache(LIMIT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = SERDE.dumps_typed(value)[1]
@@ -251,7 +253,7 @@ def test_unchanged_messages_are_not_serialized_again(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         JsonPlusSerializer, "dumps_typed", lambda self, value: asked.append(len(value)) or original(self, value)
     )
-    cache, value = ElementCache(LIMIT), [message(n) for n in range(100)]
+    cache, value = MessageCache(LIMIT), [message(n) for n in range(100)]
     assert cache.serialized(SERDE, value) is not None
     assert cache.serialized(SERDE, [*copy.deepcopy(value)[1:], message(100)]) is not None
     assert asked == [100, 1]
@@ -259,7 +261,7 @@ def test_unchanged_messages_are_not_serialized_again(monkeypatch: pytest.MonkeyP
 
 def test_a_message_that_changes_while_it_is_serialized_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     original = JsonPlusSerializer.dumps_typed
-    cache, value = ElementCache(LIMIT), [message(n) for n in range(100)]
+    cache, value = MessageCache(LIMIT), [message(n) for n in range(100)]
     before = copy.deepcopy(value)
 
     def dumps_typed(self: Any, messages: Any) -> Any:
@@ -279,7 +281,7 @@ def test_a_list_that_changes_length_while_it_is_serialized_is_what_it_was(
 ) -> None:
     value = [message(n) for n in range(20)]
     whole = SERDE.dumps_typed(value)[1]
-    original = getattr(elements, step)
+    original = getattr(message_cache, step)
 
     def meanwhile(argument: Any) -> Any:  # what another thread does between any two lines
         if grown > 0:
@@ -288,15 +290,15 @@ def test_a_list_that_changes_length_while_it_is_serialized_is_what_it_was(
             value.pop()
         return original(argument)
 
-    monkeypatch.setattr(elements, step, meanwhile)
-    assert bytes_of(ElementCache(LIMIT), value, place="here") == whole
+    monkeypatch.setattr(message_cache, step, meanwhile)
+    assert bytes_of(MessageCache(LIMIT), value, place="here") == whole
 
 
 def test_messages_of_two_classes_with_the_same_content_are_two() -> None:
     human, system = HumanMessage("a"), SystemMessage("a")
     system.type = "human"  # type: ignore[assignment]
     assert human.__dict__ == system.__dict__
-    cache = ElementCache(LIMIT)
+    cache = MessageCache(LIMIT)
     for value in ([human] * FROM, [system] * FROM, [human, system] * FROM):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -327,12 +329,12 @@ class OwnSerializer(JsonPlusSerializer):
     ids=["own serializer", "encrypted", "tuple", "short", "own message", "no messages", "dict", "pickled"],
 )
 def test_only_plain_messages_of_langgraphs_serializer_are_taken_apart(serde: Any, value: Any) -> None:
-    assert ElementCache(LIMIT).serialized(serde, value) is None
+    assert MessageCache(LIMIT).serialized(serde, value) is None
 
 
 def test_with_pickle_fallback_plain_messages_are_still_found() -> None:
     serde, value = JsonPlusSerializer(pickle_fallback=True), [message(n) for n in range(50)]
-    assert bytes_of(ElementCache(LIMIT), value, serde) == serde.dumps_typed(value)[1]
+    assert bytes_of(MessageCache(LIMIT), value, serde) == serde.dumps_typed(value)[1]
 
 
 def play(savers: Callable[[], RedisSaver], thread: str) -> None:
@@ -364,7 +366,7 @@ def test_what_is_stored_does_not_depend_on_what_is_remembered(url: str, prefix: 
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    cache = ElementCache(limit=2_000_000)
+    cache = MessageCache(limit=2_000_000)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for n in range(0, 12_000, 50):
@@ -378,12 +380,12 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_a_list_larger_than_what_may_be_remembered_is_left_to_the_serializer() -> None:
-    assert ElementCache(limit=100_000).serialized(SERDE, [message(n) for n in range(200)]) is None
-    assert ElementCache(limit=1_000_000).serialized(SERDE, [message(n) for n in range(200)]) is not None
+    assert MessageCache(limit=100_000).serialized(SERDE, [message(n) for n in range(200)]) is None
+    assert MessageCache(limit=1_000_000).serialized(SERDE, [message(n) for n in range(200)]) is not None
 
 
 def test_threads_share_what_is_remembered() -> None:
-    cache = ElementCache(limit=300_000)  # small, so that generations change all the time
+    cache = MessageCache(limit=300_000)  # small, so that generations change all the time
     failed: list[int] = []
 
     def work(seed: int) -> None:
@@ -394,7 +396,7 @@ def test_threads_share_what_is_remembered() -> None:
             if elements is None or elements.joined() != expected:
                 failed.append(seed)
                 continue
-            if cache.chunked(elements, {}) != records.chunked("msgpack", expected, True, {}):
+            if cache.chunked(elements, {}) != bodies.chunked("msgpack", expected, True, {}):
                 failed.append(seed)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
@@ -408,7 +410,7 @@ def test_threads_share_what_is_remembered() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_map_whose_lock_is_held_at_a_fork_serves_the_child() -> None:
-    shared: Bounded[str, int] = Bounded(1000, lambda key, value: 10)
+    shared: BoundedCache[str, int] = BoundedCache(1000, lambda key, value: 10)
     with shared.lock:
         child = os.fork()
         if child == 0:
@@ -418,7 +420,7 @@ def test_a_map_whose_lock_is_held_at_a_fork_serves_the_child() -> None:
 
 
 def test_a_map_keeps_what_is_used_and_forgets_the_rest() -> None:
-    kept: Bounded[int, int] = Bounded(100, lambda key, value: value)
+    kept: BoundedCache[int, int] = BoundedCache(100, lambda key, value: value)
     kept.put(0, 10)
     for n in range(1, 100):
         kept.put(n, 10)
@@ -430,7 +432,7 @@ def test_a_map_keeps_what_is_used_and_forgets_the_rest() -> None:
 
 
 def test_a_map_counts_what_grew_under_one_name() -> None:
-    bounded: Bounded[int, bytes] = Bounded(1000, lambda key, value: len(value))
+    bounded: BoundedCache[int, bytes] = BoundedCache(1000, lambda key, value: len(value))
     for size in (1, 100):
         for key in range(100):
             bounded.put(key, bytes(size))
@@ -440,7 +442,7 @@ def test_a_map_counts_what_grew_under_one_name() -> None:
 
 
 def test_what_is_taken_out_of_a_map_is_not_counted_any_more() -> None:
-    bounded: Bounded[int, bytes] = Bounded(1000, lambda key, value: len(value))
+    bounded: BoundedCache[int, bytes] = BoundedCache(1000, lambda key, value: len(value))
     for n in range(100):
         bounded.put(n % 20, bytes(20))
         assert bounded.take(n % 20) == bytes(20)

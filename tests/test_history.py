@@ -19,13 +19,8 @@ from shapes import assert_same, at, checkpoint, id_of, metadata
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.errors import (
-    CheckpointCorruptError,
-    CheckpointNotFoundError,
-    IntegrityKeyError,
-    ThreadNotFoundError,
-)
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointNotFoundError, IntegrityKeyError, ThreadNotFoundError
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 T = {"configurable": {"thread_id": "t"}}
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from langgraph_redis_state.idle import Idle
+from langgraph_redis_state.client.idle import Idle
 
 needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers on Windows")
 

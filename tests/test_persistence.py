@@ -45,8 +45,9 @@ from langgraph_redis_state import (
     StateMetadata,
 )
 from langgraph_redis_state.effects import Script
-from langgraph_redis_state.keys import BUCKETS, ThreadKeys, bucket_key
-from langgraph_redis_state.operations import PUT, REMOVE
+from langgraph_redis_state.operations.removing import REMOVE
+from langgraph_redis_state.operations.writing import PUT
+from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_key
 
 Make = Callable[..., RedisStatePersistence]
 TWINS = [
@@ -122,7 +123,7 @@ def loaded(store: RedisStatePersistence, state_id: str, version: Any = None) -> 
 
 
 def thread(store: RedisStatePersistence, state_id: str) -> ThreadKeys:
-    return ThreadKeys(store._operations.settings.prefix, state_id.encode())
+    return ThreadKeys(store._engine.settings.prefix, state_id.encode())
 
 
 def test_every_method_has_an_async_twin_of_the_same_arguments() -> None:
@@ -466,7 +467,7 @@ def test_any_order_of_changes_by_several_programs(make: Make, raw: Any, namespac
         assert numbers(reader, "s") == [label for label, _ in expected]
         for label, content in expected[-2:]:
             assert loaded(reader, "s", label) == content
-        audit(raw, states._operations.settings.prefix, "s", clean=True)
+        audit(raw, states._engine.settings.prefix, "s", clean=True)
 
 
 @pytest.mark.parametrize("keys", [5, 80])
@@ -618,7 +619,7 @@ def test_deleting_versions_and_with_the_last_the_state(states: RedisStatePersist
     assert states.delete_version("s", 1)
     assert not states.exists("s")
     assert states.list_states() == []
-    assert raw.keys(f"{states._operations.settings.prefix}:*") == [f"{states._operations.settings.prefix}:layout".encode()]
+    assert raw.keys(f"{states._engine.settings.prefix}:*") == [f"{states._engine.settings.prefix}:layout".encode()]
 
 
 def test_a_deleted_state_can_be_saved_again_at_once(states: RedisStatePersistence) -> None:
@@ -631,7 +632,7 @@ def test_a_deleted_state_can_be_saved_again_at_once(states: RedisStatePersistenc
 
 def test_a_clock_behind_does_not_misplace_a_version(states: RedisStatePersistence, monkeypatch: pytest.MonkeyPatch) -> None:
     states.save_with_metadata({"n": 1}, "s")
-    monkeypatch.setattr("langgraph_redis_state.ids.uuid6", lambda: uuid.UUID("1d000000-0000-6000-8000-000000000000"))
+    monkeypatch.setattr("langgraph_redis_state.storage.ids.uuid6", lambda: uuid.UUID("1d000000-0000-6000-8000-000000000000"))
     states.save_with_metadata({"n": 2}, "s")
     states.save_with_metadata({"n": 3}, "s")
     assert numbers(states, "s") == [1, 2, 3]
@@ -688,7 +689,7 @@ def test_the_tag_index_does_not_grow_with_saves(make: Make, raw: Any) -> None:
     held = [each for each in raw.zrange(thread(states, "s").all[5], 0, -1) if each.startswith(b"V")]
     assert sorted(each.split(b"\0")[0] for each in held) == [b"Vtag:all", b"Vtag:step-18", b"Vtag:step-19"]
     states.delete_state("s")
-    assert all(not raw.exists(bucket_key(states._operations.settings.prefix, bucket, "m")) for bucket in range(BUCKETS))
+    assert all(not raw.exists(bucket_key(states._engine.settings.prefix, bucket, "m")) for bucket in range(BUCKETS))
 
 
 @pytest.mark.parametrize("state_id", ["a:b", "*", "{x}", " lead", "é😀", "x" * 1000, "A", "a"])
@@ -910,7 +911,7 @@ def test_programs_that_push_out_or_replace_each_others_versions_leave_nothing(
     assert not errors
     assert numbers(stores[0], "s") == ([98, 99, 100] if version is None else [1])
     assert loaded(stores[1], "s")["k1"].split()[0] in "0123"
-    audit(raw, stores[0]._operations.settings.prefix, "s", clean=True)
+    audit(raw, stores[0]._engine.settings.prefix, "s", clean=True)
 
 
 WORKER = """
@@ -1029,7 +1030,7 @@ def test_lost_parts_are_errors_and_not_empty_states(make: Make, raw: Any) -> Non
 
 
 def test_what_is_no_state_is_said_to_be_none(url: str, states: RedisStatePersistence) -> None:
-    with RedisSaver(url, prefix=states._operations.settings.prefix) as saver:
+    with RedisSaver(url, prefix=states._engine.settings.prefix) as saver:
         made: Any = {"v": 4, "id": "1", "ts": "", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}
         for metadata in ({}, {"checksum": b"", "compression": "lz4"}):
             saver.put({"configurable": {"thread_id": "s", "checkpoint_ns": ""}}, made, metadata, {})  # type: ignore[arg-type]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from shapes import at, checkpoint, metadata
 
-from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence, Replicas, keys
-from langgraph_redis_state.checks import plain
+from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence, Replicas
 from langgraph_redis_state.errors import InvalidConfigError
+from langgraph_redis_state.storage import keys
+from langgraph_redis_state.validation import plain
 
 
 class Role(str, enum.Enum):

@@ -14,23 +14,15 @@ import ormsgpack
 import pytest
 from shapes import at, checkpoint, id_of, metadata, words
 
-from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence, records
-from langgraph_redis_state.chunks import PAGE_LIMIT
-from langgraph_redis_state.codec import BODY_MAX, CompressionType, digest, pack
+from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
 from langgraph_redis_state.errors import CheckpointCorruptError, SerializationError
-from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.records import (
-    LOGICAL_MAX,
-    STAMP,
-    WRITE,
-    References,
-    joined_writes,
-    packed_id,
-    parsed,
-    seal,
-    stamp,
-    write_marker,
-)
+from langgraph_redis_state.storage import bodies
+from langgraph_redis_state.storage.bodies import LOGICAL_MAX
+from langgraph_redis_state.storage.chunks import PAGE_LIMIT
+from langgraph_redis_state.storage.codec import BODY_MAX, CompressionType, digest, pack
+from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.records import STAMP, WRITE, References, packed_id, parsed, seal, stamp, write_marker
+from langgraph_redis_state.storage.thread_fields import joined_writes
 
 CHUNK = b"\xc6\x00\x03\xff\xfb" + b"x" * (256 * 1024 - 5)
 NAME = digest(CHUNK)
@@ -42,7 +34,7 @@ class Planter:
 
     def __init__(self, saver: RedisSaver, raw: Any, prefix: str, thread: str = "t") -> None:
         self.saver, self.raw, self.keys = saver, raw, ThreadKeys(prefix, thread.encode())
-        self.target = saver._operations.target(thread)
+        self.target = saver._engine.address(thread)
 
     def put(self) -> Any:
         self.config = self.saver.put(at("t"), checkpoint({"a": "sound"}), metadata(), {"a": 1})
@@ -65,18 +57,18 @@ class Planter:
         if not isinstance(body, bytes):
             body = ormsgpack.packb([plain[0], plain[1], body])
         declared["logical"] = declared.get("logical", 0) + len(plain[1])
-        integrity = self.saver._operations.settings.integrity
+        integrity = self.saver._engine.settings.integrity
         tail = packed_id(b"") * 4
         packed = pack(body, CompressionType.LZ4)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(records, "LOGICAL_MAX", 1 << 40)
+            patch.setattr(bodies, "LOGICAL_MAX", 1 << 40)
             made = seal(integrity, place, references, tail, packed, flags=header.flags, depth=0, **declared)
         self.raw.hset(self.keys.hash, field, stamp(header.created_at, header.version, header.new_bytes, place) + made)
 
     def rest(self, old: bytes, place: Any) -> Any:
-        from langgraph_redis_state.records import open_record
+        from langgraph_redis_state.storage.records import open_record
 
-        return ormsgpack.unpackb(open_record(old, place, self.saver._operations.settings.integrity)[1])
+        return ormsgpack.unpackb(open_record(old, place, self.saver._engine.settings.integrity)[1])
 
     def writes(self, number: int, references: References, content: Any, size: int, **declared: int) -> None:
         field = b"W\0" + id_of(self.config).encode()
@@ -84,7 +76,7 @@ class Planter:
         made_all = []
         for n in range(number):
             marker, body = write_marker(n, b"task"), ormsgpack.packb(["", "a", "msgpack", content, size])
-            integrity, packed = self.saver._operations.settings.integrity, pack(body, CompressionType.LZ4)
+            integrity, packed = self.saver._engine.settings.integrity, pack(body, CompressionType.LZ4)
             made = seal(integrity, place, references, marker, packed, flags=WRITE, depth=0, **declared)
             made_all.append(stamp(1, 1, len(made), place, marker) + made)
         self.raw.hset(self.keys.hash, field, joined_writes(made_all))
@@ -249,7 +241,7 @@ def test_a_body_inflates_to_its_limit_at_most(plant: Planter, prefix: str, url: 
     field = b"C\0" + id_of(plant.config).encode()
     place = plant.target.place(b"C", b"", field[2:])
     claim = b"\1" + (BODY_MAX + 1).to_bytes(4, "big") + bytes(BODY_MAX // 200)
-    integrity, none = plant.saver._operations.settings.integrity, References({}, (), ())
+    integrity, none = plant.saver._engine.settings.integrity, References({}, (), ())
     made = seal(integrity, place, none, packed_id(b"") * 4, claim, flags=0, depth=0, logical=0, chunked=0)
     plant.raw.hset(plant.keys.hash, field, stamp(1, 1, 1, place) + made)
     assert len(made) > STAMP
@@ -258,8 +250,8 @@ def test_a_body_inflates_to_its_limit_at_most(plant: Planter, prefix: str, url: 
 
 
 def test_what_no_reader_would_take_is_not_written(saver: RedisSaver) -> None:
-    place = saver._operations.target("t").place(b"C", b"", b"1")
-    integrity = saver._operations.settings.integrity
+    place = saver._engine.address("t").place(b"C", b"", b"1")
+    integrity = saver._engine.settings.integrity
     with pytest.raises(SerializationError, match="too large"):
         seal(integrity, place, References({}, (), ()), b"", b"", flags=0, depth=0, logical=LOGICAL_MAX + 1, chunked=0)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.codec import place_check
 from langgraph_redis_state.effects import Script
-from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.records import STAMP, opened_counts
+from langgraph_redis_state.storage.codec import place_check
+from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.records import STAMP
+from langgraph_redis_state.storage.thread_fields import opened_counts
 
 KEYS = [b"{t}%d" % n for n in range(7)]
 PRELUDE = Script("prelude").source.partition("local function verb()")[0]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import langgraph_redis_state
-from langgraph_redis_state import connection, errors
+from langgraph_redis_state import errors
+from langgraph_redis_state.client import clients, options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -103,14 +104,14 @@ def test_the_links_of_the_readme_lead_to_files() -> None:
 
 
 def test_the_connection_defaults_are_those_of_the_code() -> None:
-    readme, said = " ".join(README.split()), connection._DEFAULTS
+    readme, said = " ".join(README.split()), options.DEFAULTS
     for sentence in (
         f"open at most {said['max_connections']} connections (`max_connections`;",
         f"wait up to {said['timeout']:g} seconds (`timeout`)",
-        f"up to {connection._RETRIES} times (`retry`)",
+        f"up to {options._RETRIES} times (`retry`)",
         f"wait {said['socket_connect_timeout']:g} seconds for a connection (`socket_connect_timeout`)",
         f"and {said['socket_timeout']:g} for an answer (`socket_timeout`)",
         f"idle for {said['health_check_interval']} (`health_check_interval`), and speak RESP{said['protocol']} (`protocol`)",
-        f"waited for {connection.SENTINEL_SECONDS:g} seconds",
+        f"waited for {clients.SENTINEL_SECONDS:g} seconds",
     ):
         assert sentence in readme

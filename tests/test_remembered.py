@@ -12,10 +12,10 @@ from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.codec import digest
+from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
-from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.records import Verified
+from langgraph_redis_state.storage.codec import digest
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 Make = Callable[..., RedisSaver]
 
@@ -166,7 +166,7 @@ def test_a_thread_that_is_gone_is_gone_for_a_warm_saver_too(make: Make) -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     limit = 1_000_000
-    verified = Verified(limit)
+    verified = ChunkCache(limit)
     names = []
     for n in range(3000):
         content = words(n, 50).encode()
@@ -179,7 +179,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:
-    verified = Verified(1_000_000)
+    verified = ChunkCache(1_000_000)
     contents = [words(n, 20).encode() for n in range(9)]
     names = [digest(content) for content in contents]
     page = b"".join(names[:8])

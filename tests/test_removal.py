@@ -11,19 +11,21 @@ import redis
 from shapes import at, id_of, plain
 from test_storage import audit, grow, keys_of, put, words
 
-from langgraph_redis_state import RedisSaver, operations, removal
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.effects import Script
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ThreadBusyError
-from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.operations import ADOPT, KEEP, REMOVE, STAGE
+from langgraph_redis_state.operations import removal_plan, removing, uploading
+from langgraph_redis_state.operations.removing import REMOVE, STAGE_REMAINING
+from langgraph_redis_state.operations.uploading import COMMIT_COPY, STAGE
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 @pytest.fixture
 def staging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every removal is one through staging, of several scripts."""
-    monkeypatch.setattr(removal, "SHORT", 0)
-    monkeypatch.setattr(operations, "KEEP_FIELDS", 10)
+    monkeypatch.setattr(removal_plan, "SHORT", 0)
+    monkeypatch.setattr(removing, "KEEP_FIELDS", 10)
 
 
 def grown(saver: RedisSaver) -> list[str]:
@@ -117,8 +119,8 @@ async def test_the_thread_is_the_same_as_if_one_script_had_removed_it_all(
         raw.delete(key)
     for key, (content, ms) in before.items():
         raw.restore(key, max(ms, 0), content)
-    monkeypatch.setattr(removal, "SHORT", 0)
-    monkeypatch.setattr(operations, "KEEP_FIELDS", 10)
+    monkeypatch.setattr(removal_plan, "SHORT", 0)
+    monkeypatch.setattr(removing, "KEEP_FIELDS", 10)
     assert await remove() == expected
     assert copies(raw) == renames + 2
     assert not list(saver.verify())
@@ -132,10 +134,10 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
             config = at("t")
             for n in range(3000):
                 config = put(saver, config, {"n": n})
-            for script in (KEEP, STAGE, REMOVE):
+            for script in (STAGE_REMAINING, STAGE, REMOVE):
                 client.script_load(script.source)
             client.config_set("slowlog-max-len", 100_000)
-            names = {script.sha: script.name for script in (KEEP, STAGE, REMOVE)}
+            names = {script.sha: script.name for script in (STAGE_REMAINING, STAGE, REMOVE)}
 
             def longest() -> dict[str, int]:
                 """Of three copies the one that the machine disturbed least; in µs."""
@@ -160,12 +162,12 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
 
             at_once = longest()
             assert set(at_once) == {"remove"}
-            monkeypatch.setattr(removal, "SHORT", 1000)
-            monkeypatch.setattr(operations, "KEEP_FIELDS", 200)
+            monkeypatch.setattr(removal_plan, "SHORT", 1000)
+            monkeypatch.setattr(removing, "KEEP_FIELDS", 200)
             in_steps = longest()
             assert set(in_steps) == {"keep", "stage", "remove"}
             assert 2 * in_steps["remove"] < at_once["remove"], (in_steps, at_once)
-            left = meddle(saver, monkeypatch, KEEP, lambda _: None, range(0))
+            left = meddle(saver, monkeypatch, STAGE_REMAINING, lambda _: None, range(0))
             saver.prune(["t"], keep_last=1500)
             fields = client.hlen(ThreadKeys("many", b"t").hash) - 1  # S is not copied
             assert left[0] == -(-fields // 200)
@@ -177,8 +179,8 @@ def test_large_fields_are_copied_in_scripts_of_bounded_size(
     dice, config = random.Random(1), at("t")
     for n in range(8):
         config = put(saver, config, {"blob": dice.randbytes(1_500_000), "n": n})
-    monkeypatch.setattr(removal, "SHORT", 0)
-    left = meddle(saver, monkeypatch, KEEP, lambda _: None, range(0))
+    monkeypatch.setattr(removal_plan, "SHORT", 0)
+    left = meddle(saver, monkeypatch, STAGE_REMAINING, lambda _: None, range(0))
     saver.prune(["t"], keep_last=6)
     assert 4 <= left[0] <= 20  # 9 MB
     audit(raw, prefix, "t", clean=True)
@@ -189,7 +191,7 @@ def test_so_much_that_staging_would_be_too_large_is_removed_in_place(
 ) -> None:
     grown(saver)
     renames = copies(raw)
-    monkeypatch.setattr(removal, "STAGED_BYTES", 1000)
+    monkeypatch.setattr(removal_plan, "STAGED_BYTES", 1000)
     saver.prune(["t"], keep_last=12)
     assert copies(raw) == renames
     audit(raw, prefix, "t", clean=True)
@@ -202,7 +204,7 @@ def test_entries_of_runs_that_go_count_too(
     config = at("t")
     for n in range(40):
         config = put(saver, config, {"n": n}, **({"run_id": f"run {n}"} if runs else {}))
-    monkeypatch.setattr(removal, "SHORT", 60)  # 20 fields and 20 members go, and with them 40 entries of the bucket
+    monkeypatch.setattr(removal_plan, "SHORT", 60)  # 20 fields and 20 members go, and with them 40 entries of the bucket
     renames = copies(raw)
     saver.prune(["t"], keep_last=20)
     assert copies(raw) - renames == (2 if runs else 0)
@@ -213,7 +215,7 @@ def test_entries_of_runs_that_go_count_too(
 # --- what comes in between --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", [KEEP, STAGE, REMOVE], ids=repr)
+@pytest.mark.parametrize("script", [STAGE_REMAINING, STAGE, REMOVE], ids=repr)
 def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
     saver: RedisSaver, url: str, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:
@@ -247,7 +249,7 @@ def test_who_always_writes_in_between_is_told_of_and_keeps_all(
         meddle(saver, monkeypatch, REMOVE, lambda _: put(other, at("t", "", made[-1]), {"n": "new"}), ALWAYS)
         with pytest.raises(ThreadBusyError):
             saver.prune(["t"], keep_last=12)
-    assert len(list(saver.history("t"))) == 32 + operations.BUSY_TRIES
+    assert len(list(saver.history("t"))) == 32 + removing.BUSY_TRIES
     assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
     assert not list(saver.verify())
 
@@ -294,7 +296,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("script", "n"), [(KEEP, 0), (KEEP, 3), (STAGE, 0), (REMOVE, 0)])
+@pytest.mark.parametrize(("script", "n"), [(STAGE_REMAINING, 0), (STAGE_REMAINING, 3), (STAGE, 0), (REMOVE, 0)])
 def test_a_client_that_dies_before_any_of_the_scripts_leaves_the_thread_and_what_expires(
     saver: RedisSaver, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script, n: int
 ) -> None:
@@ -312,15 +314,15 @@ def test_a_client_that_dies_before_any_of_the_scripts_leaves_the_thread_and_what
     left = stored(raw, prefix)
     staged = [key for key in left if b"}:u:" in key]
     assert {key: content for key, content in left.items() if key not in staged} == fields
-    assert bool(staged) == (n > 0 or script is not KEEP)
-    assert all(0 < raw.pttl(key) <= operations.STAGING_MS for key in staged)
+    assert bool(staged) == (n > 0 or script is not STAGE_REMAINING)
+    assert all(0 < raw.pttl(key) <= uploading.STAGING_MS for key in staged)
     assert not list(saver.verify())
     saver.prune(["t"], keep_last=12)
     assert len(list(saver.history("t"))) == 13
     audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize("script", [KEEP, STAGE, REMOVE], ids=repr)
+@pytest.mark.parametrize("script", [STAGE_REMAINING, STAGE, REMOVE], ids=repr)
 def test_each_script_may_arrive_twice(
     saver: RedisSaver, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script
 ) -> None:
@@ -344,7 +346,7 @@ def test_each_script_may_arrive_twice(
     audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize(("script", "n", "which"), [(KEEP, 3, 0), (STAGE, 0, 0), (REMOVE, 0, 0), (REMOVE, 0, 1)])
+@pytest.mark.parametrize(("script", "n", "which"), [(STAGE_REMAINING, 3, 0), (STAGE, 0, 0), (REMOVE, 0, 0), (REMOVE, 0, 1)])
 def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
     saver: RedisSaver,
     raw: Any,
@@ -367,7 +369,7 @@ def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
     audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize(("script", "n", "which"), [(STAGE, 2, 0), (STAGE, 2, 1), (ADOPT, 0, 0), (ADOPT, 0, 1)])
+@pytest.mark.parametrize(("script", "n", "which"), [(STAGE, 2, 0), (STAGE, 2, 1), (COMMIT_COPY, 0, 0), (COMMIT_COPY, 0, 1)])
 def test_the_same_with_staging_of_a_copy(
     saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, script: Script, n: int, which: int
 ) -> None:
@@ -384,7 +386,7 @@ def test_the_same_with_staging_of_a_copy(
     audit(raw, prefix, "copy")
 
 
-@pytest.mark.parametrize(("script", "n"), [(KEEP, 0), (KEEP, 3), (STAGE, 0), (REMOVE, 0)])
+@pytest.mark.parametrize(("script", "n"), [(STAGE_REMAINING, 0), (STAGE_REMAINING, 3), (STAGE, 0), (REMOVE, 0)])
 def test_a_server_that_gets_full_on_the_way_still_removes(
     staging: None, monkeypatch: pytest.MonkeyPatch, script: Script, n: int
 ) -> None:
@@ -393,7 +395,7 @@ def test_a_server_that_gets_full_on_the_way_still_removes(
             made = grown(saver)
             client.config_set("maxmemory-policy", "noeviction")
             meddle(saver, monkeypatch, script, lambda _: client.config_set("maxmemory", 1), range(n, n + 1))
-            for each in (KEEP, STAGE, REMOVE):
+            for each in (STAGE_REMAINING, STAGE, REMOVE):
                 client.script_load(each.source)
             saver.prune(["t"], keep_last=12)
             assert client.config_get("maxmemory")["maxmemory"] == "1"

@@ -28,14 +28,17 @@ from langgraph.types import Command, Send, interrupt
 from shapes import at, checkpoint, id_of, metadata, new_id, plain
 from typing_extensions import TypedDict
 
-from langgraph_redis_state import RedisSaver, removal
-from langgraph_redis_state.codec import DIGEST, Integrity
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadBusyError
-from langgraph_redis_state.keys import ThreadKeys
-from langgraph_redis_state.operations import LIST, REMOVE
-from langgraph_redis_state.records import Place, open_record, split_writes
-from langgraph_redis_state.retention import is_due
+from langgraph_redis_state.operations import removal_plan
+from langgraph_redis_state.operations.reading import LIST
+from langgraph_redis_state.operations.removing import REMOVE
+from langgraph_redis_state.operations.retention import is_due
+from langgraph_redis_state.storage.codec import DIGEST, Integrity
+from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.records import RecordKey, open_record
+from langgraph_redis_state.storage.thread_fields import split_writes
 
 T = {"configurable": {"thread_id": "t"}}
 KILLS = int(os.environ.get("LGRS_SOAK", "8"))
@@ -81,7 +84,7 @@ def assert_tidy(raw: Any, prefix: str, thread: str = "t") -> None:
         if kind not in (b"C", b"W"):
             continue
         ns, _, id = name[1:].rpartition(b"\0")
-        place = Place(prefix.encode(), keys.name, kind, ns, id)
+        place = RecordKey(prefix.encode(), keys.name, kind, ns, id)
         for record in [content] if kind == b"C" else split_writes(content, place):
             header, _ = open_record(record, place, Integrity([], False))
             checkpoints, writes = checkpoints + (kind == b"C"), writes + (kind == b"W")
@@ -408,9 +411,9 @@ def test_a_branch_that_ended_is_pruned_by_its_age_in_ids(saver: RedisSaver) -> N
     assert saver.get_tuple(at("t", "", side)).checkpoint["channel_values"] == {"side": 1}
 
 
-@pytest.mark.parametrize("short", [removal.SHORT, 0], ids=["at once", "through staging"])
+@pytest.mark.parametrize("short", [removal_plan.SHORT, 0], ids=["at once", "through staging"])
 def test_on_a_full_server_one_can_prune_truncate_and_delete(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removal, "SHORT", short)
+    monkeypatch.setattr(removal_plan, "SHORT", short)
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full", redis_options={"retry_on_timeout": False}) as saver:
             words = [os.urandom(300).hex() for _ in range(200)]

@@ -83,7 +83,7 @@ async def test_a_right_that_is_missing_refuses_the_call_before_anything_is_writt
         for command in COMMANDS:
             if not configs:
                 raw.delete(*raw.scan_iter(match=f"{prefix}:*", count=1000), "none")
-                whole._operations.memory = type(whole._operations.memory)(1 << 20)
+                whole._engine.manifests = type(whole._engine.manifests)(1 << 20)
                 configs = await built(whole)
             before = keyspace(raw, prefix)
             with user(raw, prefix, f"-{command.lower()}") as limited, RedisSaver(limited, prefix=prefix, ttl=3600) as saver:
@@ -176,7 +176,7 @@ async def test_a_read_that_refreshes_the_ttl_needs_no_right_to_write(saver: Redi
     """A read moves the expiry of both keys and of the bucket's index, or none of the keys'."""
     with RedisSaver(url_of(raw), prefix=prefix, ttl=600) as whole:
         await put(SyncSurface(whole), at("t"), {"x": 1})
-        keys = whole._operations.target("t").keys
+        keys = whole._engine.address("t").keys
         for command in ("zadd", "pexpireat"):
             for key in keys.all[:2]:
                 raw.pexpire(key, 300_000)

@@ -23,10 +23,11 @@ from shapes import at, checkpoint, id_of, metadata, plain
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.drivers import run
+from langgraph_redis_state.client.driver import run
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.errors import CheckpointNotFoundError, ThreadBusyError, ThreadTooLargeError
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.history.rollback import fork_to
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 MODES = ("fork", "truncate")
 T = {"configurable": {"thread_id": "t"}}
@@ -691,7 +692,7 @@ def test_the_script_of_a_fork_repeated_after_a_lost_reply_changes_nothing(saver:
         graph.invoke({"turn": name}, T)
     goal = next(each.checkpoint_id for each in saver.history("t") if not each.next and each.step == 2)
     calls: list[Call] = []
-    operation = saver._history.fork(saver.serde, "t", goal)
+    operation = fork_to(saver._engine, saver.serde, "t", goal)
     config = run(repeating(operation, calls), saver._connection)
     assert [call.script.name for call in calls].count("fork") == 1
     assert id_of(config) == head(saver)

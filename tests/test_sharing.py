@@ -18,6 +18,7 @@ from shapes import at, checkpoint, id_of, metadata, plain, words
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
+from langgraph_redis_state.operations.writing import put
 
 Make = Callable[..., RedisSaver]
 
@@ -115,7 +116,7 @@ async def test_what_aput_was_given_may_change_while_it_waits(make: Make, raw: An
         made = checkpoint({"a": ["new"] * 40, "b": 2}, {"a": 2, "b": 2})
         truth, told = made["id"], metadata(user="u", parents={"": id_of(first)})
         config, new = at("t", checkpoint_id=id_of(first), ttl=100), {"a": 2, "b": 2}
-        putting = saver._operations.put(saver.serde, config, made, told, new)
+        putting = put(saver._engine, saver.serde, config, made, told, new)
         effect, result = next(putting), None
         spoil([config, made, told, new])
         while effect is not None:
@@ -130,7 +131,7 @@ async def test_what_aput_was_given_may_change_while_it_waits(make: Make, raw: An
 
 
 async def _performed(saver: RedisSaver, effect: Any) -> Any:
-    from langgraph_redis_state.drivers import arun
+    from langgraph_redis_state.client.driver import arun
 
     def once() -> Any:
         return (yield effect)

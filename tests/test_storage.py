@@ -22,12 +22,13 @@ from langgraph.types import Interrupt
 from shapes import at, checkpoint, expiries, id_of, metadata, new_id, plain, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state import operations as verbs
-from langgraph_redis_state.chunks import RUN_MAX
-from langgraph_redis_state.codec import CHUNK_MAX, DIGEST, place_check, unpack
 from langgraph_redis_state.errors import CheckpointLostError
-from langgraph_redis_state.keys import ThreadKeys, bucket_of, split_field
-from langgraph_redis_state.records import STAMP, Place, parsed, split_writes
+from langgraph_redis_state.operations import uploading
+from langgraph_redis_state.storage.chunks import RUN_MAX
+from langgraph_redis_state.storage.codec import CHUNK_MAX, DIGEST, place_check, unpack
+from langgraph_redis_state.storage.keys import ThreadKeys, bucket_of, split_field
+from langgraph_redis_state.storage.records import STAMP, RecordKey, parsed
+from langgraph_redis_state.storage.thread_fields import split_writes
 
 WAIT = 10.0
 """Seconds until a condition that is waited for counts as not met."""
@@ -77,7 +78,7 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
     for name, content in fields.items():
         kind = name[:1]
         ns, checkpoint_id = split_field(name) if kind in b"CW" else (b"", b"")
-        place = Place(prefix.encode(), thread.encode(), kind, ns, checkpoint_id)
+        place = RecordKey(prefix.encode(), thread.encode(), kind, ns, checkpoint_id)
         if kind in (b"C", b"W", b"D", b"P", b"G"):
             counted["stored"] += len(name) + len(content)
         if kind == b"C":
@@ -416,7 +417,7 @@ def test_a_history_costs_what_changed_and_not_history_times_state(saver: RedisSa
 def test_a_large_upload_that_is_sent_again_leaves_nothing_in_staging(
     saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "UPLOAD_BYTES", 10_000)
+    monkeypatch.setattr(uploading, "UPLOAD_BYTES", 10_000)
     values = {"kept": words("kept", 200), "big": words("old", 20)}
     config = put(saver, at("t"), values, versions={"kept": 1, "big": 1})
     thread = ThreadKeys(prefix, b"t").hash
@@ -428,7 +429,7 @@ def test_a_large_upload_that_is_sent_again_leaves_nothing_in_staging(
 
 
 def test_a_large_upload_goes_through_staging_and_leaves_none_of_it(saver: RedisSaver, raw: Any, url: str, prefix: str) -> None:
-    big = random.Random(1).randbytes(verbs.UPLOAD_BYTES + 1_000_000)
+    big = random.Random(1).randbytes(uploading.UPLOAD_BYTES + 1_000_000)
     with monitored(url) as sent:
         config = put(saver, at("t"), {"big": big})
     assert sent.count("EVALSHA") + sent.count("EVAL") > 2

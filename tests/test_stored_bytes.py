@@ -21,9 +21,7 @@ from langgraph.types import Interrupt
 from shapes import at, checkpoint, id_of, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state import records as layout
-from langgraph_redis_state.chunks import PAGE_FROM, paginate
-from langgraph_redis_state.codec import BODY_MAX, CHUNK_MAX, CompressionType, Integrity, digest, pack, unpack
+from langgraph_redis_state.caching.parts import Parts
 from langgraph_redis_state.errors import (
     CheckpointCorruptError,
     CheckpointerError,
@@ -32,8 +30,12 @@ from langgraph_redis_state.errors import (
     LayoutError,
     SerializationError,
 )
-from langgraph_redis_state.keys import ThreadKeys, bucket_key, layout_key
-from langgraph_redis_state.records import FIXED, STAMP, Parts, Place, References, Value
+from langgraph_redis_state.storage import bodies, records
+from langgraph_redis_state.storage.bodies import Value
+from langgraph_redis_state.storage.chunks import PAGE_FROM, paginate
+from langgraph_redis_state.storage.codec import BODY_MAX, CHUNK_MAX, CompressionType, Integrity, digest, pack, unpack
+from langgraph_redis_state.storage.keys import ThreadKeys, bucket_key, layout_key
+from langgraph_redis_state.storage.records import FIXED, STAMP, RecordKey, References
 
 IDS = [f"1f0a0000-0000-6000-8000-00000000000{n}" for n in range(9)]
 
@@ -172,7 +174,7 @@ def _harmless(name: bytes, position: int, error: CheckpointerError | None) -> bo
 
 def _format(content: bytes, position: int, error: CheckpointerError | None) -> bool:
     """A damaged format byte may also be told as an unknown format."""
-    return isinstance(error, LayoutError) and content[position] == layout.FORMAT
+    return isinstance(error, LayoutError) and content[position] == records.FORMAT
 
 
 def sampled(content: bytes, seed: int, most: int) -> list[int]:
@@ -540,12 +542,12 @@ def test_what_is_packed_is_unpacked_whatever_its_size(compression: CompressionTy
 
 def forge(made: Stored, id: str, body: bytes, integrity: Integrity | None = None) -> None:
     """Writes a record as somebody would who knows the layout: everything holds but what `integrity` cannot sign."""
-    place = Place(made.prefix.encode(), made.thread.encode(), b"C", b"", id.encode())
-    tail = b"".join(layout.packed_id(part) for part in (b"", b"", b"", b""))
-    sealed = layout.seal(
+    place = RecordKey(made.prefix.encode(), made.thread.encode(), b"C", b"", id.encode())
+    tail = b"".join(records.packed_id(part) for part in (b"", b"", b"", b""))
+    sealed = records.seal(
         integrity or Integrity([], False), place, References.of([]), tail, body, flags=0, depth=0, logical=len(body), chunked=0
     )
-    made.hset(place.field, layout.stamp(1, 1, len(sealed), place) + sealed)
+    made.hset(place.field, records.stamp(1, 1, len(sealed), place) + sealed)
 
 
 class Watching(JsonPlusSerializer):
@@ -1065,11 +1067,11 @@ def test_the_names_and_numbers_of_layout_1_are_these() -> None:
     )
     assert layout_key("p") == b"p:layout"
     assert digest(b"chunk").hex() == "dc2573ff6e5265aacbc55f6ef44e88f0"
-    assert layout.packed_id(IDS[1].encode()).hex() == "801f0a0000000060008000000000000001"
-    assert layout.packed_id(b"id").hex() == "026964"
-    assert layout.packed_id(b"x" * 127).hex() == "7f0000007f" + "78" * 127
-    assert layout.packed_id(IDS[1].upper().encode())[:1] == b"\x24"  # not canonical: its text counts
-    assert layout.write_marker(-4, b"t").hex() == "7ffffffc0174"
+    assert records.packed_id(IDS[1].encode()).hex() == "801f0a0000000060008000000000000001"
+    assert records.packed_id(b"id").hex() == "026964"
+    assert records.packed_id(b"x" * 127).hex() == "7f0000007f" + "78" * 127
+    assert records.packed_id(IDS[1].upper().encode())[:1] == b"\x24"  # not canonical: its text counts
+    assert records.write_marker(-4, b"t").hex() == "7ffffffc0174"
     names = [digest(b"%d" % n) for n in range(60)]
     pages, rest = paginate(names)
     assert [len(page) for page in pages] + [len(rest)] == [22, 17, 9, 12]
@@ -1077,16 +1079,16 @@ def test_the_names_and_numbers_of_layout_1_are_these() -> None:
 
 
 def test_a_record_is_encoded_byte_by_byte_as_in_the_first_release() -> None:
-    place = Place(b"p", b"t", b"C", b"ns", b"id")
-    body = layout.checkpoint_body(("msgpack", b"\x80"), {"n": Value("msgpack", b"\x01", (), 1)}, CompressionType.NONE)
+    place = RecordKey(b"p", b"t", b"C", b"ns", b"id")
+    body = bodies.checkpoint_body(("msgpack", b"\x80"), {"n": Value("msgpack", b"\x01", (), 1)}, CompressionType.NONE)
     names = [digest(b"%d" % n) for n in range(2)]
-    tail = b"".join(layout.packed_id(part) for part in (IDS[0].encode(), b"", b"run", b""))
+    tail = b"".join(records.packed_id(part) for part in (IDS[0].encode(), b"", b"run", b""))
     for integrity, signed in ((Integrity([], False), PLAIN_RECORD), (Integrity([b"k"], False), KEYED_RECORD)):
-        sealed = layout.seal(integrity, place, References.of(names), tail, body, flags=2, depth=3, logical=258, chunked=257)
+        sealed = records.seal(integrity, place, References.of(names), tail, body, flags=2, depth=3, logical=258, chunked=257)
         assert sealed.hex() == signed
-        stored = layout.stamp(1_700_000_000_000, 9, 300, place) + sealed
+        stored = records.stamp(1_700_000_000_000, 9, 300, place) + sealed
         assert stored[:STAMP].hex() == "018bcfe568000000000009000000012ce40e34fd"
-        header, plain_body = layout.open_record(stored, place, integrity)
+        header, plain_body = records.open_record(stored, place, integrity)
         assert (header.created_at, header.version, header.new_bytes) == (1_700_000_000_000, 9, 300)
         assert (header.parent, header.root, header.run, header.fork) == (IDS[0], None, "run", None)
         assert (header.pages, header.loose, header.depth, header.logical, header.flags) == ((), tuple(names), 3, 258, 2)

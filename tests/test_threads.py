@@ -27,7 +27,7 @@ from langgraph_redis_state.errors import (
     ThreadExistsError,
     ThreadTooLargeError,
 )
-from langgraph_redis_state.keys import BUCKETS, ThreadKeys, bucket_key
+from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_key
 
 T = {"configurable": {"thread_id": "t"}}
 

@@ -9,13 +9,8 @@ from redis import exceptions
 from shapes import at, put
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.errors import (
-    CheckpointCorruptError,
-    CheckpointerError,
-    ServerRefusedError,
-    ServerUnavailableError,
-)
-from langgraph_redis_state.translation import meaning
+from langgraph_redis_state.client.translation import meaning
+from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
 
 OLD = "Error running script (call to f_3c44b7a40779a5c68a6e3920550ff76660a813aa): @user_script:1: "
 NEW = " script: 3c44b7a40779a5c68a6e3920550ff76660a813aa, on @user_script:1."
@@ -171,7 +166,7 @@ def test_a_programming_error_stays_what_it_is() -> None:
 
 async def test_a_key_of_another_type_is_damaged(saver: RedisSaver, raw: redis.Redis) -> None:
     await put(saver, at("t"), {"x": 1})
-    thread = saver._operations.target("t").keys
+    thread = saver._engine.address("t").keys
     raw.delete(thread.all[1])
     raw.set(thread.all[1], "something else")
     with pytest.raises(CheckpointCorruptError, match="another type"):

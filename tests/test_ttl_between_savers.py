@@ -14,7 +14,7 @@ from lifetimes import gone, left, put, wait
 from shapes import at, checkpoint, metadata
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 NEAR = 20.0
 """Seconds within which a time is the expected one: the times of these tests are further apart."""

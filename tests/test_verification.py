@@ -21,7 +21,7 @@ from langgraph_redis_state.errors import (
     ThreadExistsError,
     ThreadNotFoundError,
 )
-from langgraph_redis_state.keys import ThreadKeys, across_member, bucket_key, bucket_of, checkpoint_field, writes_field
+from langgraph_redis_state.storage.keys import ThreadKeys, across_member, bucket_key, bucket_of, checkpoint_field, writes_field
 
 IDS = [f"1f0a0000-0000-6000-8000-00000000000{n}" for n in range(9)]
 BIG = 40

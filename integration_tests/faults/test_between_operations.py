@@ -26,7 +26,7 @@ from langgraph_redis_state.errors import (
     ThreadExistsError,
     ThreadNotFoundError,
 )
-from langgraph_redis_state.keys import layout_key
+from langgraph_redis_state.storage.keys import layout_key
 
 # --- each pair of operations ------------------------------------------------------------------------------------------
 

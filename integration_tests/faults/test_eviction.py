@@ -14,10 +14,8 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from servers import Server, single
 from shapes import at, id_of, ids, listed, plain, put
 
-from langgraph_redis_state.errors import (
-    CheckpointLostError,
-)
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.errors import CheckpointLostError
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 async def test_an_evicted_index_is_rebuilt_from_the_hash(shared: Server, open_on: Open, prefix: str) -> None:

@@ -24,14 +24,8 @@ from redis.crc import key_slot
 from servers import HOST, OUTSIDE, SERVICE, Box, Server, cluster, sentinel, until
 from shapes import SyncSurface, at, checkpoint, metadata
 
-from langgraph_redis_state import (
-    DurabilityError,
-    RedisSaver,
-    Replicas,
-    ServerRefusedError,
-    ServerUnavailableError,
-)
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state import DurabilityError, RedisSaver, Replicas, ServerRefusedError, ServerUnavailableError
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 WRITERS = 8
 """Half of them sync, in threads; half async, in one event loop."""

@@ -11,11 +11,8 @@ from conftest import IMAGES, RIGHTS, Servers
 from servers import Server, single
 from shapes import at, id_of, ids, listed, new_id, plain, put
 
-from langgraph_redis_state.errors import (
-    ServerRefusedError,
-    ThreadDeletedError,
-)
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.errors import ServerRefusedError, ThreadDeletedError
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 async def test_a_replica_is_read_and_refuses_to_be_written(servers: Servers, open_on: Open) -> None:

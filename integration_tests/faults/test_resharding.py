@@ -23,7 +23,7 @@ from servers import HOST, Server, cluster, until
 from shapes import SyncSurface, at, checkpoint, id_of, listed, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 THREADS = 4
 """Of each surface."""

@@ -8,10 +8,7 @@ from conftest import TOPOLOGIES_OF
 from servers import Box, Server, single
 from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, plain, put
 
-from langgraph_redis_state.errors import (
-    CheckpointLostError,
-    ServerUnavailableError,
-)
+from langgraph_redis_state.errors import CheckpointLostError, ServerUnavailableError
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])

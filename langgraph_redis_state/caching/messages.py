@@ -1,0 +1,256 @@
+"""Messages that were serialized before, so that those of a long list that did not change are not serialized again. No I/O.
+
+What is compared is content, never identity: a message is found by its exact class and the msgpack of its `__dict__`, and what
+is found is what the serializer gave for that content. So the bytes stored are those that serializing the whole list gives,
+and cutting them gives the same chunks (`chunks.group` is the one rule for both).
+
+The msgpack of a `__dict__` says all that the serializer's bytes depend on. `JsonPlusSerializer` writes class and
+`model_dump()`, which for LangChain's messages, none of which has a serializer or computed field of its own, is made of
+`__dict__` and `__pydantic_extra__`; messages with extra fields are left out. A `__dict__` is compared only where it is made
+of None, bool, int, float, str, bytes, list and dict with string keys, exactly: all else (tuples, sets, subclasses, dataclasses,
+models, datetimes, lone surrogates ...) does not pack, and such a message goes to the serializer each time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from typing import Any, Final, cast
+
+import msgspec
+import ormsgpack
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from ..storage import bodies, chunks
+from ..storage.bodies import Value
+from ..storage.codec import digest
+from .bounded import BoundedCache
+
+FROM: Final = 4
+"""Shorter lists are serialized as they are."""
+
+SAMPLE_FROM: Final = 64
+"""Of longer lists some messages tell whether they fit into the cache."""
+
+_PLAIN: Final = (
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+
+_array = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+class SerializedList:
+    """A serialized list, as its header and the parts of its elements. Its `len` is that of its bytes."""
+
+    __slots__ = ("atoms", "size")
+
+    def __init__(self, atoms: list[chunks.Atom], size: int) -> None:
+        self.atoms = atoms
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def joined(self) -> bytes:
+        return b"".join([atom[0] for atom in self.atoms])
+
+
+Element = tuple[type, tuple[chunks.Atom, ...], int]
+"""Class, parts, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A list as it was when last serialized: its messages' classes, their keys joined, and what was found for them."""
+
+    kinds: list[type]
+    keys: bytes
+    elements: list[Element]
+    size: int
+    """Bytes of memory of the elements."""
+
+
+_NOTHING: Final = List([], b"", [], 0)
+
+
+class MessageCache:
+    """The serialized messages, the digests of runs of them, and the lists they stood in, that one saver remembers.
+
+    `limit`, in bytes, holds for each of the three. They share most of their bytes, and each counts them as its own, since it
+    may be the last to have them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._elements: BoundedCache[bytes, Element] = BoundedCache(limit, lambda key, element: len(key) + _size_of(element))
+        self._digests: BoundedCache[chunks.Run, bytes] = BoundedCache(
+            limit, lambda run, _: sum(map(len, run)) + 50 * len(run) + 250
+        )
+        self._lists: BoundedCache[Hashable, List] = BoundedCache(limit, _size_of_list)
+
+    def serialized(self, serde: Any, value: Any, place: Hashable = None) -> SerializedList | None:
+        """What `serde.dumps_typed(value)` gives, type "msgpack", in parts; None where only the serializer itself can say.
+
+        `place` says whose value it is: what was there before is compared at once, as far as the list only grew.
+        """
+        if type(value) is not list or not _is_plain(serde):
+            return None
+        value = value.copy()  # another thread may add to it or take from it meanwhile
+        if not FROM <= len(value) <= chunks.ELEMENTS_MAX:
+            return None
+        module = sys.modules.get("langchain_core.messages")
+        if module is None or not _kinds(module).issuperset(map(type, value)):
+            return None
+        if not self._has_room_for(value):
+            return None
+        kinds = list(map(type, value))
+        before = self._grown_from(place, value, kinds)
+        since = value[len(before.kinds) :]
+        keys = _keys(since)
+        found = self._elements.get_all(keys)
+        unknown = [
+            at
+            for at, (kind, element) in enumerate(zip(kinds[len(before.kinds) :], found, strict=True))
+            if element is None or element[0] is not kind
+        ]
+        sure = None not in keys
+        if unknown:
+            remembered = self._serialize(serde, since, keys, unknown, found)
+            if remembered is None:
+                return None
+            sure = sure and remembered
+        elements = before.elements + cast(list[Element], found)
+        if place is not None and sure:
+            size = before.size + sum(map(_size_of, cast(list[Element], found)))
+            self._lists.put(place, List(kinds, before.keys + b"".join(cast(list[bytes], keys)), elements, size))
+        header = _header(len(value))
+        atoms: list[chunks.Atom] = [(header, True, None), *chain.from_iterable([element[1] for element in elements])]
+        return SerializedList(atoms, len(header) + sum([element[2] for element in elements]))
+
+    def _grown_from(self, place: Hashable, value: list[Any], kinds: list[type]) -> List:
+        """The list that was there before, if this one begins with all of it; else an empty one."""
+        before = self._lists.get(place) if place is not None else None
+        if before is not None and len(before.kinds) <= len(value) and before.kinds == kinds[: len(before.kinds)]:
+            # the ends first, since a list that lost some is told by them
+            first, last = _key(value[0]), _key(value[len(before.kinds) - 1])
+            if first and last and before.keys.startswith(first) and before.keys.endswith(last):
+                joined = _joined(value)
+                if joined is not None and joined.startswith(before.keys, len(_header(len(value)))):
+                    return before
+        return _NOTHING
+
+    def _has_room_for(self, value: list[Any]) -> bool:
+        """False for a list that would push itself out of the cache, judged by some of its messages."""
+        if len(value) < SAMPLE_FROM:
+            return self._elements.limit > 0
+        some = value[:: 1 + len(value) // 16]
+        size = sum(2 * len(key) + ELEMENT for message in some if (key := _key(message)) is not None)
+        return size * len(value) <= self._elements.limit // 2 * len(some)
+
+    def _serialize(
+        self,
+        serde: Any,
+        value: list[Any],
+        keys: Sequence[bytes | None],
+        unknown: Sequence[int],
+        found: list[Element | None],
+    ) -> bool | None:
+        """Serializes the elements at the unknown places. True if all are remembered by their keys; None if the serializer does
+        not take them as msgpack."""
+        messages = [value[at] for at in unknown]
+        type_, blob = serde.dumps_typed(messages)
+        if type_ != "msgpack":
+            return None
+        try:
+            raws = _array.decode(blob)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        sure = True
+        for at, message, raw in zip(unknown, messages, raws, strict=True):
+            key, body = keys[at], bytes(raw)
+            element = type(message), chunks.element(body), len(body)
+            found[at] = element
+            # another thread may have changed it while it was serialized
+            if key is not None and _key(message) == key:
+                self._elements.put(key, element)
+            else:
+                sure = False
+        return sure
+
+    def chunked(self, elements: SerializedList, fresh: bodies.Fresh) -> Value:
+        """`records.chunked` of the joined elements."""
+        if elements.size < chunks.CUT_FROM:
+            return bodies.chunked("msgpack", elements.joined(), True, fresh)
+        segments, runs = chunks.group(elements.atoms, tuple)
+        digests: list[bytes] = []
+        for run in runs:
+            name = self._digests.get(run)
+            if name is None:
+                name = digest(b"".join(run))
+                self._digests.put(run, name)
+            fresh[name] = run
+            digests.append(name)
+        return Value("msgpack", segments, tuple(digests), elements.size)
+
+
+def _is_plain(serde: Any) -> bool:
+    # the settings of JsonPlusSerializer concern reading, but for pickle_fallback, whose type is looked at
+    return type(serde) is JsonPlusSerializer and "dumps_typed" not in vars(serde)
+
+
+@cache
+def _kinds(module: Any) -> frozenset[type]:
+    names = ("HumanMessage", "AIMessage", "ToolMessage", "SystemMessage", "FunctionMessage", "ChatMessage", "AIMessageChunk")
+    return frozenset(getattr(module, name) for name in names)
+
+
+def _keys(messages: Sequence[Any]) -> list[bytes | None]:
+    """`_key` of each."""
+    pack, option = ormsgpack.packb, _PLAIN
+    try:
+        return [None if message.__pydantic_extra__ else pack(message.__dict__, option=option) for message in messages]
+    except (ormsgpack.MsgpackEncodeError, AttributeError):  # of some: each by itself
+        return [_key(message) for message in messages]
+
+
+def _joined(messages: Sequence[Any]) -> bytes | None:
+    """The keys of all, joined, behind a header; None if not all have one."""
+    try:
+        plain = [message.__dict__ for message in messages if not message.__pydantic_extra__]
+        return ormsgpack.packb(plain, option=_PLAIN) if len(plain) == len(messages) else None
+    except (ormsgpack.MsgpackEncodeError, AttributeError):
+        return None
+
+
+def _key(message: Any) -> bytes | None:
+    """All that the serialized bytes of a message depend on besides its class; None where that is not known."""
+    try:
+        return None if message.__pydantic_extra__ else ormsgpack.packb(message.__dict__, option=_PLAIN)
+    except (ormsgpack.MsgpackEncodeError, AttributeError):
+        return None
+
+
+ELEMENT: Final = 500
+"""Bytes that CPython adds for an element of one part."""
+
+
+def _size_of(element: Element) -> int:
+    return element[2] + ELEMENT + 130 * (len(element[1]) - 1)
+
+
+def _size_of_list(place: Hashable, each: List) -> int:
+    names = sum(map(len, place)) if isinstance(place, tuple) else 0
+    return 4 * names + len(each.keys) + each.size + 20 * len(each.kinds) + 700
+
+
+def _header(count: int) -> bytes:
+    if count < 16:
+        return bytes([0x90 | count])
+    return b"\xdc" + count.to_bytes(2, "big") if count < 65536 else b"\xdd" + count.to_bytes(4, "big")

@@ -1,0 +1,297 @@
+"""Where the server is, and the clients that reach it: the only place that builds them.
+
+A `Connection` turns a URL, or clients that the caller has, into one sync client and one async client for each event
+loop. It may import ``redis`` (inside functions: it is imported when first used), parse URLs and open and close clients. It
+must not know what a checkpoint is, run a command, or translate an error of a command: that is `drivers`.
+
+Two promises shape it:
+
+    loops   An async client works in the loop that opened its sockets and in no other. So there is one for each loop,
+            built when that loop first asks, and let go of once the loop is closed.
+    forks   A child must not speak on its parent's sockets. redis-py's sync pools notice a new process id and start
+            over by themselves; its async ones do not, so a child forgets its parent's async clients (and locks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from ..durability import Durability
+from ..errors import InvalidConfigError, SaverClosedError
+from .batching import Batches
+from .clients import Clients, build, build_async
+from .closing import release, release_all
+from .contact import Contact
+from .idle import Idle
+from .injected import check_client, describe
+from .options import DEFAULTS, check_options, redis_module
+from .url import ServerAddress
+
+__all__ = ["Connection"]
+
+_VALKEY = re.compile(r"^valkey(?=s?(\+|$))")
+
+
+class Connection:
+    """Where the server is, and the clients that reach it: one sync client, one async client for each event loop.
+
+    Clients built here wait for a free connection rather than fail with "too many connections": at most
+    ``max_connections`` (50) for each client, waited for ``timeout`` (20 s). The rest of the defaults:
+    ``socket_timeout`` 10 s, ``socket_connect_timeout`` 5 s, ``socket_keepalive`` on, ``health_check_interval`` 30 s,
+    ``protocol`` 2, no ``CLIENT SETINFO``, and ``retry`` 3 times with exponential backoff and jitter on connection
+    errors and timeouts. Each can be overridden in `options`. On Cluster the limits count for each node, and redis-py's
+    async cluster client, which has no pool that waits, opens as many connections as it needs unless
+    ``max_connections`` is given.
+
+    Thread-safe, and usable in a forked child.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+cluster://host,host``,
+            ``redis+sentinel://host,host/service``, and the last two with ``rediss``; ``valkey`` and ``valkeys`` are other names
+            for ``redis`` and ``rediss``. What its query says
+            (``?socket_timeout=3``) wins over `options`, as in redis-py. None: only the given clients are used.
+        client: A sync client: `redis.Redis`, `redis.RedisCluster`, or one of valkey-py. Never closed here.
+        async_client: An async client, for the loop that uses it first. Never closed here. If `url` is given too, other
+            loops get a client built from it.
+        options: Keyword arguments of redis-py's connections, and ``max_connections`` and ``timeout`` of its pools. For
+            Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
+            ``min_other_sentinels``.
+        durability: What the drivers make sure of after each write.
+
+    Raises:
+        ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
+            would wait longer than the client does (``socket_timeout``).
+        TypeError: `client` is async, `async_client` is sync, or either is not a client.
+        InvalidConfigError: There is neither a URL nor a client.
+    """
+
+    where: str
+    """For error messages: the URL without its password, or which client was given."""
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        client: Any | None = None,
+        async_client: Any | None = None,
+        options: Mapping[str, Any] | None = None,
+        durability: Durability | None = None,
+    ) -> None:
+        if url is None and client is None and async_client is None:
+            raise InvalidConfigError("No server: pass a URL (url=), or a client (client=, async_client=).")
+        if client is not None:
+            check_client(client, "client", is_async=False)
+        if async_client is not None:
+            check_client(async_client, "async_client", is_async=True)
+        if options is not None and not isinstance(options, Mapping):
+            raise TypeError(f"redis_options maps names of arguments to their values; it is not {options!r}.")
+        if options and url is None:
+            raise ValueError("redis_options are for clients built from a URL; set them on the given client instead.")
+        self._target = None if url is None else ServerAddress.parse(url)
+        self._options = {} if self._target is None else check_options(self._target, dict(options or {}))
+        self.where = str(self._target) if self._target is not None else describe(client or async_client)
+
+        self.durability = durability
+        self.replicas_seen: dict[str, int] = {}
+        """How many replicas each server had when last asked, for `Replicas("all")`."""
+        if durability is not None:
+            for patience in self._socket_timeouts(client, async_client):
+                if patience is not None and durability.timeout >= patience:
+                    raise ValueError(
+                        f"durability: its timeout ({durability.timeout:g} s) must be less than the client's socket_timeout "
+                        f"({patience:g} s), which would give up first."
+                    )
+
+        self._contact: Contact | None = None
+        if self._target is not None:
+            target, times = self._target, (self._options.get(f"socket_{name}") for name in ("connect_timeout", "timeout"))
+            self._contact = Contact(target.nodes, target.path, target.topology, target.tls, *times)
+        self._injected = client
+        self._injected_async = async_client
+        self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._built: Clients | None = None
+        self._built_async: dict[asyncio.AbstractEventLoop, Clients] = {}
+        self._closed = False
+        # Two locks: building a cluster client asks the server, and no event loop shall wait for that.
+        self._lock = threading.Lock()
+        self._async_lock = threading.Lock()
+        # A saver made at import time is often never closed; its async clients would complain when they are collected.
+        weakref.finalize(self, release_all, self._built_async)
+        _living.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` or `aclose` was called."""
+        return self._closed
+
+    def contact(self, *, is_async: bool = False) -> Contact | None:
+        """How to look at the server before it is used for the first time; None for a given client, and when closed."""
+        return None if self._closed or (self._injected_async if is_async else self._injected) is not None else self._contact
+
+    def client(self) -> Any:
+        """The sync client, built at first use.
+
+        Raises:
+            SaverClosedError: After `close`.
+            InvalidConfigError: There is only an async client.
+        """
+        self._check_open()
+        if self._injected is not None:
+            return self._injected
+        if self._target is None:
+            raise InvalidConfigError("This saver has only an async client; pass client= or url= for the sync methods.")
+        built = self._built
+        if built is None:
+            with self._lock:
+                self._check_open()
+                built = self._built
+                if built is None:
+                    built = self._built = build(self._target, self._options)
+        return built.client
+
+    def async_client(self) -> Any:
+        """The async client of the running loop, built at its first use.
+
+        Raises:
+            SaverClosedError: After `close`, or the given async client belongs to another loop and there is no URL.
+            InvalidConfigError: There is only a sync client.
+            RuntimeError: No loop is running.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        if self._injected_async is not None and self._is_injected_loop(loop):
+            return self._injected_async
+        if self._target is None:
+            if self._injected_async is None:
+                raise InvalidConfigError("This saver has only a sync client; pass async_client= or url= for the async methods.")
+            raise SaverClosedError(
+                "The injected async client belongs to another event loop; pass url= so that the saver builds one for each loop."
+            )
+        built = self._built_async.get(loop)
+        if built is not None and len(self._built_async) == 1:
+            return built.client
+        with self._async_lock:
+            self._check_open()
+            for other in [other for other in self._built_async if other.is_closed()]:
+                release(other, self._built_async.pop(other))
+            built = self._built_async.get(loop)
+            if built is None:
+                built = self._built_async[loop] = build_async(self._target, self._options)
+        return built.client
+
+    def batches(self, client: Any) -> Batches | None:
+        """What the running loop sends together; None for a given client, whose class may do more with each command."""
+        built = self._built_async.get(asyncio.get_running_loop())
+        return built.batches if built is not None and built.client is client else None
+
+    def close(self) -> None:
+        """Close what was built here, never a given client. Idempotent.
+
+        An async client can be closed properly only in its loop: in a running one its sockets are dropped, in an idle
+        one it is closed, in a closed one only its sockets are left, and they are released. Prefer `aclose`.
+        """
+        self._closed = True
+        with self._lock:
+            built, self._built = self._built, None
+        if built is not None:
+            for client in built.all:
+                # A cluster client built from a URL leaves its pools to the caller.
+                if hasattr(client, "disconnect_connection_pools"):
+                    client.disconnect_connection_pools()
+                client.close()
+        with self._async_lock:
+            left = list(self._built_async.items())
+            self._built_async.clear()
+        for loop, clients in left:
+            release(loop, clients, may_run=True)
+
+    async def aclose(self) -> None:
+        """Close what was built here: the running loop's client is awaited, the rest is as in `close`. Idempotent."""
+        self._closed = True
+        with self._async_lock:
+            mine = self._built_async.pop(asyncio.get_running_loop(), None)
+        self.close()
+        if mine is not None:
+            await mine.aclose()
+
+    def _socket_timeouts(self, *injected: Any) -> Iterator[float | None]:
+        """Seconds that each of the clients waits for a reply; None: for ever."""
+        if self._target is not None:
+            yield self._options.get("socket_timeout", DEFAULTS["socket_timeout"])
+        for client in injected:
+            # a plain client has a pool; a Cluster client gives the settings of its connections
+            pool = getattr(client, "connection_pool", None)
+            if pool is not None:
+                yield getattr(pool, "connection_kwargs", {}).get("socket_timeout")
+            elif client is not None:
+                yield client.get_connection_kwargs().get("socket_timeout")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SaverClosedError(f"This saver is closed ({self.where}); make a new one.")
+
+    def _is_injected_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        with self._async_lock:
+            if self._injected_loop is None:
+                self._injected_loop = weakref.ref(loop)
+            return self._injected_loop() is loop
+
+    def _forget_parent(self) -> None:
+        self._lock = threading.Lock()  # another thread of the parent may have held them, and is not here to let go
+        self._async_lock = threading.Lock()
+        # Not closed and never collected: closing would take the parent's sockets out of the epoll set both share.
+        _abandoned.append(dict(self._built_async))
+        self._built_async.clear()
+
+
+_living: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+_abandoned: list[object] = []
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_living):
+        connection._forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@cache
+def _waiting_pool() -> Any:
+    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle` and `_packer`."""
+    pool_class = redis_module(".connection").BlockingConnectionPool
+
+    class WaitingPool(pool_class):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{"queue_class": Idle, "command_packer": _packer(), **settings})
+
+    return WaitingPool
+
+
+@cache
+def _packer() -> Any:
+    """Packs commands with hiredis, which gets bytes alone: also of what redis-py sends by itself (SELECT, HELLO, AUTH). Other
+    kinds make it run Python code, and a signal handler that raises in there can crash the interpreter. None without hiredis."""
+    if not redis_module(".utils").HIREDIS_AVAILABLE:
+        return None
+    pack, pack_plain = redis_module(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
+
+    class Packer:
+        def pack(self, *arguments: Any) -> Any:
+            if arguments[0] == "EVALSHA":  # what follows is bytes, and need not be looked at
+                return [pack_plain((b"EVALSHA", *arguments[1:]))]
+            return pack(
+                *(each.encode() if type(each) is str else b"%d" % each if type(each) is int else each for each in arguments)
+            )
+
+    return Packer()

@@ -1,0 +1,117 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from ..effects import Operation, compute
+from ..errors import CheckpointNotFoundError
+from ..operations.engine import Engine
+from ..operations.reading import fetch, open_record
+from ..serialization.decode import loaded
+from .resolving import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDiff:
+    """How one channel differs between two checkpoints. For lists also which elements."""
+
+    kind: Literal["added", "removed", "changed"]
+    before: Any = None
+    after: Any = None
+    appended: list[Any] = field(default_factory=list)
+    """Elements only the second list has, between what both begin and end with."""
+    dropped: list[Any] = field(default_factory=list)
+    """Elements only the first list has, likewise."""
+
+
+def diff(
+    engine: Engine, serde: SerializerProtocol, thread: Any, a: str | int, b: str | int, ns: str
+) -> Operation[dict[str, ChannelDiff]]:
+    """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
+    set may serialize differently each time."""
+    target = engine.address(thread, ns)
+    engine, about = engine, target.about("diff")
+    ids = []
+    for each in (a, b):
+        ids.append((yield from resolve(engine, target, each, about)).encode())
+    found, parts = yield from fetch(engine, target, [(target.ns, each) for each in ids])
+    if len(found) != 2:
+        raise CheckpointNotFoundError(f"{about}: a checkpoint went away while it was read")
+
+    def compare() -> dict[str, ChannelDiff]:
+        places, stored = [], []
+        for each in found:
+            opened = open_record(engine, target, each)
+            places.append(opened.place)
+            stored.append(opened.known(parts, {}).values)
+
+        def value(side: int, name: str) -> Any:
+            return loaded(serde, stored[side][name], parts, f"{places[side]}, channel {name!r}")
+
+        old, new = stored
+        result: dict[str, ChannelDiff] = {}
+        for name in [*old, *(name for name in new if name not in old)]:
+            if name in old and name in new:
+                if old[name] != new[name]:
+                    before, after = _whole(value(0, name)), _whole(value(1, name))
+                    if not _equal(serde, before, after):
+                        result[name] = _changed(serde, before, after)
+                continue
+            only = value(0 if name in old else 1, name)
+            if isinstance(only, _DeltaSnapshot):
+                continue  # between two snapshots of a DeltaChannel nothing is stored here, which says nothing of it
+            result[name] = ChannelDiff("removed", before=only) if name in old else ChannelDiff("added", after=only)
+        return result
+
+    return (yield from compute(compare, sum(len(chunk) for chunk in parts.chunks.values())))
+
+
+def _whole(value: Any) -> Any:
+    return value.value if isinstance(value, _DeltaSnapshot) else value
+
+
+def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:
+    """Whether two values are the same to their user: 1, 1.0 and True are three, NaN is itself, mappings and sets have no order.
+
+    What does not say by itself whether it is equal (arrays, objects without `__eq__`) is compared as it serializes.
+    """
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return _typed(a) == _typed(b) and all(_equal(serde, value, b[key]) for key, value in a.items())
+    if isinstance(a, set | frozenset):
+        return _typed(a) == _typed(b)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(serde, one, other) for one, other in zip(a, b, strict=True))
+    with suppress(ValueError, TypeError, ArithmeticError):  # some refuse to be compared
+        if (a == b) is True:  # and arrays give an array
+            return True
+    if isinstance(a, str | bytes | int):
+        return False
+    return serde.dumps_typed(a) == serde.dumps_typed(b)
+
+
+def _typed(items: Iterable[Any]) -> set[tuple[type, Any]]:
+    """As a set in which 1, 1.0 and True are three."""
+    return {(type(each), each) for each in items}
+
+
+def _changed(serde: SerializerProtocol, old: Any, new: Any) -> ChannelDiff:
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return ChannelDiff("changed", before=old, after=new)
+    start = 0
+    while start < min(len(old), len(new)) and _equal(serde, old[start], new[start]):
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and _equal(serde, old[-1 - end], new[-1 - end]):
+        end += 1
+    return ChannelDiff(
+        "changed", before=old, after=new, appended=new[start : len(new) - end], dropped=old[start : len(old) - end]
+    )

@@ -1,0 +1,77 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from .. import validation
+from ..address import Address
+from ..effects import Call, Operation
+from ..errors import CheckpointNotFoundError, InvalidConfigError
+from ..operations import surveying
+from ..operations.delta_channels import WALK_ANCESTORS, read_lineage, refuse_broken
+from ..operations.engine import Engine, raise_for_reply
+from ..operations.reading import PAGE_CHECKPOINTS, START, StoredCheckpoint, read_page
+from ..operations.surveying import open_tags
+from ..storage import keys
+
+
+def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Operation[str]:
+    """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
+    engine = engine
+    steps = validation.plain(to)
+    if isinstance(steps, int) and not isinstance(steps, bool):
+        if steps >= 0:
+            raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
+        cursor, left = b"", -steps
+        while True:
+            most = min(left, PAGE_CHECKPOINTS)
+            reply = yield Call(WALK_ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40, 0], about)
+            if reply[0] != b"none":
+                raise_for_reply(engine, reply, about)
+                if len(reply[1]) == left:
+                    found: bytes = reply[1][-1][1]
+                    return found.decode()
+                if reply[1] and int(reply[5]):
+                    left -= len(reply[1])
+                    cursor = reply[1][-1][1]
+                    continue
+            if not cursor and reply[0] == b"none":
+                raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
+            raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-steps} ancestors")
+    if isinstance(to, Mapping):
+        raise InvalidConfigError(f"{about}: this is a config; pass the id: config['configurable']['checkpoint_id']")
+    wanted = keys.encode(to, "checkpoint id or tag")
+    tags = yield from read_tags(engine, target)
+    if wanted.decode() in tags:
+        ns, checkpoint = tags[wanted.decode()]
+        if ns != target.ns.decode():
+            raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
+        return checkpoint
+    if not wanted or (yield from _stored(engine, target, wanted)) is None:
+        raise CheckpointNotFoundError(
+            f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
+        )
+    return wanted.decode()
+
+
+def _stored(engine: Engine, target: Address, checkpoint: bytes) -> Operation[StoredCheckpoint | None]:
+    """One checkpoint without what it refers to; None if the index does not know it."""
+    below = checkpoint + b"\x01"  # ids hold no NUL, so nothing lies between
+    page = yield from read_page(engine, target, target.ns.decode(), (below, None), 1, whole=False)
+    return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None
+
+
+def read_tags(engine: Engine, target: Address) -> Operation[dict[str, surveying.CheckpointKey]]:
+    yield from engine.check_layout(False)
+    page = yield from read_page(engine, target, "", START, 1, whole=False)
+    return open_tags(engine, target, page.tags)
+
+
+def check_whole(engine: Engine, serde: SerializerProtocol, target: Address, checkpoint: bytes, about: str) -> Operation[None]:
+    """Raises CheckpointLostError if the DeltaChannels of a checkpoint cannot be rebuilt."""
+    target.checkpoint = checkpoint
+    lineage = yield from read_lineage(engine, serde, target, about, None, None)
+    refuse_broken(engine, lineage, about)

@@ -1,0 +1,264 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID, uuid5
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP, empty_checkpoint
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
+
+from ..address import Address
+from ..caching import parts
+from ..caching.manifests import Manifest
+from ..effects import Argument, Operation, Read, Script, counted
+from ..errors import CheckpointNotFoundError, ThreadBusyError, ThreadNotFoundError
+from ..operations import surveying
+from ..operations.engine import Engine, raise_for_reply
+from ..operations.reading import PAGE_CHECKPOINTS, Cursor, StoredCheckpoint, fetch, open_record, read_page
+from ..operations.removing import BUSY_TRIES, REMOVE, remove
+from ..operations.surveying import StoredWrites, ThreadHeaders, read_headers
+from ..operations.uploading import upload
+from ..operations.writing import NewCheckpoint, encode_checkpoint
+from ..serialization.encode import dumped, stored_rest
+from ..storage import bodies, keys, records
+from ..storage.ids import id_above
+from .resolving import check_whole, resolve
+
+FORK = Script("fork", writes=True)
+
+Back = Callable[[Engine, SerializerProtocol, Address, ThreadHeaders, str], Operation[str | None]]
+"""One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
+
+
+def fork_to(engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+    return (yield from _go_back(engine, serde, thread, to, _fork, FORK))
+
+
+def truncate_to(engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
+    return (yield from _go_back(engine, serde, thread, to, _truncate, REMOVE))
+
+
+def _go_back(
+    engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int, go: Back, script: Script
+) -> Operation[RunnableConfig]:
+    target = engine.address(thread)
+    about = target.about("rollback")
+    yield from engine.check_layout(True, script)
+    goal = yield from resolve(engine, target, to, about)
+    for _ in range(BUSY_TRIES):
+        survey = yield from read_headers(engine, target, use=True)
+        if survey is None:
+            continue
+        if ("", goal) not in survey.headers:
+            raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
+        for ns, origin in _origins(survey, goal).items():
+            if origin and survey.headers[(ns, origin)].depth:
+                yield from check_whole(engine, serde, engine.address(thread, ns), origin.encode(), about)
+        head = yield from go(engine, serde, target, survey, goal)
+        if head is not None:
+            return target.config(b"", head)
+    raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was changed, try again")
+
+
+def _fork(
+    engine: Engine, serde: SerializerProtocol, target: Address, survey: ThreadHeaders, goal: str
+) -> Operation[str | None]:
+    engine, about = engine, target.about("rollback")
+    origins = _origins(survey, goal)
+    wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
+    found, parts = yield from fetch(engine, target, wanted)
+    fields = [keys.history_field(*each) for each in wanted]
+    (contents,) = yield Read([("HMGET", target.keys.hash, *fields)], about)
+    histories = {ns.decode(): content for (ns, _), content in zip(wanted, contents, strict=True) if content}
+    origin_of = {each.ns.decode(): each for each in found}
+    newest = surveying.newest_of_each(survey.headers)
+    heads = {ns: id_above(newest[ns], about) for ns in origins}
+    pages: dict[bytes, bytes] = {}
+    known: list[tuple[str, Manifest]] = []
+    filed = yield from _filed(engine, serde, target, goal)
+    args: list[Argument] = [survey.revision, engine.settings.ttl, engine.settings.max_bytes, len(origins)]
+    for ns, head in heads.items():
+        there = engine.address(target.given, ns)
+        there.checkpoint = head.encode()
+        draft = _forked(engine, serde, there, origin_of.get(ns), parts, heads[""])
+        sealed = encode_checkpoint(engine, there, draft)
+        args += [there.ns, there.checkpoint, sealed.record, b""]
+        if ns in histories:
+            here, new = (there.place(b"H", there.ns, each.encode()) for each in (origins[ns], heads[ns]))
+            args[-1] = records.moved(histories[ns], here, new, engine.settings.integrity)[1]
+        pages |= sealed.pages
+        known.append((ns, sealed.known))
+    args += counted(filed)
+    reply = yield from upload(engine, FORK, target, about, args, pages, {})
+    if reply[0] == b"stale":
+        return None
+    if reply[0] == b"none":
+        raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
+    raise_for_reply(engine, reply, about)
+    for ns, each in known:
+        engine.manifests.put(target.keys.name, ns.encode(), heads[ns].encode(), each)
+    return heads[""]
+
+
+def _forked(
+    engine: Engine, serde: SerializerProtocol, target: Address, origin: StoredCheckpoint | None, parts: parts.Parts, root: str
+) -> NewCheckpoint:
+    """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
+    fork's head."""
+    about = target.about("rollback")
+    checkpoint: Mapping[str, Any] = empty_checkpoint()
+    metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
+    header = records.Header()
+    values: dict[str, bodies.Value] = {}
+    if origin is not None:
+        opened = open_record(engine, target, origin)
+        checkpoint, stored = opened.load(serde)
+        header = opened.header
+        metadata = {name: value for name, value in stored.items() if name != "run_id"}
+        metadata |= {"step": (stored.get("step") or 0) + 1, "forked_from": origin.checkpoint.decode()}
+        values = dict(opened.known(parts, {}).values)
+    metadata["source"] = "fork"
+    if target.ns:
+        metadata["parents"] = {**metadata.get("parents", {}), "": root}
+    rest, flags = stored_rest({**checkpoint, "ts": datetime.now(timezone.utc).isoformat()})
+    return NewCheckpoint(
+        rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
+        serialized={},
+        carried=values,
+        versions=dict(checkpoint["channel_versions"]),
+        flags=flags,
+        depth=header.depth,
+        parent=(header.parent or "").encode(),
+        root=root.encode() if target.ns else b"",
+        run=b"",
+        fork=root.encode(),
+    )
+
+
+def _truncate(
+    engine: Engine, serde: SerializerProtocol, target: Address, survey: ThreadHeaders, goal: str
+) -> Operation[str | None]:
+    dropped, replaced = _taken_back(survey, goal)
+    if not dropped and not replaced:
+        return goal
+    filed = yield from _filed(engine, serde, target, goal)
+    removed = yield from remove(engine, serde, target, survey, dropped, replaced, filed)
+    return goal if removed else None
+
+
+def _filed(engine: Engine, serde: SerializerProtocol, target: Address, goal: str) -> Operation[list[tuple[bytes, bytes]]]:
+    """Under what metadata a thread is found that stands at `goal`: of each key, what the newest checkpoint up to there said
+    that had it; '' where none had."""
+    engine = engine
+    missing = dict.fromkeys((name.encode() for name in engine.settings.index), b"")
+    filed: dict[bytes, bytes] = {}
+    cursor: Cursor | None = (goal.encode() + b"\x01", None)
+    most = 1  # nearly always that one has them all
+    while missing and cursor is not None:
+        page = yield from read_page(engine, target, "", cursor, most, whole=False)
+        for each in page.found:
+            told = dict(engine.indexed(open_record(engine, target, each).load(serde)[1]))
+            filed = told | filed
+            for name in told:
+                missing.pop(name, None)
+        cursor, most = page.following, PAGE_CHECKPOINTS
+    return [*(missing | filed).items()]
+
+
+_RESUMED = WRITES_IDX_MAP[RESUME]
+
+
+def _before(survey: ThreadHeaders, goal: str) -> tuple[set[surveying.CheckpointKey], dict[str, str]]:
+    """The checkpoints that were there when the thread stood at `goal`, and for each namespace that asked something in the
+    step after it, which checkpoint asked first.
+
+    Checkpoints that subgraphs made while the target's own step ran are taken back to where its interrupt was first asked: in
+    the namespace that asked, those up to the asking one stay; in others, those from before the answer. If the step ended
+    without asking they all go, and if nothing came after the target they all stay. So a subgraph asks where it asked before,
+    also one that remembers earlier calls, which LangGraph would take for finished without that checkpoint.
+    """
+    thread = survey.headers
+    own = [header for header, _ in survey.writes.get(("", goal), ())]
+    resumed = [header.created_at for header in own if header.index == _RESUMED]
+    asked = any(header.index == surveying.INTERRUPTED for header in own)
+    untouched = ("", goal) not in survey.parents() and not resumed
+    asking: dict[str, str] = {}
+    for (ns, checkpoint), header in thread.items():
+        if header.root == goal and survey.interrupted((ns, checkpoint)):
+            asking[ns] = min(asking.get(ns, checkpoint), checkpoint)
+
+    def stays(ns: str, checkpoint: str, header: records.Header) -> bool:
+        if ns == "":
+            return checkpoint <= goal
+        if header.root is None or header.root < goal:
+            return True
+        if header.root > goal:
+            return False
+        if untouched or header.fork:  # made with the target, not by the step after it
+            return True
+        if not asked:
+            return False
+        return checkpoint <= asking[ns] if ns in asking else not resumed or header.created_at < min(resumed)
+
+    return {place for place, header in thread.items() if stays(*place, header)}, asking
+
+
+def _origins(survey: ThreadHeaders, goal: str) -> dict[str, str]:
+    """What a fork to `goal` holds again: for the root namespace the target, and for each namespace that remembers earlier
+    calls and has moved on since, its newest checkpoint from then; "" if there was none."""
+    there, _ = _before(survey, goal)
+    then, now = surveying.newest_of_each(there), surveying.newest_of_each(survey.headers)
+    return {"": goal} | {ns: then.get(ns, "") for ns in now if ns and ":" not in ns and then.get(ns) != now[ns]}
+
+
+def _taken_back(
+    survey: ThreadHeaders, goal: str
+) -> tuple[list[surveying.CheckpointKey], dict[surveying.CheckpointKey, StoredWrites]]:
+    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, the writes that stay."""
+    parents = survey.parents()
+    there, asking = _before(survey, goal)
+    dropped = [place for place in survey.headers if place not in there]
+    touched = {"", *(ns for ns, _ in dropped), *asking}
+    replaced: dict[surveying.CheckpointKey, StoredWrites] = {}
+    for place in {**surveying.newest_of_each(there), "": goal}.items():
+        writes = survey.writes.get(place, [])
+        kept = _writes_kept(place[1], [header for header, _ in writes], place in parents)
+        if place[0] in touched and len(kept) < len(writes):
+            replaced[place] = [writes[at] for at in kept]
+    return dropped, replaced
+
+
+def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) -> list[int]:
+    """Which pending writes of a truncation's target stay, as positions; `continued`: it had a child.
+
+    They stay as they were when its interrupt was first asked: the interrupt, and the results that were saved beside it by
+    tasks that had finished. What came with or after the answer goes; so do a RESUME, what the interrupted tasks wrote once
+    answered, and what LangGraph keeps here for the next checkpoint: graph input and `update_state`, under ids made of the
+    checkpoint's (langgraph/pregel/_loop.py, main.py). Without an interrupt, all that a step left for its child goes.
+    """
+    if not continued and not any(header.index == _RESUMED for header in headers):
+        return list(range(len(headers)))
+    interrupted = {header.task for header in headers if header.index == surveying.INTERRUPTED}
+    if not interrupted:
+        return []
+    answered = min((header.version for header in headers if header.index == _RESUMED), default=1 << 40)
+    foreign: set[str] = set()
+    with suppress(ValueError):  # not a UUID: not LangGraph's id, and no ids are made of it
+        foreign = {str(uuid5(UUID(goal), name)) for name in ("__input__", INTERRUPT)}
+    return [
+        at
+        for at, header in enumerate(headers)
+        if header.index == surveying.INTERRUPTED
+        or (
+            header.index != _RESUMED
+            and header.task not in interrupted
+            and header.task not in foreign
+            and header.version < answered
+        )
+    ]

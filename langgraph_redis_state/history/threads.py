@@ -1,0 +1,238 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from .. import validation
+from ..address import Address
+from ..effects import Argument, Call, Operation, Read, Script, portion
+from ..errors import ServerRefusedError, ThreadNotFoundError
+from ..operations.buckets import all_threads, stored_text, threads_indexed
+from ..operations.engine import Engine, logger, metadata_text, raise_for_reply
+from ..operations.reading import fetch
+from ..storage import keys, thread_fields
+
+SET_TTL = Script("set_ttl", writes=True)
+
+FORGET_EXPIRED = Script("forget_expired")
+
+THREADS_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread, from the indexes and its counts."""
+
+    thread_id: str
+    last_activity: datetime
+    checkpoints: int
+    stored_bytes: int
+    logical_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What is stored. Bytes are those of fields and their names, without the server's own overhead."""
+
+    threads: int
+    checkpoints: int
+    writes: int
+    chunks: int
+    stored_bytes: int
+    logical_bytes: int
+    unique_chunk_bytes: int
+    """Plain bytes of all chunks, each once."""
+    referred_chunk_bytes: int
+    """Plain bytes of all chunks, as often as checkpoints and writes refer to them."""
+    server: Mapping[str, Any] | None = None
+    """`INFO memory` of the server, where it may be asked and no thread was named."""
+
+    @property
+    def ratio(self) -> float:
+        """Logical bytes for each stored byte."""
+        return self.logical_bytes / self.stored_bytes if self.stored_bytes else 1.0
+
+    @property
+    def dedup_share(self) -> float:
+        """The share of what chunks hold that did not have to be stored, because it was there already: 0 to 1."""
+        return 1 - self.unique_chunk_bytes / self.referred_chunk_bytes if self.referred_chunk_bytes else 0.0
+
+
+def expire(engine: Engine, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
+    target = engine.address(thread)
+    about = target.about("set_ttl" if how != "persist" else "persist")
+    own = validation.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
+    ttl = engine.settings.ttl if how == "default" else own
+    yield from engine.check_layout(True, SET_TTL)
+    reply = yield Call(SET_TTL, target.keys.all, [target.keys.name, how, ttl], about)
+    if reply[0] == b"none":
+        raise ThreadNotFoundError(f"{about}: there is no such thread")
+    raise_for_reply(engine, reply, about)
+
+
+def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
+    """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
+    engine, done = engine, 0
+    yield from engine.check_layout(True, SET_TTL)
+    if threads is not None:
+        keys.check_several(threads, "apply_ttl: thread_ids")
+        targets = [engine.address(thread) for thread in threads]
+        for at in range(0, len(targets), THREADS_PAGE):
+            done = yield from _apply_ttl(engine, targets[at : at + THREADS_PAGE], done, progress)
+        return done
+    for bucket in range(keys.BUCKETS):
+        key, cursor, seen = keys.bucket_key(engine.settings.prefix, bucket, "threads"), -1, set[bytes]()
+        while cursor:
+            cursor, there = yield from portion("ZSCAN", key, cursor, THREADS_PAGE, "apply_ttl")
+            fresh = {name for name, _ in there} - seen
+            seen |= fresh
+            targets = [engine.address(stored_text(name, "the index of threads")) for name in sorted(fresh)]
+            done = yield from _apply_ttl(engine, targets, done, progress)
+    return done
+
+
+def _apply_ttl(engine: Engine, targets: Sequence[Address], done: int, progress: Callable[[int], None] | None) -> Operation[int]:
+    for target in targets:
+        about = target.about("apply_ttl")
+        reply = yield Call(SET_TTL, target.keys.all, [target.keys.name, "apply", engine.settings.ttl], about)
+        if reply[0] not in (b"ok", b"none"):
+            logger.warning("%s: left as it is: its %s; see verify", about, _UNFIT.get(reply[0], "reply is unknown"))
+        done += reply[0] == b"ok" and bool(reply[1])
+    if progress is not None and targets:
+        progress(done)
+    return done
+
+
+def thread_infos(engine: Engine, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
+    """Threads that live, with their counts; what the indexes still say of expired ones is dropped.
+
+    One whose hash the server evicted is left out and logged: the others are right, and reading it says that it is lost.
+    """
+    targets = [engine.address(thread) for thread, _ in threads]
+    about = "listing threads"
+    replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], about)
+    result: list[ThreadInfo] = []
+    for target, raw, (_, active) in zip(targets, replies, threads, strict=True):
+        if raw is None:
+            with suppress(ServerRefusedError):  # a replica refuses to tidy; the listing is right all the same
+                reply = yield Call(FORGET_EXPIRED, target.keys.all, [target.keys.name], about)
+                if reply[1] < 0:
+                    logger.warning("%s: its hash is gone under a living index (evicted?), see verify", target.about(about))
+            continue
+        counts = thread_fields.Counts.of(raw, target.keys.name, about)
+        if counts.checkpoints:  # writes alone are no thread yet, or what a deleted run left until the tombstone goes
+            when = datetime.fromtimestamp(active / 1000, timezone.utc)
+            result.append(ThreadInfo(target.thread, when, counts.checkpoints, counts.stored, counts.logical))
+    return result
+
+
+def find(engine: Engine, wanted: Mapping[str, Any]) -> Operation[list[tuple[str, float]]]:
+    """Threads whose indexed metadata have all these values, with their last activity."""
+    matching: set[str] | None = None
+    for name, value in wanted.items():
+        entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
+        found = set((yield from threads_indexed(engine, "m", entry, f"find_threads: {name}={value!r}")))
+        matching = found if matching is None else matching & found
+    targets = [engine.address(name) for name in sorted(matching or ())]
+    commands: list[tuple[Argument, ...]] = [("ZSCORE", target.keys.all[2], target.keys.name) for target in targets]
+    scores = (yield Read(commands, "find_threads")) if commands else []
+    return [(target.thread, float(score or 0)) for target, score in zip(targets, scores, strict=True)]
+
+
+def read_stats(engine: Engine, thread: Any) -> Operation[Stats]:
+    if thread is not None:
+        target = engine.address(thread)
+        about = target.about("stats")
+        (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
+        if raw is None:
+            yield from fetch(engine, target, [(b"", b"")])  # raises if there was one and it got lost
+            raise ThreadNotFoundError(f"{about}: there is no such thread")
+        return _stats(1, thread_fields.Counts.of(raw, target.keys.name, about)[3:])
+    names = yield from all_threads(engine)
+    totals = [0] * 7
+    living = 0
+    for at in range(0, len(names), THREADS_PAGE):
+        targets = [engine.address(name) for name, _ in names[at : at + THREADS_PAGE]]
+        replies = yield Read([("HGET", target.keys.hash, "S") for target in targets], "stats")
+        for target, raw in zip(targets, replies, strict=True):
+            if raw is not None:
+                living += 1
+                counts = thread_fields.Counts.of(raw, target.keys.name, "stats")[3:]
+                totals = [total + count for total, count in zip(totals, counts, strict=True)]
+    try:
+        info = yield from server_info("memory")
+    except ServerRefusedError:
+        info = None  # many managed servers do not allow it: the totals are still right
+    return _stats(living, totals, info)
+
+
+def server_info(section: str) -> Operation[dict[str, Any]]:
+    """A section of what the server says of itself; numbers as such."""
+    (reply,) = yield Read([("INFO", section)], "stats")
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    info: dict[str, Any] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            try:
+                info[name] = float(value) if "." in value else int(value)
+            except ValueError:
+                info[name] = value
+    return info
+
+
+class ThreadListing:
+    """One `list_threads` or `find_threads` call, page by page; None at the end."""
+
+    def __init__(
+        self, engine: Engine, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
+    ) -> None:
+        self._engine, self._newest_first, self._wanted = engine, newest_first, wanted
+        self._prefix = validation.begin(prefix, "list_threads: prefix")
+        self._limit = validation.limit(limit, "list_threads")
+        self._left: list[tuple[str, float]] | None = None
+
+    def next_page(self) -> Operation[list[ThreadInfo] | None]:
+        if self._left is None:
+            yield from self._engine.check_layout(False)
+            if self._wanted is not None:
+                _check_indexed(self._wanted, self._engine.settings.index)
+                left = yield from find(self._engine, self._wanted)
+            else:
+                left = yield from all_threads(self._engine)
+            if self._prefix:
+                left = [each for each in left if each[0].startswith(self._prefix)]
+            self._left = sorted(left, key=lambda each: (each[1], each[0]), reverse=self._newest_first)
+        while self._left and (self._limit is None or self._limit > 0):
+            size = THREADS_PAGE if self._limit is None else min(THREADS_PAGE, self._limit)
+            batch, self._left = self._left[:size], self._left[size:]
+            infos = yield from thread_infos(self._engine, batch)
+            if self._limit is not None:
+                self._limit -= len(infos)
+            if infos:
+                return infos
+        return None
+
+
+_UNFIT = {b"lost": "data is gone", b"counts": "counts are damaged", b"settings": "TTL settings are damaged"}
+"""What stops one thread of many."""
+
+
+def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:
+    if not wanted:
+        raise ValueError("find_threads: by what? Name a key of index_metadata and its value; list_threads has all threads")
+    if unknown := set(wanted) - set(index):
+        raise ValueError(f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={index!r}")
+    for name, value in wanted.items():
+        if validation.plain(value) is None:
+            raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
+
+
+def _stats(threads: int, counts: Sequence[int], server: Mapping[str, Any] | None = None) -> Stats:
+    checkpoints, writes, chunks, stored, logical, unique, referred = counts
+    return Stats(threads, checkpoints, writes, chunks, stored, logical, unique, referred, server)

@@ -1,0 +1,106 @@
+"""What people do with a thread's history: look at it, name, compare, go back, expire, find. Operations, like those in
+operations.py and built on them; no I/O here either.
+
+Going back by *fork* adds a new head that holds the target's values, and loses nothing. Its parent is the target's parent,
+because the writes stored at a checkpoint produce its child: as a child of the target it would replay them in DeltaChannels.
+Going back by *truncate* removes what came after the target, and of the target's own writes what came after its interrupt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from .. import validation
+from ..address import Address
+from ..effects import Operation
+from ..operations import surveying
+from ..operations.engine import Engine
+from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, StoredCheckpoint, open_record, read_page
+from ..operations.surveying import open_tags
+from .resolving import read_tags
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One checkpoint in the history of a thread, without its values."""
+
+    number: int
+    """From the thread's own counter, never reused."""
+    checkpoint_id: str
+    parent_id: str | None
+    checkpoint_ns: str
+    created_at: datetime
+    """When the server stored it, UTC."""
+    source: str | None
+    step: int | None
+    next: tuple[str, ...]
+    """Nodes it hands over to, as far as its channels tell (`branch:to:<node>`)."""
+    tags: tuple[str, ...]
+    new_bytes: int
+    """What storing it added on the server, compressed, without what it shares."""
+    logical_bytes: int
+    """What its values take serialized."""
+
+
+def read_versions(
+    engine: Engine, serde: SerializerProtocol, target: Address, cursor: Cursor, most: int
+) -> Operation[tuple[list[Version], Cursor | None]]:
+    """Versions below a cursor, and where the next page begins."""
+    engine = engine
+    yield from engine.check_layout(False)
+    page = yield from read_page(engine, target, target.ns.decode(), cursor, most, whole=False)
+    tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(engine, target, page.tags)
+    named: dict[surveying.CheckpointKey, list[str]] = {}
+    for name, place in tags.items():
+        named.setdefault(place, []).append(name)
+    return [_version(engine, serde, target, each, named) for each in page.found], page.following
+
+
+def _version(
+    engine: Engine,
+    serde: SerializerProtocol,
+    target: Address,
+    found: StoredCheckpoint,
+    named: Mapping[surveying.CheckpointKey, Sequence[str]],
+) -> Version:
+    opened = open_record(engine, target, found)
+    _, metadata = opened.load(serde)
+    header = opened.header
+    at = (found.ns.decode(), found.checkpoint.decode())
+    handed = [name.removeprefix("branch:to:") for name in sorted(opened.channels) if name.startswith("branch:to:")]
+    return Version(
+        number=header.version,
+        checkpoint_id=at[1],
+        parent_id=header.parent,
+        checkpoint_ns=at[0],
+        created_at=datetime.fromtimestamp(header.created_at / 1000, timezone.utc),
+        source=metadata.get("source"),
+        step=metadata.get("step"),
+        next=tuple(handed),
+        tags=tuple(sorted(named.get(at, ()))),
+        new_bytes=header.new_bytes,
+        logical_bytes=header.logical,
+    )
+
+
+class VersionListing:
+    """One `history` call, page by page; None at the end."""
+
+    def __init__(self, engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
+        self._engine, self._serde, self._limit = engine, serde, validation.limit(limit, "history")
+        self._target = engine.address(thread, ns)
+        self._cursor: Cursor | None = START
+
+    def next_page(self) -> Operation[list[Version] | None]:
+        if self._cursor is None or (self._limit is not None and self._limit <= 0):
+            return None
+        most = PAGE_CHECKPOINTS if self._limit is None else min(PAGE_CHECKPOINTS, self._limit)
+        versions, self._cursor = yield from read_versions(self._engine, self._serde, self._target, self._cursor, most)
+        if self._limit is not None:
+            self._limit -= len(versions)
+        return versions or None

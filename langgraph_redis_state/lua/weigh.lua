@@ -1,5 +1,0 @@
--- What chunks and pages count for, asked before many are removed, so that the script that removes them need not look at all.
--- ARGV: 1 thread, then fields.  Reply: ok, bytes they take with their names, plain bytes of those that are chunks
--- Writes nothing. Holds as long as the thread's revision does.
-local stored, plain = weigh(ARGV, 2, #ARGV)
-return { 'ok', stored, plain }

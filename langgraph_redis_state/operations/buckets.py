@@ -1,0 +1,66 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import time
+
+from ..effects import Call, Operation, Read, Script, pairs
+from ..errors import CheckpointCorruptError, CheckpointerError
+from ..storage import keys
+from .engine import SWEEP_SECONDS, Engine, logger
+
+SWEEP_BUCKET = Script("sweep_bucket")
+
+SWEEP_SCRIPTS, SWEEP_THREADS = 8, 100
+"""One write makes up for so many buckets at most, or so often goes on with one, so many threads each: some 1 ms."""
+
+
+def sweep(engine: Engine) -> Operation[None]:
+    """After a put, when it is due: forgets threads that expired where nobody writes, bucket after bucket."""
+    now = time.monotonic()
+    owed = min(int((now - engine.sweep_due) // SWEEP_SECONDS) + 1, SWEEP_SCRIPTS)
+    if owed <= 0:
+        return
+    engine.sweep_due = now + SWEEP_SECONDS
+    for _ in range(SWEEP_SCRIPTS):
+        about = f"tidying bucket {engine.swept:04x} of prefix {engine.settings.prefix!r}"
+        base = keys.bucket_key(engine.settings.prefix, engine.swept, "")
+        try:
+            reply = yield Call(SWEEP_BUCKET, keys.script_keys(base, b""), [b"", SWEEP_THREADS], about)
+        except CheckpointerError as error:  # the put itself is done
+            logger.warning("%s: what expired there is forgotten another time: %s", about, error)
+            reply = [b"ok", 0]
+        if not reply[1]:
+            engine.swept = (engine.swept + 1) % keys.BUCKETS
+            owed -= 1
+        if not owed:
+            return
+    engine.sweep_due = now  # there is more
+
+
+def all_threads(engine: Engine) -> Operation[list[tuple[str, float]]]:
+    """Every thread with its last activity in ms, the last active first. 1024 small reads, sent together."""
+    prefix = engine.settings.prefix
+    replies = yield Read(
+        [("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, -1, "WITHSCORES") for bucket in range(keys.BUCKETS)],
+        "listing threads",
+    )
+    active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
+    return [(stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
+
+
+def threads_indexed(engine: Engine, index: str, entry: bytes, about: str) -> Operation[list[str]]:
+    """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
+    prefix, lower = engine.settings.prefix, b"[" + entry
+    replies = yield Read(
+        [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
+        about,
+    )
+    return [stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
+
+
+def stored_text(name: bytes, where: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise CheckpointCorruptError(f"{where} holds {name!r}, which is no id; something else wrote there") from None

@@ -1,0 +1,141 @@
+"""The fields of a thread made those of another one. No I/O: operations.py reads and stores them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ..address import Address
+from ..caching.parts import Parts
+from ..effects import Call, Operation, Read, compute, counted, portion
+from ..errors import CheckpointLostError, ThreadBusyError, ThreadExistsError, ThreadNotFoundError
+from ..storage import keys, records, thread_fields
+from ..storage.codec import Integrity
+from .engine import Engine
+from .reading import fetch
+from .removing import BUSY_TRIES
+from .uploading import COMMIT_COPY, STAGE, stage
+
+
+class Copying:
+    """One copy. Every field is verified before it is sealed for its new place."""
+
+    def __init__(self, origin: Address, target: Address, integrity: Integrity) -> None:
+        self._origin, self._target, self._integrity = origin, target, integrity
+        self._about = f"copy_thread: thread {origin.thread!r}"
+        self._copied: set[bytes] = set()
+        self._needed: set[bytes] = set()
+        self.runs: dict[bytes, None] = {}
+        """Of the checkpoints so far."""
+
+    @property
+    def lacking(self) -> set[bytes]:
+        """The pages and chunks that fields refer to and that were not among them so far."""
+        return self._needed - self._copied
+
+    @property
+    def came(self) -> tuple[int, int]:
+        """How many fields there were so far, and members of the index."""
+        return len(self._copied), sum(len(keys.members_of(name)) for name in self._copied)
+
+    def resealed(self, there: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """These fields as the other thread has them, and the members of its index that name them."""
+        fields = [(name, content) for name, raw in there if (content := self._resealed(name, raw)) is not None]
+        self._copied.update(name for name, _ in fields)
+        return fields, [member for name, _ in fields for member in keys.members_of(name)]
+
+    def _resealed(self, name: bytes, content: bytes) -> bytes | None:
+        kind = name[:1]
+        if kind == b"P":
+            self._needed.update(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], self._about))
+            return content
+        if kind == b"D":
+            Parts({}, {name[1:]: content}).chunk(name[1:], self._about)
+            return content
+        if name == b"T":
+            line = thread_fields.opened_line(content, self._origin.keys.name, "copy_thread", "TTL settings (field T)")
+            return thread_fields.sealed_line(line, self._target.keys.name)
+        if kind == b"G":
+            here, there = (each.place(name, b"", b"") for each in (self._origin, self._target))
+            return thread_fields.seal_tag(*thread_fields.open_tag(content, here, self._integrity), there, self._integrity)
+        if kind in (b"C", b"W", b"H"):
+            here, there = (each.place(kind, *keys.split_field(name)) for each in (self._origin, self._target))
+            if kind != b"W":
+                return self._moved(content, here, there)
+            return thread_fields.joined_writes(
+                [self._moved(raw, here, there) for raw in thread_fields.split_writes(content, here)]
+            )
+        return None  # counts are taken over by the script, and which operation made the origin does not matter
+
+    def _moved(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
+        header, record = records.moved(raw, here, there, self._integrity)
+        self._needed.update(b"P" + page for page in header.pages)
+        self._needed.update(b"D" + chunk for chunk in header.loose)
+        if header.run:
+            self.runs[header.run.encode()] = None
+        return record
+
+
+def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
+    """Reads the source field by field, seals each record for its new place, fills staging, and makes it the thread with
+    one script. The source's revision, the same before and after, says that what was read belongs together."""
+    origin = engine.address(source)
+    copy = engine.address(target)
+    about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
+    if origin.thread == copy.thread:
+        raise ValueError(f"{about}: a thread cannot be copied onto itself")
+    yield from engine.check_layout(True, STAGE, COMMIT_COPY)
+    for _ in range(BUSY_TRIES):
+        if (yield from _copy_once(engine, origin, copy, about)):
+            return
+    raise ThreadBusyError(
+        f"{about}: the source changed each of {BUSY_TRIES} times while it was read; nothing was copied, "
+        "try again when it is quieter"
+    )
+
+
+def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Operation[bool]:
+    counts, there = yield Read([("HGET", origin.keys.hash, "S"), ("EXISTS", origin.keys.hash)], about)
+    if counts is None and not there:
+        found, _ = yield from fetch(engine, origin, [(b"", b"")])  # raises if it was there and got lost
+        if found:
+            return False  # it came into being just now
+        raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
+    line = thread_fields.opened_counts(counts, origin.keys.name, about)
+    op = os.urandom(8).hex().encode()
+    staged = copy.keys.staging(op)
+    copying = Copying(origin, copy, engine.settings.integrity)
+    cursor = -1
+    while cursor:
+        cursor, there = yield from portion("HSCAN", origin.keys.hash, cursor, 100, about)
+        size = sum(len(content) for _, content in there)
+        fields, members = yield from compute(partial(copying.resealed, there), size)
+        yield from stage(engine, copy, staged, fields, members, about)
+    entry = b"T" + origin.keys.name + b"\0"
+    indexed = ("ZRANGEBYLEX", origin.keys.all[5], b"[" + entry, b"[" + entry + b"\xff")
+    found_under, now = yield Read([indexed, ("HGET", origin.keys.hash, "S")], about)
+    if now != counts:
+        return False
+    if copying.lacking:
+        raise CheckpointLostError(f"{about}: {len(copying.lacking)} parts of the source are gone; nothing was copied")
+    reply = yield Call(
+        COMMIT_COPY,
+        (*copy.keys.all, *staged),
+        [
+            copy.keys.name,
+            engine.settings.ttl,
+            op,
+            line,
+            *copying.came,
+            *counted(copying.runs),
+            *counted([tuple(member[len(entry) :].split(b"\0", 1)) for member in found_under]),
+        ],
+        about,
+    )
+    if reply[0] == b"exists":
+        raise ThreadExistsError(
+            f"{about}: thread {copy.thread!r} exists and would be overwritten; delete_thread it first, or copy to a new id"
+        )
+    return bool(reply[0] == b"ok")

@@ -1,0 +1,216 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import DeltaChannelHistory
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ..address import Address
+from ..caching.parts import Parts
+from ..effects import Call, Operation, Read, Script, compute
+from ..errors import CheckpointCorruptError, CheckpointLostError
+from ..serialization import deltas
+from ..serialization.decode import loaded
+from ..serialization.deltas import Lineage
+from .engine import Engine, raise_for_reply
+from .reading import (
+    PAGE_BYTES,
+    PAGE_CHECKPOINTS,
+    StoredCheckpoint,
+    Take,
+    _as_stored,
+    fetch,
+    open_record,
+    pending_writes,
+    read_header,
+    received_parts,
+    size_of,
+)
+from .removing import read_reference_pages
+
+WALK_ANCESTORS = Script("walk_ancestors")
+
+
+def delta_history(
+    engine: Engine, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
+) -> Operation[Mapping[str, DeltaChannelHistory]]:
+    """LangGraph's rule: from the target's parent up, collect each channel's writes until an ancestor holds a value.
+    The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
+    target = Address.of(engine.settings.prefix, config)
+    about = target.about("get_delta_channel_history")
+    channels = tuple(channels)
+    yield from engine.check_layout(False)
+    lineage = yield from read_lineage(engine, serde, target, about, channels, partial(loaded, serde))
+    refuse_broken(engine, lineage, about)
+    result: dict[str, DeltaChannelHistory] = {}
+    for channel in channels:
+        writes = [(task, channel, value) for task, value in reversed(lineage.writes.get(channel, ()))]
+        entry: DeltaChannelHistory = {"writes": writes}
+        if channel in lineage.seeds:
+            entry["seed"] = lineage.seeds[channel]
+        result[channel] = entry
+    return result
+
+
+def refuse_broken(engine: Engine, lineage: Lineage, about: str) -> None:
+    if lineage.lost:
+        gone = sorted(set(lineage.lost.values()))
+        raise CheckpointLostError(
+            f"{about}: channels {sorted(lineage.lost)} are rebuilt from ancestors, but the chain ends at {gone}, which "
+            "went away; go back to a checkpoint that is whole"
+        )
+
+
+def read_lineage(
+    engine: Engine,
+    serde: SerializerProtocol,
+    target: Address,
+    about: str,
+    channels: Sequence[str] | None,
+    take: Take | None,
+) -> Operation[Lineage]:
+    """What channels of a checkpoint are rebuilt from; None: those that need it. `take` makes of what is stored what the
+    lineage holds; None: it stays in stored form, and the content of its chunks is not read."""
+    whole, taken = take is not None, take or _as_stored
+    lineage = Lineage(dict.fromkeys(channels or ()))
+    cursor, walked = target.checkpoint, set[bytes]()
+    first = True
+    while lineage.remaining or (first and channels is None):
+        reply = yield Call(
+            WALK_ANCESTORS,
+            target.keys.all,
+            [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, int(whole)],
+            about,
+        )
+        if reply[0] == b"none":
+            if first:
+                break
+            raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
+        raise_for_reply(engine, reply, about)
+        found, parts, last = (
+            [StoredCheckpoint(*entry) for entry in reply[1]],
+            received_parts(reply[2], reply[3]),
+            StoredCheckpoint(*reply[6]),
+        )
+        if first and channels is None:
+            lineage.remaining = dict.fromkeys(_needed_channels(engine, serde, target, last))
+        first = False
+        left: Sequence[StoredCheckpoint] = found
+        while left and lineage.remaining:
+            passed, held = yield from compute(
+                partial(_gather, engine, target, left, parts, lineage, walked, taken), size_of(left, parts)
+            )
+            if held:
+                yield from _take_seeds(engine, target, about, left[passed - 1], held, lineage, take)
+            left = left[passed:]
+        last = found[-1] if found else last
+        if not lineage.remaining:
+            break
+        if reply[7] is not None:
+            yield from _continue_at_cut(engine, target, about, last, reply[7], parts, lineage, take)
+            break
+        if not reply[4]:
+            break
+        if not int(reply[5]):
+            if read_header(engine, target, last).depth:
+                lineage.broken(reply[4].decode(errors="replace"))
+            break
+        cursor = found[-1].checkpoint
+    return lineage
+
+
+def _needed_channels(engine: Engine, serde: SerializerProtocol, target: Address, found: StoredCheckpoint) -> Sequence[str]:
+    opened = open_record(engine, target, found)
+    if not opened.header.depth:
+        return ()
+    rest, metadata = opened.load(serde)
+    return deltas.needed(opened, rest.get("channel_versions") or {}, metadata)
+
+
+def _take_seeds(
+    engine: Engine,
+    target: Address,
+    about: str,
+    origin: StoredCheckpoint,
+    held: Sequence[str],
+    lineage: Lineage,
+    take: Take | None,
+) -> Operation[None]:
+    """Takes the seeds of some channels from an ancestor that holds them."""
+    if take is None:
+        parts = yield from read_reference_pages(engine, target, read_header(engine, target, origin).pages, about)
+    else:
+        whole, parts = yield from fetch(engine, target, [(target.ns, origin.checkpoint)])
+        if not whole:
+            raise CheckpointLostError(f"{about}: the ancestor {origin.checkpoint.decode()!r} went away while it was read")
+        origin = whole[0]
+
+    def seed() -> None:
+        opened = open_record(engine, target, origin)
+        values = opened.known(parts, {}).values
+        for channel in held:
+            where = f"{opened.place}, channel {channel!r}"
+            lineage.seeded(channel, (take or _as_stored)(values[channel], parts, where))
+
+    yield from compute(seed, size_of([origin], parts))
+
+
+def _continue_at_cut(
+    engine: Engine,
+    target: Address,
+    about: str,
+    last: StoredCheckpoint,
+    raw: bytes,
+    parts: Parts,
+    lineage: Lineage,
+    take: Take | None,
+) -> Operation[None]:
+    """Takes what remains from the delta history of the last checkpoint that is there."""
+    history = deltas.History(raw, target.place(b"H", last.ns, last.checkpoint), engine.settings.integrity)
+    if take is None and (own := history.own(parts)):
+        (chunks,) = yield Read([("HMGET", target.keys.hash, *(b"D" + name for name in own))], about)
+        parts.chunks.update((name, chunk) for name, chunk in zip(own, chunks, strict=True) if chunk is not None)
+    taken = take or _as_stored
+
+    def go_on() -> None:
+        for channel, seed, writes in history.values(parts):
+            if channel in lineage.remaining:
+                where = f"{history.place}, channel {channel!r}"
+                for task, value in reversed(writes):
+                    lineage.wrote(channel, task, taken(value, parts, where))
+                if seed is not None:
+                    lineage.seeded(channel, taken(seed, parts, where))
+        for channel in history.lost:
+            if channel in lineage.remaining:
+                lineage.lost[channel] = history.header.parent or ""
+        lineage.remaining.clear()
+
+    yield from compute(go_on, size_of((), parts))
+
+
+def _gather(
+    engine: Engine,
+    target: Address,
+    found: Sequence[StoredCheckpoint],
+    parts: Parts,
+    lineage: Lineage,
+    walked: set[bytes],
+    take: Take,
+) -> tuple[int, list[str]]:
+    """Adds the writes of the channels that remain, newest first, up to an ancestor that holds one of them: how many
+    ancestors that took, and which it holds."""
+    for passed, each in enumerate(found, 1):
+        opened = open_record(engine, target, each)
+        if each.checkpoint in walked:
+            raise CheckpointCorruptError(f"{opened.place}: the checkpoint is its own ancestor; its parent was set wrongly")
+        walked.add(each.checkpoint)
+        for task, channel, value in reversed(pending_writes(engine, target, each, parts, lineage.remaining, take)):
+            lineage.wrote(channel, task, value)
+        held = [channel for channel in lineage.remaining if channel in opened.channels]
+        if held:
+            return passed, held
+    return len(found), []

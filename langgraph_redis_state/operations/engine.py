@@ -1,0 +1,203 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from .. import validation
+from ..address import Address, configurable
+from ..caching.bounded import BoundedCache
+from ..caching.manifests import ManifestCache
+from ..caching.messages import MessageCache
+from ..caching.parts import ChunkCache
+from ..effects import Argument, Call, Operation, Read, Script, all_commands, pairs
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointCorruptError,
+    CheckpointLostError,
+    LayoutError,
+    ServerRefusedError,
+    ThreadDeletedError,
+    ThreadTooLargeError,
+)
+from ..storage import keys
+from ..storage.codec import CompressionType, Integrity
+
+logger = logging.getLogger("langgraph_redis_state")
+
+
+FIRST_LOOK = Script("first_look", bare=True)
+
+
+CACHE_BYTES = 64 * 1024 * 1024
+"""What one saver may remember, all in all. Of eight parts verified chunks and pages have three, serialized messages, runs of
+them, and lists one each, what puts build on one (`Memory`), and what saves of states build on one (`States`)."""
+
+
+PUT_BYTES = 2 * 1024 * 1024
+"""What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
+
+
+SWEEP_SECONDS = 80.0
+"""A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the constructor of the saver decided. Times in ms, 0 = none."""
+
+    prefix: str
+    ttl: int
+    refresh: bool
+    compression: CompressionType
+    integrity: Integrity
+    tombstone: int
+    max_versions: int | None
+    max_age: int | None
+    max_bytes: int
+    conflict: bool
+    index: tuple[str, ...]
+    cache: int
+
+
+def metadata_text(value: Any) -> bytes:
+    """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
+    found = validation.plain(value)
+    return keys.encode(f"{type(found).__name__}:{found}", "an indexed metadata value")
+
+
+class Engine:
+    """What all operations of one saver share: its settings, and what this process remembers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        part = settings.cache // 8
+        self.manifests = ManifestCache(max(part, PUT_BYTES))
+        self.messages = MessageCache(part)
+        self.chunks = ChunkCache(3 * part)
+        self.seen_bytes = max(part, PUT_BYTES // 2)
+        self.overtaken: BoundedCache[bytes, bool] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
+        """Threads that changed while retention looked at them: the next put looks again."""
+        self.resting: BoundedCache[bytes, int] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
+        """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
+        self.layout_seen = self.layout_written = False
+        self.swept, self.sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
+        self.denied: dict[str, str] | None = None
+        """Commands that the user may not run, each with what the server says; None: not asked yet."""
+
+    def address(self, thread: Any, ns: str = "") -> Address:
+        return Address(self.settings.prefix, thread, ns, None)
+
+    def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+        """Of some metadata what this saver was told to index, as scripts take it."""
+        return [
+            (name.encode(), metadata_text(metadata[name]))
+            for name in self.settings.index
+            if validation.plain(metadata.get(name)) is not None
+        ]
+
+    def ttl_of(self, config: RunnableConfig) -> Argument:
+        """TTL in ms: behind an r that of the run (config["configurable"]["ttl"], seconds), else that of the saver."""
+        own = configurable(config).get("ttl")
+        return self.settings.ttl if own is None else b"r%d" % validation.ttl_ms(own, "config['configurable']['ttl']")
+
+    @property
+    def refresh(self) -> int:
+        return self.settings.ttl if self.settings.refresh else -1
+
+    def check_layout(self, write: bool, *scripts: Script) -> Operation[None]:
+        """Once for each saver: is the data under this prefix of a layout this version may read, or write? And before the first
+        use of scripts that write: may the user run all their commands? A right that is missing late in a script would leave
+        half of what it writes."""
+        needed: frozenset[str] = frozenset().union(*(script.commands for script in scripts))
+        if needed:
+            needed |= {"GET", "SET"} if write else {"GET"}
+        proven = not needed or (self.denied is not None and needed.isdisjoint(self.denied))
+        if proven and self.layout_seen and (self.layout_written or not write):
+            return
+        key = keys.layout_key(self.settings.prefix)
+        about = f"first use of prefix {self.settings.prefix!r}"
+        number: Argument = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
+        others = sorted(all_commands() - needed) if needed else []
+        both = (key, keys.absent_key(self.settings.prefix))
+        reply = yield Call(FIRST_LOOK, both, [number, len(needed), *sorted(needed), *others], about)
+        stored = reply[1]
+        if needed:
+            self.denied = {name.decode(): why.decode() for name, why in pairs(reply[2:])}
+            lacking = sorted(needed & self.denied.keys())
+            if lacking:
+                raise ServerRefusedError(
+                    f"prefix {self.settings.prefix!r}: the server does not let this user run {', '.join(lacking)} "
+                    f"({self.denied[lacking[0]]}), which {' and '.join(script.name for script in scripts)} may need; nothing "
+                    f"was written. Grant {' '.join('+' + name.lower() for name in lacking)}, or allow the command on the server"
+                )
+        if stored is not None:
+            try:
+                layout, writers = (int(part) for part in stored.split())
+            except ValueError:
+                raise LayoutError(f"{about}: {stored!r} is no layout; is the prefix used by something else?") from None
+            if writers > keys.LAYOUT and (write or layout != keys.LAYOUT):
+                raise LayoutError(
+                    f"{about}: the data has layout {layout}, which only versions that know layout {writers} may write, and "
+                    f"this one knows {keys.LAYOUT}; update langgraph-redis-state"
+                )
+            self.layout_written = writers <= keys.LAYOUT
+        self.layout_seen = True
+
+
+def ping(engine: Engine) -> Operation[bool]:
+    (reply,) = yield Read([("PING",)], "ping")
+    return bool(reply)
+
+
+def raise_for_reply(engine: Engine, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
+    """Raises for every reply of a script that is not `ok` (or `also`)."""
+    word = reply[0]
+    if word in (b"ok", also):
+        return
+    if word == b"deleted":
+        when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
+        raise ThreadDeletedError(
+            f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
+            "nothing was written. Start a new run on the thread id, without a checkpoint_id"
+        )
+    if word == b"lost":
+        raise CheckpointLostError(
+            f"{about}: the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
+            "that does not evict (noeviction), and delete_thread or start over with a new thread id"
+        )
+    if word == b"conflict":
+        raise CheckpointConflictError(
+            f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
+            "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
+        )
+    if word == b"large":
+        raise ThreadTooLargeError(
+            f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {engine.settings.max_bytes}; "
+            "nothing was written. Prune it, raise max_thread_bytes, or begin another"
+        )
+    if word == b"writes":
+        raise CheckpointCorruptError(f"{about}: the list of pending writes there is damaged; nothing was written")
+    if word == b"settings":
+        raise CheckpointCorruptError(
+            f"{about}: the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew"
+        )
+    if word == b"counts":
+        raise CheckpointCorruptError(
+            f"{about}: the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
+            "delete_thread removes it"
+        )
+    if word == b"missing":
+        raise CheckpointLostError(
+            f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
+            "Is maxmemory-policy evicting keys?"
+        )
+    raise CheckpointCorruptError(f"{about}: unexpected reply {word!r} from the server")

@@ -1,0 +1,342 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from .. import validation
+from ..address import Address
+from ..caching.parts import Parts
+from ..effects import Call, Operation, Read, Script, compute
+from ..errors import (
+    CheckpointCorruptError,
+    CheckpointerError,
+    CheckpointLostError,
+    InvalidConfigError,
+    ServerRefusedError,
+    ThreadBusyError,
+)
+from ..serialization import deltas
+from ..storage import keys, records
+from ..storage.thread_fields import Counts
+from . import retention, surveying
+from .buckets import threads_indexed
+from .delta_channels import read_lineage
+from .engine import Engine, logger, raise_for_reply
+from .reading import size_of
+from .removal_plan import WEIGHED, RemovalPlan
+from .surveying import SURVEY_CHECKPOINTS, StoredWrites, ThreadHeaders, read_deleted, read_headers, stored_writes
+from .uploading import STAGE, STAGING_MS, stage
+
+DELETE_THREAD = Script("delete_thread", writes=True)
+
+MEASURE_PARTS = Script("measure_parts")
+
+STAGE_REMAINING = Script("stage_remaining")
+
+REMOVE = Script("remove", writes=True)
+
+KEEP_FIELDS = 1000
+"""A removal copies so many fields to staging in one script: some 4 ms."""
+
+BUSY_TRIES = 10
+
+
+def retain(engine: Engine, serde: SerializerProtocol, target: Address, roots: int, about: str) -> Operation[None]:
+    """After a put that left so many root checkpoints: removes, when it is due, those that are too many or too old."""
+    limit, age, thread = engine.settings.max_versions, engine.settings.max_age, target.keys.name
+    resting = engine.resting.take(thread) or 0
+    if resting > 1:
+        engine.resting.put(thread, resting - 1)
+    if resting or not (retention.is_due(roots, limit, age) or engine.overtaken.get(thread)):
+        return
+    try:
+        done = yield from remove_all_but(engine, serde, target, partial(retention.newest_roots, limit=limit, age=age))
+    except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
+        logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
+        return
+    if done is None or engine.overtaken.get(thread):
+        engine.overtaken.put(thread, done is None)
+    if done is not None and (rest := retention.rest(*done)):
+        engine.resting.put(thread, rest)
+
+
+def delete_thread(engine: Engine, thread: Any) -> Operation[None]:
+    target = engine.address(thread)
+    about = target.about("delete_thread")
+    yield from engine.check_layout(False, DELETE_THREAD)
+    yield Call(DELETE_THREAD, target.keys.all, [target.keys.name, engine.settings.tombstone], about)
+
+
+def delete_for_runs(engine: Engine, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
+    """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
+    keys.check_several(run_ids, "delete_for_runs: run_ids")
+    runs = dict.fromkeys(_run(run) for run in run_ids)
+    yield from engine.check_layout(False)
+    threads: dict[str, set[str]] = {}
+    for run in runs:
+        about = f"delete_for_runs: run {run.decode()!r}"
+        for thread in (yield from threads_indexed(engine, "runs", b"R" + run + b"\0", about)):
+            threads.setdefault(thread, set()).add(run.decode())
+    for thread, found in threads.items():
+        target = engine.address(thread)
+        keep = partial(retention.other_runs, found)
+        yield from _remove_surely(engine, serde, target, keep, "delete_for_runs")
+
+
+def prune(
+    engine: Engine, serde: SerializerProtocol, threads: Sequence[Any], strategy: str, keep_last: int | None
+) -> Operation[None]:
+    keys.check_several(threads, "prune: thread_ids")
+    # the agent server says delete_all where BaseCheckpointSaver says delete
+    whole = validation.one_of(strategy, ("keep_latest", "delete", "delete_all"), "prune: strategy") != "keep_latest"
+    keep_last = validation.at_most(keep_last, "prune: keep_last")
+    if keep_last is not None and whole:
+        raise ValueError(f"prune: keep_last goes with 'keep_latest', not with {strategy!r}")
+    for thread in tuple(threads):
+        if whole:
+            yield from delete_thread(engine, thread)
+            continue
+        yield from engine.check_layout(False)
+        target = engine.address(thread)
+        keep: retention.Choice = retention.latest_of_each
+        if keep_last is not None:
+            keep = partial(retention.newest_roots, limit=keep_last, age=None)
+        yield from _remove_surely(engine, serde, target, keep, "prune")
+
+
+def _remove_surely(
+    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice, what: str
+) -> Operation[None]:
+    for _ in range(BUSY_TRIES):
+        if (yield from remove_all_but(engine, serde, target, keep)) is not None:
+            return
+    raise ThreadBusyError(
+        f"{target.about(what)}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
+        "nothing was removed, try again when it is quieter"
+    )
+
+
+def remove_all_but(
+    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice
+) -> Operation[tuple[int, int] | None]:
+    """Removes every checkpoint that `keep` does not choose: how many that were, of how many. None if the thread changed in
+    between."""
+    survey = yield from read_headers(engine, target)
+    if survey is None:
+        return None
+
+    def choose() -> list[surveying.CheckpointKey]:
+        kept = keep(survey.followed())
+        return [place for place in survey.headers if place not in kept]
+
+    dropped = yield from compute(choose, sum(survey.sizes.values()))
+    if (dropped or survey.early) and not (yield from remove(engine, serde, target, survey, dropped)):
+        return None
+    return len(dropped), len(survey.headers)
+
+
+def remove(
+    engine: Engine,
+    serde: SerializerProtocol,
+    target: Address,
+    survey: ThreadHeaders,
+    dropped: Iterable[surveying.CheckpointKey],
+    replaced: Mapping[surveying.CheckpointKey, StoredWrites] = {},
+    filed: Sequence[tuple[bytes, bytes]] = (),
+) -> Operation[bool]:
+    """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
+    any more. Of a checkpoint that stays and whose parent goes, what its DeltaChannels are rebuilt from stays too
+    (deltas.py). False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
+
+    Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
+    whichever is less, and what the counts lose. The revision says that nothing came in between.
+    """
+    about = target.about("removing checkpoints")
+    yield from engine.check_layout(False, REMOVE)
+    names, raw = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
+    counts = None if raw is None else Counts.of(raw, target.keys.name, about)
+    if counts is None or counts.revision != survey.revision:
+        return False
+    listed, gone = set(names), set(dropped)
+    try:
+        left = yield from _left_over_early(engine, target, about, survey, listed)
+        replaced = {**replaced, **{place: [] for place in left}}
+        cut = yield from _keep_delta_histories(engine, serde, target, about, survey, gone, listed)
+        needed = yield from _mark(engine, target, about, survey, gone, replaced, cut, listed)
+    except (CheckpointLostError, CheckpointCorruptError):
+        # read in several steps: only if the thread is still the same is something really missing
+        (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
+        if raw is None or Counts.of(raw, target.keys.name, about).revision != survey.revision:
+            return False
+        raise
+    swept = sorted(name for name in listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
+    size = plain = 0
+    for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
+        reply = yield Call(MEASURE_PARTS, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
+        size, plain = size + int(reply[1]), plain + int(reply[2])
+    staged: tuple[bytes, ...] = ()
+    for staging in (True, False):
+        weights = (counts.stored, size, plain)
+        removal = yield from compute(
+            partial(RemovalPlan.of, survey, gone, replaced, cut, listed, swept, weights, staging), sum(survey.sizes.values())
+        )
+        if removal is None:
+            return True
+        if removal.how == "staged":
+            key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
+            try:
+                yield from engine.check_layout(False, STAGE_REMAINING, STAGE)
+                whole = yield from _stage_remaining(engine, target, (key, index), survey.revision, removal, about)
+            except ServerRefusedError:  # it is full, and a removal in place frees memory; or that is refused too
+                continue
+            if not whole:
+                return False
+        arguments = removal._replace(filed=filed).arguments
+        keys_of_both = (*target.keys.all, *staged)
+        reply = yield Call(REMOVE, keys_of_both, [target.keys.name, survey.revision, *arguments], about)
+        if reply[0] != b"gone":
+            break
+    if reply[0] == b"stale":
+        return False
+    raise_for_reply(engine, reply, about, also=b"none")
+    return True
+
+
+def _stage_remaining(
+    engine: Engine, target: Address, staged: tuple[bytes, bytes], revision: bytes, removal: RemovalPlan, about: str
+) -> Operation[bool]:
+    """Copies what stays to staging, on the server. False if the thread changed since `revision`."""
+    fields = sorted(removal.fields)
+    at = 0
+    while at < len(fields):
+        batch = fields[at : at + KEEP_FIELDS]
+        reply = yield Call(
+            STAGE_REMAINING, (*target.keys.all, *staged), [target.keys.name, revision, STAGING_MS, *batch], about
+        )
+        if reply[0] == b"stale":
+            return False
+        at += int(reply[1])
+    yield from stage(engine, target, staged, (), sorted(removal.members), about)
+    return True
+
+
+def _left_over_early(
+    engine: Engine, target: Address, about: str, survey: ThreadHeaders, listed: set[bytes]
+) -> Operation[set[surveying.CheckpointKey]]:
+    """Adds to a survey the pending writes whose checkpoint is not there, which no index names; which are left over."""
+    early = {name: place for name in listed if name[:1] == b"W" and (place := key_of(name)) not in survey.headers}
+    if not early:
+        return set()
+    (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
+    stored: dict[surveying.CheckpointKey, int] = {}
+    for (name, place), blob in zip(early.items(), blobs, strict=True):
+        survey.writes[place] = stored_writes(engine, target, *keys.split_field(name), blob)
+        survey.sizes[name] = len(name) + len(blob or b"")
+        stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
+    survey.deleted |= yield from read_deleted(engine, target, stored)
+    return retention.left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+
+
+def _keep_delta_histories(
+    engine: Engine,
+    serde: SerializerProtocol,
+    target: Address,
+    about: str,
+    survey: ThreadHeaders,
+    gone: set[surveying.CheckpointKey],
+    listed: set[bytes],
+) -> Operation[deltas.Cut]:
+    """The delta histories of checkpoints that stay, whose parents go, and that have none yet."""
+    cut = deltas.Cut()
+    for (ns, checkpoint), header in survey.headers.items():
+        if not header.depth or (ns, checkpoint) in gone or (ns, header.parent) not in gone:
+            continue
+        place = target.place(b"H", ns.encode(), checkpoint.encode())
+        if place.field not in listed:
+            at = engine.address(target.thread, ns)
+            at.checkpoint = place.checkpoint
+            lineage = yield from read_lineage(engine, serde, at, about, None, None)
+            settings = engine.settings
+            size = sum(value.size for writes in lineage.writes.values() for _, value in writes)
+            made = partial(cut.add, lineage, place, header, listed, settings.integrity, settings.compression)
+            yield from compute(made, size)
+    return cut
+
+
+def _mark(
+    engine: Engine,
+    target: Address,
+    about: str,
+    survey: ThreadHeaders,
+    gone: set[surveying.CheckpointKey],
+    replaced: Mapping[surveying.CheckpointKey, StoredWrites],
+    cut: deltas.Cut,
+    listed: set[bytes],
+) -> Operation[Mapping[bytes, surveying.CheckpointKey]]:
+    """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
+    histories = [name for name in listed if name[:1] == b"H"]
+    if histories:
+        (blobs,) = yield Read([("HMGET", target.keys.hash, *histories)], about)
+        for name, blob in zip(histories, blobs, strict=True):
+            whose = target.place(b"H", *keys.split_field(name))
+            survey.histories[key_of(name)] = records.verified(blob or b"", whose, engine.settings.integrity)[0]
+            survey.sizes[name] = len(name) + len(blob or b"")
+    needed: dict[bytes, surveying.CheckpointKey] = {}
+    pages: dict[bytes, surveying.CheckpointKey] = {}
+
+    def mark() -> None:
+        kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
+        for place, written in {**survey.writes, **replaced}.items():
+            if place not in gone:
+                kept += [(place, header) for header, _ in written]
+        kept += [(place, header) for place, header in {**survey.histories, **cut.headers}.items() if place not in gone]
+        for place, header in kept:
+            needed.update((b"D" + name, place) for name in header.loose)
+            pages.update((name, place) for name in header.pages)
+
+    yield from compute(mark, sum(survey.sizes.values()))
+    parts = yield from read_reference_pages(engine, target, [name for name in pages if b"P" + name in listed], about)
+    parts.pages |= {name[1:]: content for name, content in cut.fields.items() if name[:1] == b"P"}
+
+    def mark_chunks_of_pages() -> set[bytes]:
+        for name, place in pages.items():
+            needed[b"P" + name] = place
+            needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
+        return needed.keys() - listed - cut.fields.keys()
+
+    lost = yield from compute(mark_chunks_of_pages, size_of((), parts) + sum(map(len, parts.pages.values())))
+    if lost:
+        place = needed[lost.pop()]
+        raise CheckpointCorruptError(
+            f"{about}: checkpoint {place[1]!r} of namespace {place[0]!r} refers to parts that are not there; nothing was "
+            "removed"
+        )
+    return needed
+
+
+def read_reference_pages(engine: Engine, target: Address, names: Sequence[bytes], about: str) -> Operation[Parts]:
+    """Those of these pages of references that are there, as received."""
+    parts = Parts()
+    for at in range(0, len(names), SURVEY_CHECKPOINTS):
+        batch = names[at : at + SURVEY_CHECKPOINTS]
+        (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
+        parts.pages.update((name, page) for name, page in zip(batch, contents, strict=True) if page is not None)
+    return parts
+
+
+def key_of(field: bytes) -> surveying.CheckpointKey:
+    ns, checkpoint = keys.split_field(field)
+    return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
+
+
+def _run(run: Any) -> bytes:
+    text = keys.id_text(run)
+    if text is None:
+        raise InvalidConfigError(f"delete_for_runs: a run id must be a string (or an int or UUID), not {run!r}")
+    return keys.encode(text, "run_id")

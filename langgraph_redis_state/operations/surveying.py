@@ -1,0 +1,139 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.serde.types import INTERRUPT
+
+from ..address import Address
+from ..effects import Operation, Read, compute
+from ..errors import CheckpointLostError
+from ..storage import keys, records, thread_fields
+from ..storage.records import Header
+from . import retention
+from .engine import Engine
+from .reading import START, Cursor, Page, read_header, read_page, size_of
+from .retention import left_over
+
+SURVEY_CHECKPOINTS = 1000
+
+
+def read_headers(engine: Engine, target: Address, use: bool = False) -> Operation[ThreadHeaders | None]:
+    """Every header of a thread, and the revision they belong to. None if the thread changed while they were read.
+
+    Tidying up is no use of a thread: else a nightly prune would keep idle threads for ever.
+    """
+    survey = ThreadHeaders()
+    cursor: Cursor | None = START
+    while cursor is not None:
+        page = yield from read_page(engine, target, None, cursor, SURVEY_CHECKPOINTS, whole=False, use=use)
+        if survey.headers and page.revision != survey.revision:
+            return None
+        yield from compute(partial(_add_page, engine, target, survey, page), size_of(page.found, page.parts))
+        cursor = page.following
+    survey.now, survey.early = page.now, page.writes > sum(map(len, survey.writes.values()))
+    survey.deleted = yield from read_deleted(engine, target, retention.awaited(survey.headers, ()))
+    return survey
+
+
+def read_deleted(engine: Engine, target: Address, places: Iterable[CheckpointKey]) -> Operation[set[CheckpointKey]]:
+    """Which of these checkpoints the tombstone of the thread names."""
+    found: set[CheckpointKey] = set()
+    left = list(places)
+    for at in range(0, len(left), SURVEY_CHECKPOINTS):
+        batch = left[at : at + SURVEY_CHECKPOINTS]
+        fields = [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in batch]
+        scores = yield Read([("ZSCORE", target.keys.tombstone, name) for name in fields], target.about("reading the tombstone"))
+        found.update(place for place, score in zip(batch, scores, strict=True) if score is not None)
+    return found
+
+
+def _add_page(engine: Engine, target: Address, survey: ThreadHeaders, page: Page) -> None:
+    survey.revision = page.revision
+    survey.tags = survey.tags or open_tags(engine, target, page.tags)
+    survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
+    for each in page.found:
+        at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
+        survey.headers[at] = read_header(engine, target, each)
+        name = keys.checkpoint_field(each.ns, each.checkpoint)
+        survey.sizes[name] = len(name) + len(each.record or b"")
+        if each.writes:
+            survey.writes[at] = stored_writes(engine, target, each.ns, each.checkpoint, each.writes)
+            survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
+
+
+def stored_writes(engine: Engine, target: Address, ns: bytes, checkpoint: bytes, blob: bytes | None) -> StoredWrites:
+    """The pending writes in the field of a checkpoint."""
+    place = target.place(b"W", ns, checkpoint)
+    raws = thread_fields.split_writes(blob, place) if blob else ()
+    return [(records.verified(raw, place, engine.settings.integrity)[0], raw) for raw in raws]
+
+
+def open_tags(engine: Engine, target: Address, fields: Mapping[bytes, bytes | None]) -> dict[str, CheckpointKey]:
+    """Names of checkpoints, verified."""
+    tags: dict[str, CheckpointKey] = {}
+    for name, content in fields.items():
+        if content is None:
+            where = f"tag {name[1:].decode(errors='replace')!r} of thread {target.thread!r}"
+            raise CheckpointLostError(f"{where}: the index names it, but it is gone from the server (evicted?)")
+        ns, checkpoint = thread_fields.open_tag(content, target.place(name, b"", b""), engine.settings.integrity)
+        tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
+    return tags
+
+
+INTERRUPTED = WRITES_IDX_MAP[INTERRUPT]
+"""Index under which LangGraph stores the interrupt of a task."""
+
+CheckpointKey = tuple[str, str]
+"""(namespace, checkpoint id)"""
+
+StoredWrites = list[tuple[Header, bytes]]
+"""The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
+
+
+@dataclass(slots=True)
+class ThreadHeaders:
+    """All headers of a thread at one revision, its pending writes and its tags."""
+
+    headers: dict[CheckpointKey, Header] = field(default_factory=dict)
+    writes: dict[CheckpointKey, StoredWrites] = field(default_factory=dict)
+    tags: dict[str, CheckpointKey] = field(default_factory=dict)
+    revision: bytes = b""
+    now: int = 0
+    """The server's clock, ms."""
+    early: bool = False
+    """Whether there are pending writes besides these, of checkpoints that are not there."""
+    deleted: set[CheckpointKey] = field(default_factory=set)
+    """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
+    sizes: dict[bytes, int] = field(default_factory=dict)
+    """What the field of each of these takes on the server: bytes of its name and its content."""
+    histories: dict[CheckpointKey, Header] = field(default_factory=dict)
+    """The delta histories (deltas.py) that are there, read by a removal."""
+
+    def interrupted(self, place: CheckpointKey) -> bool:
+        """Whether one of the pending writes of a checkpoint is an interrupt."""
+        return any(header.index == INTERRUPTED for header, _ in self.writes.get(place, ()))
+
+    def left_over(self) -> set[CheckpointKey]:
+        return left_over(self.headers, {}, self.deleted, self.tags.values())
+
+    def followed(self) -> ThreadHeaders:
+        """This survey without what is left over."""
+        left = self.left_over()
+        return replace(self, headers={place: header for place, header in self.headers.items() if place not in left})
+
+    def parents(self) -> set[tuple[str, str | None]]:
+        """The places that have a child."""
+        return {(ns, header.parent) for (ns, _), header in self.headers.items()}
+
+
+def newest_of_each(places: Iterable[CheckpointKey]) -> dict[str, str]:
+    """The greatest checkpoint id of each namespace."""
+    newest: dict[str, str] = {}
+    for ns, checkpoint in places:
+        newest[ns] = max(newest.get(ns, ""), checkpoint)
+    return newest

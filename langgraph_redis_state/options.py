@@ -1,0 +1,79 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from . import validation
+from .durability import Durability, Fsync, Replicas
+from .saver import KEY_BYTES
+from .storage import keys
+from .storage.codec import CompressionType
+
+DEFAULT_URL = "redis://localhost:6379/0"
+
+Secret = str | bytes
+
+TTL = float | timedelta | Mapping[str, Any]
+
+
+def ttl_option(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
+    """(milliseconds, refresh on read)"""
+    if isinstance(ttl, Mapping):
+        unknown = set(ttl) - {"default_ttl", "refresh_on_read"}
+        if unknown:
+            raise ValueError(f"ttl has unknown keys {sorted(unknown)}; allowed are 'default_ttl' (minutes), 'refresh_on_read'")
+        refresh = bool(ttl.get("refresh_on_read", False))
+        minutes = ttl.get("default_ttl")
+        if minutes is not None and not isinstance(minutes, timedelta):
+            validation.ttl_ms(minutes, "ttl", "minutes")
+            minutes *= 60
+        ttl = minutes
+    if ttl is None:
+        return 0, refresh
+    return validation.ttl_ms(ttl, "ttl"), refresh
+
+
+def serializer(serde: Any) -> SerializerProtocol | None:
+    if serde is None or (not isinstance(serde, type) and (hasattr(serde, "dumps_typed") or hasattr(serde, "dumps"))):
+        return serde
+    raise TypeError(f"serde must be a serializer, an object with dumps_typed and loads_typed, not {serde!r}")
+
+
+def durability_option(level: object) -> Durability | None:
+    if level is None or isinstance(level, Replicas | Fsync):
+        return level
+    raise ValueError(f"durability must be None, Replicas(...) or Fsync(...), not {level!r}")
+
+
+def metadata_keys(index: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(index, Collection) or isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
+        raise ValueError(f"index_metadata must be a sequence of metadata keys, not {index!r}")
+    return tuple(keys.encode(name, "a key of index_metadata").decode() for name in index)
+
+
+def compression_option(compression: object) -> CompressionType:
+    try:
+        return CompressionType(compression)
+    except ValueError:
+        allowed = ", ".join(repr(each.value) for each in CompressionType)
+        raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
+
+
+def secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:
+    if key is None:
+        return []
+    secrets = [key] if isinstance(key, str | bytes) else list(key) if isinstance(key, list | tuple) else []
+    if not secrets or not all(isinstance(secret, str | bytes) for secret in secrets):
+        raise ValueError("integrity_key must be str or bytes, or a sequence of them")
+    found = [secret.encode() if isinstance(secret, str) else bytes(secret) for secret in secrets]
+    if (short := min(map(len, found))) < KEY_BYTES:
+        raise ValueError(
+            f"integrity_key: a key has {short} bytes, which can be guessed; each takes at least {KEY_BYTES}. Make one with "
+            "secrets.token_bytes(32), and keep it where the other secrets are"
+        )
+    return found

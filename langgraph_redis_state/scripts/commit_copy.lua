@@ -1,0 +1,30 @@
+-- Makes a staged copy the thread: one rename each, so it is all there or not at all.
+-- KEYS[8] staged hash, KEYS[9] staged index.
+-- ARGV: 1 thread, 2 TTL as in apply_ttl(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
+--       and check: all its numbers; 5 and 6 how many fields and members of the index were staged; then a list of run ids and
+--       one of metadata as in index_metadata(), each with its length before it
+-- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging is not whole: it expired or was evicted)
+-- Idempotent: the field O of the thread holds the operation id of the copy that made it.
+-- include: bytes counts clock ttl thread staging buckets
+check_key_types()
+if call('EXISTS', T) + call('EXISTS', I) > 0 then
+  if call('HGET', T, 'O') ~= ARGV[3] then return refused({ 'exists' }) end
+  rewrite('O', ARGV[3])
+  return { 'ok' }
+end
+if call('HGET', KEYS[8], 'S') ~= ARGV[5] or call('ZCARD', KEYS[9]) ~= tonumber(ARGV[6]) then return refused({ 'gone' }) end
+local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now
+call('HSET', KEYS[8], 'O', ARGV[3], 'S', seal_line(line))
+call('UNLINK', TOMB)
+call('RENAME', KEYS[8], T)
+call('PERSIST', T)
+if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST', I) end
+repeat until drop_bucket_entries(thread, 1000)
+call('ZREM', EXPIRY, thread)
+local ttl, whose = parse_settings(call('HGET', T, 'T'))
+apply_ttl(whose == RUN and 'r' .. number(ttl) or ARGV[2], ttl, whose) -- a copy has the settings of its source
+local meta = 8 + ARGV[7]
+for k = 8, meta - 1 do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+index_metadata(meta + 1, #ARGV)
+update_bucket()
+return { 'ok' }

@@ -1,0 +1,63 @@
+-- Puts the checkpoints of a fork: a new head of the root namespace, and of each namespace that remembers earlier calls and has
+-- moved on since. They refer to chunks that are there.
+-- ARGV: 1 thread, 2 the revision they were made on, 3 TTL as in apply_ttl(), 4 most bytes of the thread (0 = any), 5 number of
+--       checkpoints, then for each its namespace, id, record (without stamp) and delta history ('' = none; with its stamp,
+--       and its parts are there, being those of the origin's); number of metadata to index, then as in
+--       index_metadata(); then pages and chunks as in resolve_parts()
+-- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
+--        counts | settings
+-- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
+-- namespaces or of none.
+-- include: bytes batches record counts clock ttl thread receive buckets
+local state, s, ttl, whose = load_thread()
+if state ~= 'ok' then return { state } end
+local n, fields, records = tonumber(ARGV[5]), {}, {}
+local meta = 6 + 4 * n
+local histories = {}
+for k = 1, n do
+  local at = 2 + 4 * k
+  fields[k], records[k], histories[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+end
+local there = call('HGET', T, fields[1])
+if there and sub(there, STAMP + 1) == records[1] then
+  rewrite('S', format_counts(s))
+  return { 'ok' }
+end
+if ARGV[2] ~= revision(s) then return { 'stale' } end
+check_key_types()
+
+local missing, written, bytes, chunks, unique = resolve_parts(records, meta + 1 + 2 * ARGV[meta])
+if #missing > 1 then return missing end
+s.chunks = s.chunks + chunks
+s.unique = s.unique + unique
+for k, record in ipairs(records) do
+  bytes = bytes + #fields[k] + STAMP + #record -- the first brings the pages
+  s.stored = s.stored + bytes
+  s.versions = s.versions + 1
+  s.checkpoints = s.checkpoints + 1
+  add_to_counts(s, record, 1, 1)
+  written[#written + 1] = fields[k]
+  written[#written + 1] = stamp(now, s.versions, bytes, fields[k]) .. record
+  bytes = 0
+  if histories[k] ~= '' then
+    written[#written + 1] = 'H' .. sub(fields[k], 2)
+    written[#written + 1] = histories[k]
+    s.stored = s.stored + #fields[k] + #histories[k]
+    add_to_counts(s, histories[k], STAMP + 1, 1)
+  end
+end
+local most = tonumber(ARGV[4])
+if most > 0 and s.stored > most then return { 'large', number(s.stored) } end
+s.rev = s.rev + 1
+written[#written + 1] = 'S'
+written[#written + 1] = format_counts(s)
+in_batches('HSET', T, written)
+for k, field in ipairs(fields) do
+  local ns, id = split_field(field)
+  call('ZADD', I, 0, field)
+  if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+end
+apply_ttl(ARGV[3], ttl, whose)
+index_metadata(meta + 1, meta + 2 * ARGV[meta])
+update_bucket()
+return { 'ok' }

@@ -1,0 +1,29 @@
+-- Reads checkpoints by id, with their writes and all they refer to. Writes nothing, unless the TTL is due for a refresh.
+-- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none), 3 digests of pages that the reader has with all
+--       their chunks, 4 digests of further chunks that it has, neither of which are sent; then pairs: namespace, id ('' = the
+--       newest of the namespace)
+-- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost
+--   A record that is nil although the index has it was lost; the client says so.
+-- include: ttl thread order collect
+local state = check_thread()
+if state == 'lost' then return { state } end
+local found, refs = {}, collect_parts(ARGV[3], ARGV[4])
+if state == 'ok' then
+  for k = 5, #ARGV, 2 do
+    local ns, id = ARGV[k], ARGV[k + 1]
+    if id == '' then id = newest(ns) end
+    if id then
+      local place = ns .. '\0' .. id
+      local record = call('HGET', T, 'C' .. place)
+      if record or call('ZSCORE', I, 'C' .. place) then
+        local writes = call('HGET', T, 'W' .. place)
+        if record then refs.add(record) end
+        refs.add_writes(writes)
+        found[#found + 1] = { ns, id, record, writes }
+      end
+    end
+  end
+  if #found > 0 then refresh_ttl(tonumber(ARGV[2])) end
+end
+local pages, chunks = refs.result()
+return { 'ok', found, pages, chunks }

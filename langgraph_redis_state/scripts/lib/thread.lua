@@ -1,0 +1,57 @@
+-- How a script begins: is the thread there, is its index, what are its counts and settings?
+-- include: bytes batches record counts clock ttl
+-- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.
+local function rebuild_index()
+  local entries = {}
+  local function enter(member)
+    entries[#entries + 1] = 0
+    entries[#entries + 1] = member
+  end
+  for _, field in ipairs(call('HKEYS', T)) do
+    local kind = byte(field)
+    if kind == 67 then
+      enter(field)
+      if byte(field, 2) ~= 0 then -- not of the root namespace
+        local ns, id = split_field(field)
+        enter('A' .. id .. '\0' .. ns)
+      end
+    elseif kind == 71 then
+      enter(field)
+    end
+  end
+  local left = #entries > 0 and call('PTTL', T) or -1
+  if left >= 0 then call('PEXPIREAT', T, number(now + left)) end -- a right that is missing shows before anything is written
+  in_batches('ZADD', I, entries)
+  if left >= 0 then -- both keys: what is left is told by a clock that went on since now
+    expire_at(now + left)
+    expire_bucket()
+  end
+end
+-- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
+-- what is damaged: 'counts' (S), 'settings' (T).
+local function load_thread()
+  local got = call('HMGET', T, 'S', 'T')
+  local indexed = call('ZCARD', I)
+  if not got[1] and call('EXISTS', T) == 0 then
+    return indexed > 0 and 'lost' or 'none', parse_counts(false), parse_settings(false)
+  end
+  local s = got[1] and parse_counts(got[1])
+  if not s then return 'counts' end
+  local ttl, whose = parse_settings(got[2])
+  if not ttl then return 'settings' end
+  if indexed == 0 and s.checkpoints > 0 then rebuild_index() end
+  return 'ok', s, ttl, whose
+end
+-- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
+local function check_thread()
+  local indexed, there = call('ZCARD', I), call('EXISTS', T)
+  if there == 0 then return indexed > 0 and 'lost' or 'none' end
+  if indexed == 0 then rebuild_index() end
+  return 'ok'
+end
+-- A script that finds all done says so only after writing something: WAIT counts from the last write of its own connection, and
+-- this one may be new. HDEL first, since a full server lets a script go on that has begun to write.
+local function rewrite(field, content)
+  call('HDEL', T, '')
+  call('HSET', T, field, content)
+end

@@ -1,0 +1,101 @@
+-- Writes one checkpoint: chunks, pages, record, counts, then the index.
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL as in apply_ttl(), 6 run id ('' = none),
+--       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
+--       that the thread must be at, 8 most bytes of the thread (0 = any),
+--       9 number of metadata to index, then as in index_metadata();
+--       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; then pages and chunks as in resolve_parts().
+-- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
+-- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
+--        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
+--        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
+-- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
+-- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
+-- has it, the put is accepted, and if no root checkpoint ever comes it expires with the tombstone.
+-- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
+-- include: bytes batches record counts clock ttl thread order receive staging buckets tombstone
+local ns, id, record, run = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
+local field = 'C' .. ns .. '\0' .. id
+local expected, most, n_meta = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local expected_at = expected:match('%z(.*)')
+if expected_at then expected = expected:match('^%Z*') end
+local guards = 10 + 2 * n_meta
+local n_guards = tonumber(ARGV[guards])
+
+local state, s, ttl, whose = load_thread()
+if not s then return refused({ state }) end
+local orphan = false
+if call('EXISTS', TOMB) == 1 then
+  local late = gone(field)
+  for k = guards + 1, guards + n_guards do
+    late = late or gone(ARGV[k])
+    orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0
+  end
+  if late then return refused_as_deleted(field) end
+end
+if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
+local head = newest(ns) or ''
+local rootless = (ns == '' and head or newest('') or '') == ''
+-- a root checkpoint of a run whose thread was deleted was refused, so this one begins the thread anew
+local first = rootless and (ns == '' or not orphan)
+local overdue = call('ZSCORE', EXPIRY, thread)
+check_key_types()
+
+local missing, fields, bytes, chunks, unique = resolve_parts({ record }, guards + 1 + n_guards)
+if #missing > 1 then return refused(missing) end
+
+local old = call('HGET', T, field)
+local same = old and sub(old, STAMP + 1) == record
+local in_turn = expected == '-' or (head == expected and (old or not is_greater(head, id)))
+if not same and not (in_turn and (not expected_at or expected_at == revision(s))) then return refused({ 'conflict', head }) end
+local version = old and read_uint(old, 7, 5) or s.versions + 1
+local created = old and read_uint(old, 1, 6) or now
+local added = same and read_uint(old, 12, 5)
+if not same then
+  bytes = bytes + #field + #record + STAMP
+  if most > 0 and s.stored + bytes > most then return refused({ 'large', number(s.stored + bytes) }) end
+  added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
+  fields[#fields + 1] = field
+  fields[#fields + 1] = stamp(created, version, added, field) .. record
+  s.rev = s.rev + 1
+  s.stored = s.stored + bytes
+  s.chunks = s.chunks + chunks
+  s.unique = s.unique + unique
+  add_to_counts(s, record, 1, 1)
+  if old then
+    s.stored = s.stored - #field - #old
+    add_to_counts(s, old, STAMP + 1, -1)
+  else
+    s.versions = version
+    s.checkpoints = s.checkpoints + 1
+  end
+  fields[#fields + 1] = 'S'
+  fields[#fields + 1] = format_counts(s)
+  in_batches('HSET', T, fields)
+else
+  rewrite('S', format_counts(s))
+end
+
+-- from here on the write cannot fail: a full server lets a script end that has begun to write
+local purged = 0
+if state == 'lost' then call('UNLINK', I); purged, head = 1, '' end
+call('ZADD', I, 0, field)
+if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
+if first then
+  -- what came before the first checkpoint may have brought an expiry of its own
+  call('PERSIST', T); call('PERSIST', I)
+  if overdue and state ~= 'ok' then repeat until drop_bucket_entries(thread, 1000) end
+  if overdue then call('ZREM', EXPIRY, thread) end
+end
+apply_ttl(ARGV[5], ttl, whose)
+-- where there is a root checkpoint, the new run has begun, and this belongs to it
+if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
+if run ~= '' then
+  call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
+end
+index_metadata(10, 9 + 2 * n_meta)
+update_bucket()
+if KEYS[8] then call('UNLINK', KEYS[8]) end
+return {
+  'ok', is_greater(head, id) and head or id, version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
+  revision(s), number(created), number(added), call('PTTL', T)
+}

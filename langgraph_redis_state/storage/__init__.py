@@ -1,0 +1,13 @@
+"""Bytes: every name, record and chunk as it stands on the server.
+
+Pure functions over bytes. docs/layout.md is the same as a table; golden bytes in tests hold both.
+
+keys            names of keys, hash fields and index members
+records         stamp, header, checksum and body of a checkpoint or a pending write
+thread_fields   counts (S), settings (T), tags (G), lists of pending writes (W)
+chunks          where values are cut, and lists of references
+codec           compression, digests, checksums, size limits
+ids             UUIDv6 as LangGraph makes them
+
+Imported by every room but `client`. May import `errors` only. Must not know LangGraph's types, effects or clients.
+"""

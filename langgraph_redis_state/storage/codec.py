@@ -1,0 +1,131 @@
+"""The bytes on the server, and nothing else: compression, checksums, size limits. No I/O, no knowledge of LangGraph.
+
+A *packed* string is one byte that says how, then for compressed ones the plain size (4 bytes, big-endian), then the
+bytes. It can be read whatever the current setting is. The size is checked before anything is inflated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import zlib
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+import lz4.block
+
+from ..errors import CheckpointCorruptError
+from .lz4_dictionary import DICTIONARY
+
+CHUNK_MAX: Final = 256 * 1024
+"""No chunk is larger, plain, in bytes."""
+
+BODY_MAX: Final = 64 * 1024 * 1024
+"""No body is larger, plain, in bytes: metadata, and values too small for chunks."""
+
+DIGEST: Final = 16
+"""Bytes in a digest or checksum."""
+
+_NONE, _LZ4, _ZLIB = 0, 1, 2
+
+_PLAIN_MIN = 24  # compressing less than this hardly pays
+
+
+class CompressionType(str, Enum):
+    """How new data is compressed. What is stored can be read whichever it was."""
+
+    LZ4 = "lz4"
+    ZLIB = "zlib"
+    NONE = "none"
+
+
+def pack(plain: bytes, compression: CompressionType) -> bytes:
+    """`plain` in its stored form, compressed where that is smaller."""
+    size = len(plain)
+    if size >= _PLAIN_MIN and compression is not CompressionType.NONE:
+        if compression is CompressionType.LZ4:
+            how, data = _LZ4, lz4.block.compress(plain, store_size=False, dict=DICTIONARY)
+        else:
+            how, data = _ZLIB, zlib.compress(plain, 6)
+        if len(data) + 4 < size:
+            return b"%c%s%s" % (how, size.to_bytes(4, "big"), data)
+    return b"%c%s" % (_NONE, plain)
+
+
+def unpack(packed: bytes, limit: int, what: str) -> bytes:
+    """The plain bytes. `limit` is the largest plain size allowed, `what` names the place in the error."""
+    if not packed:
+        raise CheckpointCorruptError(f"{what}: empty where stored bytes were expected")
+    how = packed[0]
+    if how == _NONE:
+        if len(packed) - 1 > limit:
+            raise CheckpointCorruptError(f"{what}: {len(packed) - 1} bytes, at most {limit} are allowed")
+        return packed[1:]
+    if how not in (_LZ4, _ZLIB):
+        raise CheckpointCorruptError(f"{what}: unknown compression {how}")
+    size, data = int.from_bytes(packed[1:5], "big"), packed[5:]
+    # LZ4 inflates at most 255 times, deflate 1032 times: a larger claim is a lie, refused before memory is taken
+    if size > limit or size > (256 if how == _LZ4 else 1040) * (len(data) + 1):
+        raise CheckpointCorruptError(f"{what}: {len(data)} bytes claim to inflate to {size}, which is refused (limit {limit})")
+    try:
+        if how == _LZ4:
+            plain: bytes = lz4.block.decompress(data, uncompressed_size=size, dict=DICTIONARY)
+        else:
+            inflate = zlib.decompressobj()
+            plain = inflate.decompress(data, max(size, 1))
+            if not inflate.eof:
+                raise CheckpointCorruptError(f"{what}: more data than the {size} bytes it claims")
+    except (lz4.block.LZ4BlockError, zlib.error, ValueError) as error:
+        raise CheckpointCorruptError(f"{what}: does not decompress ({error})") from error
+    if len(plain) != size:
+        raise CheckpointCorruptError(f"{what}: inflated to {len(plain)} bytes instead of {size}")
+    return plain
+
+
+def digest(plain: bytes) -> bytes:
+    """The name of a chunk or page: BLAKE2b-128 of its plain bytes."""
+    return hashlib.blake2b(plain, digest_size=DIGEST).digest()
+
+
+class Integrity:
+    """Checksums of records: plain, or keyed when the saver has keys.
+
+    The first key signs, all of them verify; the key id in the record (1 byte, 0 = none) says which. A record without a
+    key passes only where no key is configured or `accept_unkeyed` is set.
+    """
+
+    def __init__(self, keys: Sequence[bytes], accept_unkeyed: bool) -> None:
+        # any length of secret becomes a 32-byte BLAKE2b key, separated from other uses of the same secret
+        self._keys = [hashlib.blake2b(key, digest_size=32, person=b"lgrs-integrity").digest() for key in keys]
+        self._ids = [hashlib.blake2b(key, digest_size=4, person=b"lgrs-key-id").digest()[0] or 1 for key in self._keys]
+        self.accept_unkeyed = accept_unkeyed or not keys
+
+    @property
+    def signing_id(self) -> int:
+        return self._ids[0] if self._ids else 0
+
+    def sign(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
+        return _checksum(self._keys[0] if self._keys else b"", place, header, body)
+
+    def verifies(self, key_id: int, checksum: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bool:
+        """Whether any key of that id made this checksum. Key id 0 is the plain checksum."""
+        keys = [k for k, i in zip(self._keys, self._ids, strict=True) if i == key_id] if key_id else [b""]
+        return any(hmac.compare_digest(_checksum(key, place, header, body), checksum) for key in keys)
+
+    def knows(self, key_id: int) -> bool:
+        return key_id == 0 or key_id in self._ids
+
+
+def _checksum(key: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
+    signed = b"".join([piece for part in (*place, header, body) for piece in (len(part).to_bytes(4, "big"), part)])
+    return hashlib.blake2b(signed, key=key, digest_size=DIGEST).digest()
+
+
+def place_check(content: bytes, *place: bytes) -> bytes:
+    """Four bytes over what only the server knows when it writes (its clock, its counters), bound to their place.
+
+    Scripts compute it too, which is why it is SHA-1: it is the one hash that Lua in Redis has. It finds damage; it is no
+    protection against forgery, and nothing that decides about state is under it alone.
+    """
+    return hashlib.sha1(content + b"\0".join(place), usedforsecurity=False).digest()[:4]

@@ -1,0 +1,207 @@
+"""Every name this package uses on the server: keys, hash fields, index members. Pure functions, no I/O.
+
+A thread lives in one Cluster slot. All keys of it carry the hash tag ``{b}``, one of 1024 buckets that the thread id
+hashes to, and so do the indexes of the bucket, so that one script may update all of them:
+
+======================  ================  ==================================================================
+key                     type              holds
+======================  ================  ==================================================================
+``p:{b}:t:<thread>``    hash              the thread: see the fields below
+``p:{b}:i:<thread>``    sorted set        its checkpoints in order (all scores 0, compared as bytes)
+``p:{b}:threads``       sorted set        thread ids of the bucket by last activity, ms
+``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
+``p:{b}:runs``          sorted set        ``R<run>\0<thread>`` and its reverse ``T<thread>\0<run>``
+``p:{b}:m``             sorted set        ``V<key>\0<value>\0<thread>`` and its reverse ``T<thread>\0<key>\0<value>``
+``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (prelude.lua)
+``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy, large upload or large removal; ``:i`` behind it, its index
+``p:layout``            string            layout number, and the lowest version of it that may write
+======================  ================  ==================================================================
+
+Fields of the thread: ``C<ns>\0<id>`` a checkpoint, ``W<ns>\0<id>`` all pending writes of a checkpoint, ``H<ns>\0<id>``
+what the DeltaChannels of a checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of
+references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
+``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\0<id>``, and for
+namespaces other than the root also ``A<id>\0<ns>``, so that newest-first over all namespaces merges two ranges.
+
+The four indexes of a bucket expire after its last thread, if all threads of it expire (`expire_bucket` in prelude.lua).
+
+NUL separates and ids may not hold it; UTF-8 never contains the byte 255, so ``\255`` is an exact upper bound; UTF-8 byte
+order is the order of Python's strings. Layout 1 is what released versions wrote: nothing here may change its meaning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from xxhash import xxh3_64_intdigest
+
+from .. import validation
+from ..errors import InvalidConfigError
+
+LAYOUT = 1
+
+BUCKETS = 1024
+
+ROOT = ""
+
+
+def check_prefix(prefix: object) -> str:
+    """The prefix itself, or ValueError: it may not move the hash tag nor break a key."""
+    text = validation.plain(prefix)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"prefix must be a non-empty string, not {prefix!r}")
+    if any(c in text for c in "{}\0"):
+        raise ValueError(f"prefix {prefix!r} may not hold '{{', '}}' or NUL: they would move its keys to other slots")
+    encode(text, "prefix")
+    return text
+
+
+def encode(text: object, what: str) -> bytes:
+    """An id as the bytes that are stored. `what` names it in the error."""
+    found = validation.plain(text)
+    if not isinstance(found, str):
+        raise InvalidConfigError(f"{what} must be a string, not {type(text).__name__}: {text!r}")
+    if "\0" in found:
+        raise InvalidConfigError(f"{what} {text!r} holds a NUL character, which separates ids on the server; remove it")
+    try:
+        return found.encode()
+    except UnicodeEncodeError:
+        raise InvalidConfigError(f"{what} {text!r} holds a lone surrogate, which is not text; remove it") from None
+
+
+def shown(name: bytes) -> str:
+    """An id for messages, where it may be damaged."""
+    return name.decode(errors="replace")
+
+
+def thread_text(thread: Any) -> str:
+    """A thread id as it is stored."""
+    text = id_text(thread)
+    if text is None:
+        found = f"{thread!r}"
+        if isinstance(thread, Mapping):
+            found = "a config; pass the thread id: config['configurable']['thread_id']"
+        raise InvalidConfigError(
+            f"config['configurable']['thread_id'], or the id of a state, must be a string (or an int or UUID), not {found}"
+        )
+    if not text:
+        _warn_of_empty_id()
+    return text
+
+
+def id_text(given: Any) -> str | None:
+    """The id of a thread or a run as text; None if it is no id. Integers and UUIDs are common in configs and stand for their
+    text."""
+    if isinstance(given, UUID):
+        return str(given)
+    found = validation.plain(given)
+    return None if found is None or isinstance(found, bool | float) else str(found)
+
+
+@cache
+def _warn_of_empty_id() -> None:
+    """Once in a process: an id that was forgotten looks like this, and all who forget it share one thread."""
+    logging.getLogger("langgraph_redis_state").warning(
+        "thread_id is the empty string; it is stored like any other, so all callers that pass it share one thread. Was the id "
+        "forgotten?"
+    )
+
+
+def check_several(ids: object, what: str) -> None:
+    """One text is a sequence of its characters, a config one of its keys, and these would be taken for ids."""
+    if isinstance(ids, str | bytes):
+        raise TypeError(f"{what} is a sequence of ids, not one text; pass [{ids!r}]")
+    if isinstance(ids, Mapping):
+        raise TypeError(f"{what} is a sequence of ids, not a config; pass [config['configurable']['thread_id']]")
+
+
+def bucket_of(thread: bytes) -> int:
+    return xxh3_64_intdigest(thread) & (BUCKETS - 1)
+
+
+def bucket_key(prefix: str, bucket: int, name: str) -> bytes:
+    return f"{prefix}:{{{bucket:04x}}}:{name}".encode()
+
+
+def layout_key(prefix: str) -> bytes:
+    return f"{prefix}:layout".encode()
+
+
+def absent_key(prefix: str) -> bytes:
+    """A key that never exists, in the slot of the layout number: on it rights are tried."""
+    return f"{prefix}:rights:{{{prefix}:layout}}".encode()
+
+
+def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:
+    """The keys that every script takes, of a thread and its bucket. A sweep of a bucket names those of the thread ""."""
+    return (
+        base + b"t:" + thread,
+        base + b"i:" + thread,
+        base + b"threads",
+        base + b"expiry",
+        base + b"runs",
+        base + b"m",
+        base + b"x:" + thread,
+    )
+
+
+class ThreadKeys:
+    """The keys of one thread, in the order in which every script expects them."""
+
+    __slots__ = ("all", "base", "name")
+
+    def __init__(self, prefix: str, thread: bytes) -> None:
+        self.name = thread
+        self.base = bucket_key(prefix, bucket_of(thread), "")
+        self.all = script_keys(self.base, thread)
+
+    @property
+    def hash(self) -> bytes:
+        return self.all[0]
+
+    @property
+    def tombstone(self) -> bytes:
+        return self.all[6]
+
+    def staging(self, op: bytes) -> tuple[bytes, bytes]:
+        """The hash and the index that one operation fills before it makes them visible."""
+        key = self.base + b"u:" + self.name + b":" + op
+        return key, key + b":i"
+
+
+def checkpoint_field(ns: bytes, checkpoint: bytes) -> bytes:
+    """Field of the hash and member of the index."""
+    return b"C" + ns + b"\0" + checkpoint
+
+
+def writes_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"W" + ns + b"\0" + checkpoint
+
+
+def history_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"H" + ns + b"\0" + checkpoint
+
+
+def across_member(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"A" + checkpoint + b"\0" + ns
+
+
+def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
+    """All that the index holds of a checkpoint."""
+    field = checkpoint_field(ns, checkpoint)
+    return (field, across_member(ns, checkpoint)) if ns else (field,)
+
+
+def split_field(field: bytes) -> tuple[bytes, bytes]:
+    """(namespace, checkpoint id) of a `C`, `W` or `H` field."""
+    ns, _, checkpoint = field[1:].rpartition(b"\0")
+    return ns, checkpoint
+
+
+def members_of(field: bytes) -> tuple[bytes, ...]:
+    """The members of the index that name a field, of any kind."""
+    return index_members(*split_field(field)) if field[:1] == b"C" else (field,) if field[:1] == b"G" else ()

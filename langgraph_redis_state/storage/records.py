@@ -1,0 +1,279 @@
+"""The record of a checkpoint and of a pending write: Python on one side, bytes that scripts can read on the other.
+
+Both are stored as *stamp*, *header*, *checksum*, *body*::
+
+    stamp      20  made by the script: created_at (6, ms), version or revision (5), bytes new on the server (5),
+                   check (4, see codec.place_check)
+    header      1  format
+                1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers
+                1  key id of the checksum, 0 = unkeyed
+                2  number of page references            3  supersteps since the oldest snapshot that its DeltaChannels
+                                                           are rebuilt from, 0 = they need no ancestors
+                2  number of chunk references           5  logical bytes: what the values take serialized
+                                                        5  of these, the bytes that stand in chunks
+               16  each: references to pages, then to chunks
+                   checkpoint: parent id, root parent id, run id, fork (its head)
+                   pending write: index + 2**31 (4), task id
+                   delta history: parent id of its checkpoint, three empty ids
+    checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
+    body           packed; scripts never open it
+
+An id in a header is ``\x80`` and 16 bytes for a canonical UUID, else its length (1 byte, or ``\x7f`` and 4) and its UTF-8
+text. All pending writes of one checkpoint stand in one field: format (1), their number (3), then for each its length (4) and
+the record: one field costs less than the names of many, and no index entry is needed to find them.
+
+The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
+metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of
+a pending write is ``[task path, channel, type, bytes or segments, size]``. That of a delta history is
+``[bytes or segments, size, number of segments in chunks of the values, channels that cannot be rebuilt]`` (see deltas.py).
+
+What a record declares, its logical bytes and those in chunks, is checked against its body before any chunk is looked at, and
+each value's size before its chunks are joined: a small record may name one chunk many times.
+
+This module may know bytes and names, no I/O and no LangGraph types; values are opaque (type, bytes) pairs here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError, SerializationError
+from . import chunks
+from .bodies import LOGICAL_MAX
+from .codec import BODY_MAX, DIGEST, Integrity, digest, place_check, unpack
+from .keys import LAYOUT, shown
+
+FORMAT: Final = 1
+
+STAMP: Final = 20
+
+FIXED: Final = 20
+
+WRITE, CANONICAL = 1, 2
+
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class RecordKey(NamedTuple):
+    """Where a record stands; its checksum is bound to it."""
+
+    prefix: bytes
+    thread: bytes
+    kind: bytes
+    ns: bytes
+    checkpoint: bytes
+
+    def __str__(self) -> str:
+        what = {b"W": "pending writes of checkpoint", b"H": "delta history of checkpoint"}.get(self.kind, "checkpoint")
+        return (
+            f"thread {shown(self.thread)!r}, namespace {shown(self.ns)!r}, {what} {shown(self.checkpoint)!r} "
+            f"(prefix {shown(self.prefix)!r})"
+        )
+
+    @property
+    def field(self) -> bytes:
+        return self.kind + self.ns + b"\0" + self.checkpoint
+
+    @property
+    def signed(self) -> tuple[bytes, ...]:
+        return (b"%d" % LAYOUT, *self)
+
+
+@dataclass(slots=True)
+class Header:
+    """What a record says without its body. `created_at` in ms; ids are None where there is none."""
+
+    created_at: int = 0
+    version: int = 0
+    new_bytes: int = 0
+    flags: int = 0
+    pages: tuple[bytes, ...] = ()
+    loose: tuple[bytes, ...] = ()
+    depth: int = 0
+    logical: int = 0
+    chunked: int = 0
+    parent: str | None = None
+    root: str | None = None
+    run: str | None = None
+    fork: str | None = None
+    index: int = 0
+    task: str = ""
+
+
+def packed_id(text: bytes) -> bytes:
+    """An id in its header form."""
+    if len(text) == 36 and _UUID.fullmatch(text):
+        return b"\x80" + bytes.fromhex(text.replace(b"-", b"").decode())
+    if len(text) < 0x7F:
+        return b"%c%s" % (len(text), text)
+    return b"\x7f" + len(text).to_bytes(4, "big") + text
+
+
+def write_marker(index: int, task: bytes) -> bytes:
+    """What identifies a pending write within its checkpoint."""
+    return (index + 2**31).to_bytes(4, "big") + packed_id(task)
+
+
+@dataclass(slots=True)
+class References:
+    """A reference list, cut into pages, with the bytes of each page."""
+
+    pages: dict[bytes, bytes]
+    order: tuple[bytes, ...]
+    loose: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, digests: Sequence[bytes]) -> References:
+        cut, loose = chunks.paginate(digests)
+        joined = [b"".join(page) for page in cut]
+        names = tuple(digest(page) for page in joined)
+        return cls(dict(zip(names, joined, strict=True)), names, loose)
+
+
+def seal(
+    integrity: Integrity,
+    place: RecordKey,
+    references: References,
+    tail: bytes,
+    body: bytes,
+    *,
+    flags: int,
+    depth: int,
+    logical: int,
+    chunked: int,
+) -> bytes:
+    """Header, checksum and body of one record. `tail` is what follows the references in the header."""
+    if len(references.order) > 0xFFFF or logical > LOGICAL_MAX:
+        raise SerializationError(
+            f"{place}: {logical} bytes in {len(references.order)} pages are too large for one record, which holds "
+            f"{LOGICAL_MAX} bytes; keep large values elsewhere and their names in the state"
+        )
+    header = b"".join(
+        (
+            b"%c%c%c" % (FORMAT, flags, integrity.signing_id),
+            len(references.order).to_bytes(2, "big"),
+            len(references.loose).to_bytes(2, "big"),
+            min(depth, 0xFFFFFF).to_bytes(3, "big"),
+            logical.to_bytes(5, "big"),
+            chunked.to_bytes(5, "big"),
+            *references.order,
+            *references.loose,
+            tail,
+        )
+    )
+    return header + integrity.sign(place.signed, header, body) + body
+
+
+def open_record(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
+    """Header and plain body of a stored record, after its checksum was verified."""
+    header, body = verified(raw, place, integrity)
+    return header, unpack(body, BODY_MAX, f"{place}: body")
+
+
+def verified(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
+    """Header and packed body of a stored record, after its checksum was verified.
+
+    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, naming the place; nothing of the body is looked at.
+    """
+    header, checksum, body, key_id, signed = parsed(raw, place)
+    if not integrity.knows(key_id):
+        raise IntegrityKeyError(
+            f"{place}: signed with a key (id {key_id}) that this saver was not given; if it is yours, add it to integrity_key"
+        )
+    if not key_id and not integrity.accept_unkeyed:
+        raise IntegrityKeyError(
+            f"{place}: not signed, and this saver has an integrity_key; somebody without the key wrote it, or it is from "
+            "before the key was introduced (accept_unkeyed=True reads such data for a while)"
+        )
+    if not integrity.verifies(key_id, checksum, place.signed, signed, body):
+        raise CheckpointCorruptError(f"{place}: the checksum does not hold; the record was damaged or moved")
+    # checked after the checksum: from here on the bytes are ours
+    if place_check(raw[:16], place.thread, place.field, *_marker(header)) != raw[16:STAMP]:
+        raise CheckpointCorruptError(f"{place}: the server's stamp (time, version, size) is damaged")
+    return header, body
+
+
+def stamp(created_at: int, version: int, new_bytes: int, place: RecordKey, *marker: bytes) -> bytes:
+    """The stamp a script would make; used when a record moves to another place (copies)."""
+    content = created_at.to_bytes(6, "big") + version.to_bytes(5, "big") + new_bytes.to_bytes(5, "big")
+    return content + place_check(content, place.thread, place.field, *marker)
+
+
+def _marker(header: Header) -> tuple[bytes, ...]:
+    """What the stamp of a pending write is bound to besides its place."""
+    return (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
+
+
+def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, int, bytes]:
+    """(header, checksum, body, key id, header bytes), bounds checked, nothing verified yet."""
+    if len(raw) < STAMP + FIXED + DIGEST:
+        raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
+    at = STAMP
+    if raw[at] != FORMAT:
+        raise FormatError(
+            f"{place}: record format {raw[at]}, this version reads {FORMAT}; it is damaged, or a newer version of "
+            "langgraph-redis-state wrote it"
+        )
+    header = Header(
+        created_at=int.from_bytes(raw[0:6], "big"),
+        version=int.from_bytes(raw[6:11], "big"),
+        new_bytes=int.from_bytes(raw[11:16], "big"),
+        flags=raw[at + 1],
+        depth=int.from_bytes(raw[at + 7 : at + 10], "big"),
+        logical=int.from_bytes(raw[at + 10 : at + 15], "big"),
+        chunked=int.from_bytes(raw[at + 15 : at + 20], "big"),
+    )
+    key_id = raw[at + 2]
+    n_pages = int.from_bytes(raw[at + 3 : at + 5], "big")
+    n_loose = int.from_bytes(raw[at + 5 : at + 7], "big")
+    at += FIXED
+    names = [raw[p : p + DIGEST] for p in range(at, at + DIGEST * (n_pages + n_loose), DIGEST)]
+    header.pages, header.loose = tuple(names[:n_pages]), tuple(names[n_pages:])
+    at += DIGEST * (n_pages + n_loose)
+    try:
+        if header.flags & WRITE:
+            header.index = int.from_bytes(raw[at : at + 4], "big") - 2**31
+            task, at = _unpack_id(raw, at + 4)
+            header.task = task or ""
+        else:
+            header.parent, at = _unpack_id(raw, at)
+            header.root, at = _unpack_id(raw, at)
+            header.run, at = _unpack_id(raw, at)
+            header.fork, at = _unpack_id(raw, at)
+    except (IndexError, UnicodeDecodeError):
+        raise CheckpointCorruptError(f"{place}: the header of the record is damaged") from None
+    if at + DIGEST > len(raw):
+        raise CheckpointCorruptError(f"{place}: the record is cut short")
+    return header, raw[at : at + DIGEST], raw[at + DIGEST :], key_id, raw[STAMP:at]
+
+
+def _unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
+    size = raw[at]
+    at += 1
+    if size == 0x80:
+        return str(UUID(bytes=raw[at : at + 16])) if at + 16 <= len(raw) else _cut_short(), at + 16
+    if size == 0x7F:
+        size = int.from_bytes(raw[at : at + 4], "big")
+        at += 4
+    elif size > 0x80:
+        _cut_short()
+    if at + size > len(raw):
+        _cut_short()
+    return (raw[at : at + size].decode() if size else None), at + size
+
+
+def _cut_short() -> str:
+    raise IndexError("id")
+
+
+def moved(raw: bytes, here: RecordKey, there: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
+    """A stored record as it must be at another place, signed with the current key, after verifying it where it is."""
+    header, body = verified(raw, here, integrity)
+    signed = raw[STAMP : len(raw) - len(body) - DIGEST]
+    signed = signed[:2] + bytes([integrity.signing_id]) + signed[3:]
+    top = stamp(header.created_at, header.version, header.new_bytes, there, *_marker(header))
+    return header, top + signed + integrity.sign(there.signed, signed, body) + body

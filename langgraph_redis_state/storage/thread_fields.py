@@ -1,0 +1,101 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError
+from .codec import DIGEST, Integrity, place_check
+from .keys import shown
+from .records import FIXED, FORMAT, STAMP, RecordKey
+
+
+def split_writes(blob: bytes, place: RecordKey) -> Iterator[bytes]:
+    """The stored records of the pending writes of one checkpoint."""
+    if len(blob) < 4 or blob[0] != FORMAT:
+        raise FormatError(f"{place}: unknown format of pending writes; damaged, or written by a newer version")
+    at, count = 4, 0
+    while at < len(blob):
+        size = int.from_bytes(blob[at : at + 4], "big")
+        at += 4
+        if size < STAMP + FIXED + DIGEST or at + size > len(blob):
+            raise CheckpointCorruptError(f"{place}: the list of pending writes is damaged")
+        yield blob[at : at + size]
+        at += size
+        count += 1
+    if count != int.from_bytes(blob[1:4], "big"):
+        raise CheckpointCorruptError(f"{place}: {count} pending writes where another number was stored")
+
+
+def joined_writes(raws: Sequence[bytes]) -> bytes:
+    """The field of these pending writes; empty if there are none."""
+    if not raws:
+        return b""
+    return bytes([FORMAT]) + len(raws).to_bytes(3, "big") + b"".join(len(raw).to_bytes(4, "big") + raw for raw in raws)
+
+
+def opened_line(raw: bytes | None, thread: bytes, about: str, what: str) -> bytes:
+    """A line of text that scripts keep under their own check (fields S and T of a thread), verified."""
+    line, _, check = (raw or b"").rpartition(b" ")
+    if not line.startswith(b"1 ") or place_check(line, thread).hex().encode() != check:
+        raise CheckpointCorruptError(f"{about}: the {what} of thread {shown(thread)!r} are damaged or gone")
+    return line
+
+
+def sealed_line(line: bytes, thread: bytes) -> bytes:
+    """Such a line, with its check."""
+    return line + b" " + place_check(line, thread).hex().encode()
+
+
+def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
+    """The numbers in the field S of a thread, in the order of `prelude.lua`."""
+    return opened_line(raw, thread, about, "counts (field S)")[2:]
+
+
+class Counts(NamedTuple):
+    """The numbers in the field S of a thread. `born`: µs; `changes`, `versions`: so many so far; the others: what there is."""
+
+    born: int
+    changes: int
+    versions: int
+    checkpoints: int
+    writes: int
+    chunks: int
+    stored: int
+    logical: int
+    unique: int
+    referred: int
+
+    @classmethod
+    def of(cls, raw: bytes | None, thread: bytes, about: str) -> Counts:
+        line = opened_counts(raw, thread, about)
+        try:
+            return cls(*map(int, line.split()))
+        except (TypeError, ValueError):
+            raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {shown(thread)!r} are none") from None
+
+    @property
+    def revision(self) -> bytes:
+        """Which state of which thread this is: two are equal only if nothing was written in between."""
+        return b"%d %d" % self[:2]
+
+
+def seal_tag(ns: bytes, checkpoint: bytes, place: RecordKey, integrity: Integrity) -> bytes:
+    """The content of a tag: format, key id, checksum, then the field of the checkpoint it names."""
+    header, body = bytes([FORMAT, integrity.signing_id]), b"C" + ns + b"\0" + checkpoint
+    return header + integrity.sign(place.signed, header, body) + body
+
+
+def open_tag(content: bytes, place: RecordKey, integrity: Integrity) -> tuple[bytes, bytes]:
+    """(namespace, checkpoint id) of a tag, after its checksum was verified."""
+    where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {shown(place.thread)!r}"
+    header, checksum, body = content[:2], content[2:18], content[18:]
+    if len(content) < 20 or header[0] != FORMAT or not integrity.knows(header[1]):
+        raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version or with an unknown key")
+    if not header[1] and not integrity.accept_unkeyed:
+        raise IntegrityKeyError(f"{where}: not signed, and this saver has an integrity_key")
+    if not integrity.verifies(header[1], checksum, place.signed, header, body):
+        raise CheckpointCorruptError(f"{where}: the checksum does not hold; it was damaged or moved")
+    ns, _, checkpoint = body[1:].rpartition(b"\0")
+    return ns, checkpoint
