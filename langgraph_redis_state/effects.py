@@ -3,7 +3,7 @@
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
 Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
 large threads; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
-somebody else waits for the event loop.
+somebody else waits for the event loop. A stream is an operation that also yields `Emit`, with items for its caller.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
 So each method of the saver exists once, and the sync and the async driver (`drivers.py`) are all that differs.
@@ -127,9 +127,17 @@ class Compute:
     size: int
 
 
-Effect = Call | Read | Scan | Compute
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Items for the caller of a stream, which goes on when they are used up. No reply."""
 
+    items: Sequence[Any]
+
+
+Effect = Call | Read | Scan | Compute
 Operation = Generator[Effect, Any, T]
+Stream = Generator[Effect | Emit, Any, None]
+"""An operation that gives its caller items as it goes on."""
 
 _ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
 
@@ -194,6 +202,24 @@ def compute(work: Callable[[], T], size: int) -> Operation[T]:
     """`yield from compute(...)` gives what `work` returns, typed."""
     result: T = yield Compute(work, size)
     return result
+
+
+def emitted(stream: Stream) -> Operation[Sequence[Any] | None]:
+    """Performs a stream as far as its next `Emit`: the items; None at its end."""
+    reply: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            effect = stream.send(reply) if error is None else stream.throw(error)
+        except StopIteration:
+            return None
+        if isinstance(effect, Emit):
+            return effect.items
+        reply = error = None
+        try:
+            reply = yield effect
+        except Exception as caught:  # noqa: BLE001 - thrown into the stream, never dropped
+            error = caught
 
 
 def portion(command: str, key: bytes, cursor: int, count: int, about: str) -> Operation[tuple[int, list[tuple[bytes, Any]]]]:

@@ -25,18 +25,17 @@ from typing_extensions import Self
 
 from . import validation
 from .client.connection import Connection
-from .client.driver import arun, run
+from .client.driver import arun, astream, run, stream
 from .connected import Connected
 from .durability import Durability
 from .effects import Operation
 from .embedded import EmbeddedServer
-from .history import diff, rollback, tags, threads
+from .history import diff, rollback, tags, threads, versions
 from .history.diff import ChannelDiff
-from .history.threads import Stats, ThreadInfo, ThreadListing
-from .history.versions import Version, VersionListing
+from .history.threads import Stats, ThreadInfo
+from .history.versions import Version
 from .operations import copying, delta_channels, reading, removing, writing
 from .operations.engine import CACHE_BYTES, Engine, Settings
-from .operations.reading import Listing
 from .options import (
     DEFAULT_URL,
     TTL,
@@ -222,11 +221,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        return self._pages(Listing(self._engine, self.serde, config, filter, before, limit))
-
-    def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        while (page := run(listing.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection)
 
     def alist(
         self,
@@ -237,12 +232,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        return self._apages(Listing(self._engine, self.serde, config, filter, before, limit))
-
-    async def _apages(self, listing: Listing) -> AsyncIterator[CheckpointTuple]:
-        while (page := await arun(listing.next_page(), self._connection)) is not None:
-            for tup in page:
-                yield tup
+        return astream(reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection)
 
     def put(
         self,
@@ -354,16 +344,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
     def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
         """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
-        listing = VersionListing(self._engine, self.serde, thread_id, checkpoint_ns, limit)
-        while (page := run(listing.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
 
-    async def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
+    def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
         """`history`, awaited page by page."""
-        listing = VersionListing(self._engine, self.serde, thread_id, checkpoint_ns, limit)
-        while (page := await arun(listing.next_page(), self._connection)) is not None:
-            for version in page:
-                yield version
+        return astream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
 
     def rollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
         """Takes a thread back to a checkpoint: its id, a tag, or a negative number of steps up from the newest.
@@ -470,18 +455,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
     ) -> Iterator[ThreadInfo]:
         """Threads by their last activity, those whose id begins with `prefix`. 1024 small reads, without SCAN or KEYS."""
-        listing = ThreadListing(self._engine, prefix, limit, newest_first, None)
-        while (page := run(listing.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(threads.list_threads(self._engine, prefix, limit, newest_first, None), self._connection)
 
-    async def alist_threads(
+    def alist_threads(
         self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
     ) -> AsyncIterator[ThreadInfo]:
         """`list_threads`, awaited page by page."""
-        listing = ThreadListing(self._engine, prefix, limit, newest_first, None)
-        while (page := await arun(listing.next_page(), self._connection)) is not None:
-            for info in page:
-                yield info
+        return astream(threads.list_threads(self._engine, prefix, limit, newest_first, None), self._connection)
 
     def find_threads(self, **metadata: Any) -> Iterator[ThreadInfo]:
         """Threads whose latest metadata have these values, for keys given as `index_metadata`, last active first.
@@ -489,16 +469,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             ValueError: no key, a key that is not indexed, or a value that is neither text, number nor boolean.
         """
-        listing = ThreadListing(self._engine, None, None, True, metadata)
-        while (page := run(listing.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
 
-    async def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
+    def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
         """`find_threads`, awaited page by page."""
-        listing = ThreadListing(self._engine, None, None, True, metadata)
-        while (page := await arun(listing.next_page(), self._connection)) is not None:
-            for info in page:
-                yield info
+        return astream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
 
     def stats(self, thread_id: str | None = None) -> Stats:
         """Counts and bytes of a thread, or of all together with the server's `INFO memory` where it may be asked."""
@@ -517,18 +492,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
-        verification = Verification(self._engine, thread_id, progress)
-        while (page := run(verification.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(Verification(self._engine, thread_id, progress).results(), self._connection)
 
-    async def averify(
+    def averify(
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
-        verification = Verification(self._engine, thread_id, progress)
-        while (page := await arun(verification.next_page(), self._connection)) is not None:
-            for finding in page:
-                yield finding
+        return astream(Verification(self._engine, thread_id, progress).results(), self._connection)
 
     def repair(
         self,
@@ -543,11 +513,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         cannot be read, or has lost a part, stays as it is unless `drop_unreadable`: then it is removed, with the tags that
         name it and what only it used. Look at what `verify` finds before: with the wrong `integrity_key` that is everything.
         """
-        verification = Verification(self._engine, thread_id, progress, drop_unreadable)
-        while (page := run(verification.next_page(), self._connection)) is not None:
-            yield from page
+        return stream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
 
-    async def arepair(
+    def arepair(
         self,
         thread_id: str | None = None,
         *,
@@ -555,10 +523,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
-        verification = Verification(self._engine, thread_id, progress, drop_unreadable)
-        while (page := await arun(verification.next_page(), self._connection)) is not None:
-            for done in page:
-                yield done
+        return astream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""

@@ -271,9 +271,7 @@ async def test_history_awaited_continues_at_the_cut(asaver: RedisSaver) -> None:
     assert [each.metadata["step"] async for each in chat(asaver).aget_state_history(THREAD)] == [43]
 
 
-def test_a_look_that_removed_little_is_not_repeated_at_each_put(
-    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_that_removed_little_is_not_repeated_at_each_put(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=2) as saver:
         for n in range(40):
             turns([saver], n, n + 1)

@@ -37,12 +37,7 @@ from langgraph_redis_state.verification import verify
 ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
 NOBODY = Replicas(1, timeout=0.05)
 """More than a server without replicas can give."""
-SCRIPTS = [
-    each
-    for module in ROOMS
-    for each in vars(module).values()
-    if isinstance(each, Script)
-]
+SCRIPTS = [each for module in ROOMS for each in vars(module).values() if isinstance(each, Script)]
 
 
 class Sync(SyncSurface):

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 from ..durability import ELSEWHERE, Packet, confirmed
-from ..effects import Call, Command, Compute, Effect, ForeignReply, Frame, Operation, Read, Scan, Script
+from ..effects import Call, Command, Compute, Effect, ForeignReply, Frame, Operation, Read, Scan, Script, Stream, emitted
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .connection import Connection
 from .contact import Contact
@@ -129,6 +129,25 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             if contact := _to_ask(connection.contact(is_async=True), error):
                 kind = await asyncio.to_thread(contact.kind, str(caught))
                 error = _of_another_kind(kind, effect, connection, caught) if kind else error
+
+
+def stream(operation: Stream, connection: Connection) -> Iterator[Any]:
+    """Performs a stream, blocking: its items, as they are asked for."""
+    try:
+        while (items := run(emitted(operation), connection)) is not None:
+            yield from items
+    finally:
+        operation.close()
+
+
+async def astream(operation: Stream, connection: Connection) -> AsyncIterator[Any]:
+    """Performs a stream on the running event loop: its items, as they are asked for."""
+    try:
+        while (items := await arun(emitted(operation), connection)) is not None:
+            for item in items:
+                yield item
+    finally:
+        operation.close()
 
 
 def _met(problem: str | None, effect: Effect, connection: Connection) -> None:

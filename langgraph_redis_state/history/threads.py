@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .. import validation
 from ..address import Address
-from ..effects import Argument, Call, Operation, Read, Script, portion
+from ..effects import Argument, Call, Emit, Operation, Read, Script, Stream, portion
 from ..errors import ServerRefusedError, ThreadNotFoundError
 from ..operations.buckets import all_threads, stored_text, threads_indexed
 from ..operations.engine import Engine, logger, metadata_text, raise_for_reply
@@ -186,37 +186,28 @@ def server_info(section: str) -> Operation[dict[str, Any]]:
     return info
 
 
-class ThreadListing:
-    """One `list_threads` or `find_threads` call, page by page; None at the end."""
-
-    def __init__(
-        self, engine: Engine, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
-    ) -> None:
-        self._engine, self._newest_first, self._wanted = engine, newest_first, wanted
-        self._prefix = validation.begin(prefix, "list_threads: prefix")
-        self._limit = validation.limit(limit, "list_threads")
-        self._left: list[tuple[str, float]] | None = None
-
-    def next_page(self) -> Operation[list[ThreadInfo] | None]:
-        if self._left is None:
-            yield from self._engine.check_layout(False)
-            if self._wanted is not None:
-                _check_indexed(self._wanted, self._engine.settings.index)
-                left = yield from find(self._engine, self._wanted)
-            else:
-                left = yield from all_threads(self._engine)
-            if self._prefix:
-                left = [each for each in left if each[0].startswith(self._prefix)]
-            self._left = sorted(left, key=lambda each: (each[1], each[0]), reverse=self._newest_first)
-        while self._left and (self._limit is None or self._limit > 0):
-            size = THREADS_PAGE if self._limit is None else min(THREADS_PAGE, self._limit)
-            batch, self._left = self._left[:size], self._left[size:]
-            infos = yield from thread_infos(self._engine, batch)
-            if self._limit is not None:
-                self._limit -= len(infos)
-            if infos:
-                return infos
-        return None
+def list_threads(
+    engine: Engine, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
+) -> Stream:
+    """Emits threads by their last activity: those whose id begins with `prefix`, or whose indexed metadata are `wanted`."""
+    begin = validation.begin(prefix, "list_threads: prefix") or ""
+    remaining = validation.limit(limit, "list_threads")
+    yield from engine.check_layout(False)
+    if wanted is not None:
+        _check_indexed(wanted, engine.settings.index)
+        found = yield from find(engine, wanted)
+    else:
+        found = yield from all_threads(engine)
+    left = sorted(
+        (each for each in found if each[0].startswith(begin)), key=lambda each: (each[1], each[0]), reverse=newest_first
+    )
+    while left and (remaining is None or remaining > 0):
+        size = THREADS_PAGE if remaining is None else min(THREADS_PAGE, remaining)
+        infos = yield from thread_infos(engine, left[:size])
+        left = left[size:]
+        if remaining is not None:
+            remaining -= len(infos)
+        yield Emit(infos)
 
 
 _UNFIT = {b"lost": "data is gone", b"counts": "counts are damaged", b"settings": "TTL settings are damaged"}

@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
-from ..effects import Operation
+from ..effects import Emit, Operation, Stream
 from ..operations import surveying
 from ..operations.engine import Engine
 from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, StoredCheckpoint, open_record, read_page
@@ -88,19 +88,14 @@ def _version(
     )
 
 
-class VersionListing:
-    """One `history` call, page by page; None at the end."""
-
-    def __init__(self, engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> None:
-        self._engine, self._serde, self._limit = engine, serde, validation.limit(limit, "history")
-        self._target = engine.address(thread, ns)
-        self._cursor: Cursor | None = START
-
-    def next_page(self) -> Operation[list[Version] | None]:
-        if self._cursor is None or (self._limit is not None and self._limit <= 0):
-            return None
-        most = PAGE_CHECKPOINTS if self._limit is None else min(PAGE_CHECKPOINTS, self._limit)
-        versions, self._cursor = yield from read_versions(self._engine, self._serde, self._target, self._cursor, most)
-        if self._limit is not None:
-            self._limit -= len(versions)
-        return versions or None
+def list_versions(engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> Stream:
+    """Emits the versions of a namespace, newest first."""
+    remaining = validation.limit(limit, "history")
+    target = engine.address(thread, ns)
+    cursor: Cursor | None = START
+    while cursor is not None and (remaining is None or remaining > 0):
+        most = PAGE_CHECKPOINTS if remaining is None else min(PAGE_CHECKPOINTS, remaining)
+        versions, cursor = yield from read_versions(engine, serde, target, cursor, most)
+        if remaining is not None:
+            remaining -= len(versions)
+        yield Emit(versions)

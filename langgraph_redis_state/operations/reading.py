@@ -22,7 +22,7 @@ from .. import validation
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
-from ..effects import Argument, Call, Operation, Script, compute
+from ..effects import Argument, Call, Emit, Operation, Script, Stream, compute
 from ..errors import CheckpointCorruptError, CheckpointLostError
 from ..serialization import decode
 from ..serialization.decode import OpenedRecord, loaded
@@ -249,61 +249,56 @@ def pending_writes(
     return [write for _, write in writes]
 
 
-class Listing:
-    """One `list` call, page by page: `next_page` gives tuples, or None at the end. Holds where it stands, does no I/O."""
+def list_checkpoints(
+    engine: Engine,
+    serde: SerializerProtocol,
+    config: RunnableConfig | None,
+    filter: Mapping[str, Any] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> Stream:
+    """Emits checkpoints, newest first by id, of one thread, or (config None) thread by thread, the last active first.
 
-    def __init__(
-        self,
-        engine: Engine,
-        serde: SerializerProtocol,
-        config: RunnableConfig | None,
-        filter: Mapping[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> None:
-        self._engine, self._serde, self._filter = engine, serde, deepcopy(filter) or None
-        self._limit = validation.limit(limit, "list")
-        self._ns: str | None = None
-        self._only = b""
-        self._targets: list[Address] | None = None
-        if config is not None:
-            target = Address.of(engine.settings.prefix, config)
-            self._ns = configurable(config).get("checkpoint_ns")
-            self._only, self._targets = target.checkpoint, [target]
-        ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
-        self._before = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""
-        if self._only and self._before and self._only >= self._before:
-            self._targets = []
-        self._cursor: Cursor | None = None
+    The arguments are read now: the caller may change them before the first checkpoint is asked for.
+    """
+    left = validation.limit(limit, "list")
+    ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
+    below = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""
+    target = None if config is None else Address.of(engine.settings.prefix, config)
+    ns = None if config is None else configurable(config).get("checkpoint_ns")
+    return _list(engine, serde, target, ns, deepcopy(filter) or None, below, left)
 
-    def next_page(self) -> Operation[list[CheckpointTuple] | None]:
-        if self._targets is None:
-            self._targets = [self._engine.address(thread) for thread, _ in (yield from all_threads(self._engine))]
-        while self._targets and (self._limit is None or self._limit > 0):
-            if self._cursor is None:  # ids hold no NUL, so nothing lies between an id and that id followed by \x01
-                self._cursor = (self._only + b"\x01" if self._only else self._before, None)
-            most = PAGE_CHECKPOINTS
-            if self._filter is None and self._limit is not None:
-                most = min(most, self._limit)
-            if self._only:
-                most = 1 if self._ns is not None else 20
-            tuples, self._cursor = yield from list_page(
-                self._engine, self._serde, self._targets[0], self._ns, self._cursor, most, self._filter
-            )
-            if self._only:
-                wanted = self._only.decode()
-                beyond = any(tup.config["configurable"]["checkpoint_id"] != wanted for tup in tuples)
-                tuples = [tup for tup in tuples if tup.config["configurable"]["checkpoint_id"] == wanted]
-                if beyond or not tuples:
-                    self._cursor = None
-            if self._cursor is None:
-                self._targets.pop(0)
-            if self._limit is not None:
-                tuples = tuples[: self._limit]
-                self._limit -= len(tuples)
-            if tuples:
-                return tuples
-        return None
+
+def _list(
+    engine: Engine,
+    serde: SerializerProtocol,
+    target: Address | None,
+    ns: str | None,
+    filter: Mapping[str, Any] | None,
+    below: bytes,
+    left: int | None,
+) -> Stream:
+    only = target.checkpoint if target else b""
+    if only and below and only >= below:
+        return
+    most = PAGE_CHECKPOINTS if not only else 20 if ns is None else 1
+    # ids hold no NUL, so nothing lies between an id and that id followed by \x01
+    start = only + b"\x01" if only else below
+    targets = [target] if target else [engine.address(thread) for thread, _ in (yield from all_threads(engine))]
+    for each in targets:
+        cursor: Cursor | None = (start, None)
+        while cursor is not None and (left is None or left > 0):
+            size = most if left is None or filter else min(most, left)
+            tuples, cursor = yield from list_page(engine, serde, each, ns, cursor, size, filter)
+            if only:
+                wanted = [tup for tup in tuples if tup.config["configurable"]["checkpoint_id"] == only.decode()]
+                if len(wanted) < len(tuples) or not wanted:
+                    cursor = None
+                tuples = wanted
+            if left is not None:
+                tuples = tuples[:left]
+                left -= len(tuples)
+            yield Emit(tuples)
 
 
 def stored_record(target: Address, found: StoredCheckpoint) -> tuple[bytes, RecordKey]:

@@ -3,6 +3,6 @@
 A script is the text of the libraries that it includes (lib/) and of its verb; README.md lists all of them with keys, arguments,
 reply and cost. `commands` encodes arguments, and gives replies as named tuples or raises: nowhere else is a reply indexed.
 
-Imported by `operations`, `history`, `verification`, `state`. May import `effects`, `storage`, `errors`. Must not decide what a verb
-decides.
+Imported by `operations`, `history`, `verification`, `state`. May import `effects`, `storage`, `errors`. Must not decide what
+a verb decides.
 """

@@ -28,7 +28,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from .. import validation
 from ..address import Address
 from ..caching.bounded import BoundedCache, Locked
-from ..effects import Call, Operation, Read, compute
+from ..effects import Call, Operation, Read, compute, emitted
 from ..errors import (
     CheckpointerError,
     CheckpointNotFoundError,
@@ -38,7 +38,7 @@ from ..errors import (
     ThreadNotFoundError,
 )
 from ..history.rollback import truncate_to
-from ..history.threads import ThreadListing, expire, find, read_stats, server_info
+from ..history.threads import expire, find, list_threads, read_stats, server_info
 from ..operations.engine import Engine, metadata_text, raise_for_reply
 from ..operations.reading import START, Cursor, StoredCheckpoint, decode_tuple, fetch, open_record, read_page
 from ..operations.removal_plan import WEIGHED, RemovalPlan
@@ -347,10 +347,10 @@ class States(Locked):
 
     def names(self, prefix: str | None = None) -> Operation[list[str]]:
         """The ids of all states, the last saved first."""
-        listing = ThreadListing(self._engine, prefix, None, True, None)
+        listing = list_threads(self._engine, prefix, None, True, None)
         names: list[str] = []
-        while (page := (yield from listing.next_page())) is not None:
-            names += [info.thread_id for info in page]
+        while (infos := (yield from emitted(listing))) is not None:
+            names += [info.thread_id for info in infos]
         return names
 
     @_logged

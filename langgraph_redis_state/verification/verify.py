@@ -18,7 +18,7 @@ from typing import Any
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Argument, Call, Operation, Read, Scan, Script, compute, counted, portion
+from ..effects import Argument, Call, Emit, Operation, Read, Scan, Script, Stream, compute, counted, portion
 from ..errors import CheckpointCorruptError
 from ..operations import retention
 from ..operations.engine import Engine
@@ -54,7 +54,7 @@ PORTION = 50
 
 
 class Verification:
-    """One `verify` or `repair` call, portion by portion; None at the end. `drop` is None for a verification."""
+    """One `verify` or `repair` call, portion by portion. `drop` is None for a verification."""
 
     def __init__(
         self,
@@ -68,22 +68,21 @@ class Verification:
         self._engine, self._tell, self._drop = engine, progress, drop
         self._prefix = engine.settings.prefix
         self._only = None if thread is None else engine.address(thread).keys.name
-        self._begun = False
         self._known: dict[int, set[bytes]] = defaultdict(set)
         self._threads: list[tuple[bytes, set[bytes], set[bytes]]] = []
         self._seen = Progress()
 
-    def next_page(self) -> Operation[list[Any] | None]:
-        """Findings, or repairs: of the keys at large, of the indexes of a bucket, or of a thread."""
-        if not self._begun:
-            self._begun = True
-            yield from self._engine.check_layout(self._drop is not None, *(() if self._drop is None else (REPAIR,)))
-            if self._only is None:
-                return (yield from self._keys())
+    def results(self) -> Stream:
+        """Emits findings, or repairs: of the keys at large, of the indexes of each bucket, and of each thread."""
+        yield from self._engine.check_layout(self._drop is not None, *(() if self._drop is None else (REPAIR,)))
+        if self._only is None:
+            yield Emit((yield from self._keys()))
+        else:
             self._known[keys.bucket_of(self._only)] = {self._only}
-        if self._threads:
-            return (yield from self._thread(*self._threads.pop()))
-        return (yield from self._bucket(*self._known.popitem())) if self._known else None
+        while self._known:
+            yield Emit((yield from self._bucket(*self._known.popitem())))
+            while self._threads:
+                yield Emit((yield from self._thread(*self._threads.pop())))
 
     def _saw(self, **more: int) -> None:
         self._seen = replace(self._seen, **{name: getattr(self._seen, name) + n for name, n in more.items()})
