@@ -10,9 +10,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import validation
 from .durability import Durability, Fsync, Replicas
-from .saver import KEY_BYTES
 from .storage import keys
 from .storage.codec import CompressionType
+
+KEY_BYTES = 16
+"""Shorter keys can be found by trying."""
 
 DEFAULT_URL = "redis://localhost:6379/0"
 

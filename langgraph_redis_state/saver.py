@@ -53,9 +53,6 @@ from .verification.consistency import Finding, Repair
 from .verification.progress import Progress
 from .verification.verify import Verification
 
-KEY_BYTES = 16
-"""Shorter keys can be found by trying."""
-
 
 class RedisSaver(Connected, BaseCheckpointSaver[str]):
     """Keeps LangGraph checkpoints on plain Redis >= 6.2 or Valkey, for `invoke` and `ainvoke` alike.

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from sys import getsizeof
 from typing import Any
 
-from ..serialization.decode import NAME
 from ..storage.bodies import Value
 from .bounded import Locked
+
+NAME = 60
+"""Bytes of memory of a digest and of a place for it."""
 
 
 class Manifest:

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from .batching import Batches
-from .connection import _packer, _waiting_pool
+from .idle import Idle
 from .options import accepted, connection_classes, parameters, redis_module, settings_for
 from .url import ServerAddress
 
@@ -206,3 +207,34 @@ def _sentinel(kind: Any, target: ServerAddress, settings: dict[str, Any]) -> tup
         sentinel_kwargs={**shared, **brief, "retry": None, "protocol": 2, **settings.get("sentinel_kwargs", {})},
     )
     return sentinel, rest
+
+
+@cache
+def _packer() -> Any:
+    """Packs commands with hiredis, which gets bytes alone: also of what redis-py sends by itself (SELECT, HELLO, AUTH). Other
+    kinds make it run Python code, and a signal handler that raises in there can crash the interpreter. None without hiredis."""
+    if not redis_module(".utils").HIREDIS_AVAILABLE:
+        return None
+    pack, pack_plain = redis_module(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
+
+    class Packer:
+        def pack(self, *arguments: Any) -> Any:
+            if arguments[0] == "EVALSHA":  # what follows is bytes, and need not be looked at
+                return [pack_plain((b"EVALSHA", *arguments[1:]))]
+            return pack(
+                *(each.encode() if type(each) is str else b"%d" % each if type(each) is int else each for each in arguments)
+            )
+
+    return Packer()
+
+
+@cache
+def _waiting_pool() -> Any:
+    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle` and `_packer`."""
+    pool_class = redis_module(".connection").BlockingConnectionPool
+
+    class WaitingPool(pool_class):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{"queue_class": Idle, "command_packer": _packer(), **settings})
+
+    return WaitingPool

@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 from ..durability import Durability
@@ -30,14 +27,11 @@ from .batching import Batches
 from .clients import Clients, build, build_async
 from .closing import release, release_all
 from .contact import Contact
-from .idle import Idle
 from .injected import check_client, describe
-from .options import DEFAULTS, check_options, redis_module
+from .options import DEFAULTS, check_options
 from .url import ServerAddress
 
 __all__ = ["Connection"]
-
-_VALKEY = re.compile(r"^valkey(?=s?(\+|$))")
 
 
 class Connection:
@@ -264,34 +258,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-@cache
-def _waiting_pool() -> Any:
-    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle` and `_packer`."""
-    pool_class = redis_module(".connection").BlockingConnectionPool
-
-    class WaitingPool(pool_class):  # type: ignore[misc, valid-type]
-        def __init__(self, *args: Any, **settings: Any) -> None:
-            super().__init__(*args, **{"queue_class": Idle, "command_packer": _packer(), **settings})
-
-    return WaitingPool
-
-
-@cache
-def _packer() -> Any:
-    """Packs commands with hiredis, which gets bytes alone: also of what redis-py sends by itself (SELECT, HELLO, AUTH). Other
-    kinds make it run Python code, and a signal handler that raises in there can crash the interpreter. None without hiredis."""
-    if not redis_module(".utils").HIREDIS_AVAILABLE:
-        return None
-    pack, pack_plain = redis_module(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
-
-    class Packer:
-        def pack(self, *arguments: Any) -> Any:
-            if arguments[0] == "EVALSHA":  # what follows is bytes, and need not be looked at
-                return [pack_plain((b"EVALSHA", *arguments[1:]))]
-            return pack(
-                *(each.encode() if type(each) is str else b"%d" % each if type(each) is int else each for each in arguments)
-            )
-
-    return Packer()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from dataclasses import dataclass, field
 
-from .connection import _VALKEY
-
 # valkey:// and valkeys:// are other names for redis:// and rediss://, also before +cluster and +sentinel.
+_VALKEY = re.compile(r"^valkey(?=s?(\+|$))")
 SCHEMES = {
     "redis": "redis://[user:password@]host[:port][/db]",
     "rediss": "rediss://[user:password@]host[:port][/db]",

@@ -10,11 +10,11 @@ from .. import validation
 from ..address import Address
 from ..effects import Call, Operation
 from ..errors import CheckpointNotFoundError, InvalidConfigError
-from ..operations import surveying
 from ..operations.delta_channels import WALK_ANCESTORS, read_lineage, refuse_broken
 from ..operations.engine import Engine, raise_for_reply
 from ..operations.reading import PAGE_CHECKPOINTS, START, StoredCheckpoint, read_page
 from ..operations.surveying import open_tags
+from ..operations.thread_headers import CheckpointKey
 from ..storage import keys
 
 
@@ -64,7 +64,7 @@ def _stored(engine: Engine, target: Address, checkpoint: bytes) -> Operation[Sto
     return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None
 
 
-def read_tags(engine: Engine, target: Address) -> Operation[dict[str, surveying.CheckpointKey]]:
+def read_tags(engine: Engine, target: Address) -> Operation[dict[str, CheckpointKey]]:
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, "", START, 1, whole=False)
     return open_tags(engine, target, page.tags)

@@ -18,11 +18,11 @@ from ..caching import parts
 from ..caching.manifests import Manifest
 from ..effects import Argument, Operation, Read, Script, counted
 from ..errors import CheckpointNotFoundError, ThreadBusyError, ThreadNotFoundError
-from ..operations import surveying
 from ..operations.engine import Engine, raise_for_reply
 from ..operations.reading import PAGE_CHECKPOINTS, Cursor, StoredCheckpoint, fetch, open_record, read_page
 from ..operations.removing import BUSY_TRIES, REMOVE, remove
-from ..operations.surveying import StoredWrites, ThreadHeaders, read_headers
+from ..operations.surveying import read_headers
+from ..operations.thread_headers import INTERRUPTED, CheckpointKey, StoredWrites, ThreadHeaders, newest_of_each
 from ..operations.uploading import upload
 from ..operations.writing import NewCheckpoint, encode_checkpoint
 from ..serialization.encode import dumped, stored_rest
@@ -77,7 +77,7 @@ def _fork(
     (contents,) = yield Read([("HMGET", target.keys.hash, *fields)], about)
     histories = {ns.decode(): content for (ns, _), content in zip(wanted, contents, strict=True) if content}
     origin_of = {each.ns.decode(): each for each in found}
-    newest = surveying.newest_of_each(survey.headers)
+    newest = newest_of_each(survey.headers)
     heads = {ns: id_above(newest[ns], about) for ns in origins}
     pages: dict[bytes, bytes] = {}
     known: list[tuple[str, Manifest]] = []
@@ -174,7 +174,7 @@ def _filed(engine: Engine, serde: SerializerProtocol, target: Address, goal: str
 _RESUMED = WRITES_IDX_MAP[RESUME]
 
 
-def _before(survey: ThreadHeaders, goal: str) -> tuple[set[surveying.CheckpointKey], dict[str, str]]:
+def _before(survey: ThreadHeaders, goal: str) -> tuple[set[CheckpointKey], dict[str, str]]:
     """The checkpoints that were there when the thread stood at `goal`, and for each namespace that asked something in the
     step after it, which checkpoint asked first.
 
@@ -186,7 +186,7 @@ def _before(survey: ThreadHeaders, goal: str) -> tuple[set[surveying.CheckpointK
     thread = survey.headers
     own = [header for header, _ in survey.writes.get(("", goal), ())]
     resumed = [header.created_at for header in own if header.index == _RESUMED]
-    asked = any(header.index == surveying.INTERRUPTED for header in own)
+    asked = any(header.index == INTERRUPTED for header in own)
     untouched = ("", goal) not in survey.parents() and not resumed
     asking: dict[str, str] = {}
     for (ns, checkpoint), header in thread.items():
@@ -213,20 +213,18 @@ def _origins(survey: ThreadHeaders, goal: str) -> dict[str, str]:
     """What a fork to `goal` holds again: for the root namespace the target, and for each namespace that remembers earlier
     calls and has moved on since, its newest checkpoint from then; "" if there was none."""
     there, _ = _before(survey, goal)
-    then, now = surveying.newest_of_each(there), surveying.newest_of_each(survey.headers)
+    then, now = newest_of_each(there), newest_of_each(survey.headers)
     return {"": goal} | {ns: then.get(ns, "") for ns in now if ns and ":" not in ns and then.get(ns) != now[ns]}
 
 
-def _taken_back(
-    survey: ThreadHeaders, goal: str
-) -> tuple[list[surveying.CheckpointKey], dict[surveying.CheckpointKey, StoredWrites]]:
+def _taken_back(survey: ThreadHeaders, goal: str) -> tuple[list[CheckpointKey], dict[CheckpointKey, StoredWrites]]:
     """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, the writes that stay."""
     parents = survey.parents()
     there, asking = _before(survey, goal)
     dropped = [place for place in survey.headers if place not in there]
     touched = {"", *(ns for ns, _ in dropped), *asking}
-    replaced: dict[surveying.CheckpointKey, StoredWrites] = {}
-    for place in {**surveying.newest_of_each(there), "": goal}.items():
+    replaced: dict[CheckpointKey, StoredWrites] = {}
+    for place in {**newest_of_each(there), "": goal}.items():
         writes = survey.writes.get(place, [])
         kept = _writes_kept(place[1], [header for header, _ in writes], place in parents)
         if place[0] in touched and len(kept) < len(writes):
@@ -244,7 +242,7 @@ def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) 
     """
     if not continued and not any(header.index == _RESUMED for header in headers):
         return list(range(len(headers)))
-    interrupted = {header.task for header in headers if header.index == surveying.INTERRUPTED}
+    interrupted = {header.task for header in headers if header.index == INTERRUPTED}
     if not interrupted:
         return []
     answered = min((header.version for header in headers if header.index == _RESUMED), default=1 << 40)
@@ -254,7 +252,7 @@ def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) 
     return [
         at
         for at, header in enumerate(headers)
-        if header.index == surveying.INTERRUPTED
+        if header.index == INTERRUPTED
         or (
             header.index != _RESUMED
             and header.task not in interrupted

@@ -18,10 +18,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from .. import validation
 from ..address import Address
 from ..effects import Emit, Operation, Stream
-from ..operations import surveying
 from ..operations.engine import Engine
 from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, StoredCheckpoint, open_record, read_page
 from ..operations.surveying import open_tags
+from ..operations.thread_headers import CheckpointKey
 from .resolving import read_tags
 
 
@@ -55,7 +55,7 @@ def read_versions(
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, target.ns.decode(), cursor, most, whole=False)
     tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(engine, target, page.tags)
-    named: dict[surveying.CheckpointKey, list[str]] = {}
+    named: dict[CheckpointKey, list[str]] = {}
     for name, place in tags.items():
         named.setdefault(place, []).append(name)
     return [_version(engine, serde, target, each, named) for each in page.found], page.following
@@ -66,7 +66,7 @@ def _version(
     serde: SerializerProtocol,
     target: Address,
     found: StoredCheckpoint,
-    named: Mapping[surveying.CheckpointKey, Sequence[str]],
+    named: Mapping[CheckpointKey, Sequence[str]],
 ) -> Version:
     opened = open_record(engine, target, found)
     _, metadata = opened.load(serde)

@@ -27,10 +27,10 @@ from .reading import (
     open_record,
     pending_writes,
     read_header,
+    read_reference_pages,
     received_parts,
     size_of,
 )
-from .removing import read_reference_pages
 
 WALK_ANCESTORS = Script("walk_ancestors")
 

@@ -22,7 +22,7 @@ from .. import validation
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
-from ..effects import Argument, Call, Emit, Operation, Script, Stream, compute
+from ..effects import Argument, Call, Emit, Operation, Read, Script, Stream, compute
 from ..errors import CheckpointCorruptError, CheckpointLostError
 from ..serialization import decode
 from ..serialization.decode import OpenedRecord, loaded
@@ -38,6 +38,8 @@ LIST = Script("list")
 
 PAGE_CHECKPOINTS = 100
 
+REFERENCE_PAGES = 1000
+"""So many pages of references are read at once."""
 PAGE_BYTES = 8 * 1024 * 1024
 
 HAVE_MAX = 256
@@ -322,3 +324,13 @@ def received_parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
 def size_of(found: Sequence[StoredCheckpoint], parts: Parts) -> int:
     received = sum(len(f.record or b"") + len(f.writes or b"") for f in found) + sum(map(len, parts.chunks.values()))
     return received + sum(map(len, parts.plain.values()))
+
+
+def read_reference_pages(engine: Engine, target: Address, names: Sequence[bytes], about: str) -> Operation[Parts]:
+    """Those of these pages of references that are there, as received."""
+    parts = Parts()
+    for at in range(0, len(names), REFERENCE_PAGES):
+        batch = names[at : at + REFERENCE_PAGES]
+        (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
+        parts.pages.update((name, page) for name, page in zip(batch, contents, strict=True) if page is not None)
+    return parts

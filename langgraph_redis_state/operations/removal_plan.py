@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..effects import Argument, counted
 from ..serialization.deltas import Cut
 from ..storage import keys, thread_fields
-from .surveying import CheckpointKey, StoredWrites, ThreadHeaders
+from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders
 
 WEIGHED = 200
 """Chunks and pages that go and whose content one script looks at."""

@@ -11,7 +11,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
-from ..caching.parts import Parts
 from ..effects import Call, Operation, Read, Script, compute
 from ..errors import (
     CheckpointCorruptError,
@@ -24,13 +23,14 @@ from ..errors import (
 from ..serialization import deltas
 from ..storage import keys, records
 from ..storage.thread_fields import Counts
-from . import retention, surveying
+from . import retention
 from .buckets import threads_indexed
 from .delta_channels import read_lineage
 from .engine import Engine, logger, raise_for_reply
-from .reading import size_of
+from .reading import read_reference_pages, size_of
 from .removal_plan import WEIGHED, RemovalPlan
-from .surveying import SURVEY_CHECKPOINTS, StoredWrites, ThreadHeaders, read_deleted, read_headers, stored_writes
+from .surveying import read_deleted, read_headers, stored_writes
+from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, left_over
 from .uploading import STAGE, STAGING_MS, stage
 
 DELETE_THREAD = Script("delete_thread", writes=True)
@@ -131,7 +131,7 @@ def remove_all_but(
     if survey is None:
         return None
 
-    def choose() -> list[surveying.CheckpointKey]:
+    def choose() -> list[CheckpointKey]:
         kept = keep(survey.followed())
         return [place for place in survey.headers if place not in kept]
 
@@ -146,8 +146,8 @@ def remove(
     serde: SerializerProtocol,
     target: Address,
     survey: ThreadHeaders,
-    dropped: Iterable[surveying.CheckpointKey],
-    replaced: Mapping[surveying.CheckpointKey, StoredWrites] = {},
+    dropped: Iterable[CheckpointKey],
+    replaced: Mapping[CheckpointKey, StoredWrites] = {},
     filed: Sequence[tuple[bytes, bytes]] = (),
 ) -> Operation[bool]:
     """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
@@ -228,19 +228,19 @@ def _stage_remaining(
 
 def _left_over_early(
     engine: Engine, target: Address, about: str, survey: ThreadHeaders, listed: set[bytes]
-) -> Operation[set[surveying.CheckpointKey]]:
+) -> Operation[set[CheckpointKey]]:
     """Adds to a survey the pending writes whose checkpoint is not there, which no index names; which are left over."""
     early = {name: place for name in listed if name[:1] == b"W" and (place := key_of(name)) not in survey.headers}
     if not early:
         return set()
     (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
-    stored: dict[surveying.CheckpointKey, int] = {}
+    stored: dict[CheckpointKey, int] = {}
     for (name, place), blob in zip(early.items(), blobs, strict=True):
         survey.writes[place] = stored_writes(engine, target, *keys.split_field(name), blob)
         survey.sizes[name] = len(name) + len(blob or b"")
         stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
     survey.deleted |= yield from read_deleted(engine, target, stored)
-    return retention.left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+    return left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
 
 
 def _keep_delta_histories(
@@ -249,7 +249,7 @@ def _keep_delta_histories(
     target: Address,
     about: str,
     survey: ThreadHeaders,
-    gone: set[surveying.CheckpointKey],
+    gone: set[CheckpointKey],
     listed: set[bytes],
 ) -> Operation[deltas.Cut]:
     """The delta histories of checkpoints that stay, whose parents go, and that have none yet."""
@@ -274,11 +274,11 @@ def _mark(
     target: Address,
     about: str,
     survey: ThreadHeaders,
-    gone: set[surveying.CheckpointKey],
-    replaced: Mapping[surveying.CheckpointKey, StoredWrites],
+    gone: set[CheckpointKey],
+    replaced: Mapping[CheckpointKey, StoredWrites],
     cut: deltas.Cut,
     listed: set[bytes],
-) -> Operation[Mapping[bytes, surveying.CheckpointKey]]:
+) -> Operation[Mapping[bytes, CheckpointKey]]:
     """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
     histories = [name for name in listed if name[:1] == b"H"]
     if histories:
@@ -287,8 +287,8 @@ def _mark(
             whose = target.place(b"H", *keys.split_field(name))
             survey.histories[key_of(name)] = records.verified(blob or b"", whose, engine.settings.integrity)[0]
             survey.sizes[name] = len(name) + len(blob or b"")
-    needed: dict[bytes, surveying.CheckpointKey] = {}
-    pages: dict[bytes, surveying.CheckpointKey] = {}
+    needed: dict[bytes, CheckpointKey] = {}
+    pages: dict[bytes, CheckpointKey] = {}
 
     def mark() -> None:
         kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
@@ -320,17 +320,7 @@ def _mark(
     return needed
 
 
-def read_reference_pages(engine: Engine, target: Address, names: Sequence[bytes], about: str) -> Operation[Parts]:
-    """Those of these pages of references that are there, as received."""
-    parts = Parts()
-    for at in range(0, len(names), SURVEY_CHECKPOINTS):
-        batch = names[at : at + SURVEY_CHECKPOINTS]
-        (contents,) = yield Read([("HMGET", target.keys.hash, *(b"P" + name for name in batch))], about)
-        parts.pages.update((name, page) for name, page in zip(batch, contents, strict=True) if page is not None)
-    return parts
-
-
-def key_of(field: bytes) -> surveying.CheckpointKey:
+def key_of(field: bytes) -> CheckpointKey:
     ns, checkpoint = keys.split_field(field)
     return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
 

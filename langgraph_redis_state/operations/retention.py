@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 
 from ..storage.keys import ROOT
-from ..storage.records import Header
-from .surveying import CheckpointKey, ThreadHeaders, newest_of_each
-
-LATE_MS = 600_000
-"""A subgraph's checkpoint may be stored before its parent, and a pending write before its checkpoint. If that was so many ms
-before the newest root checkpoint was stored, what they belong to does not come any more."""
+from .thread_headers import CheckpointKey, ThreadHeaders, left_over, newest_of_each
 
 Choice = Callable[[ThreadHeaders], set[CheckpointKey]]
 """From a survey of a thread: the places to keep."""
@@ -22,43 +17,6 @@ def is_due(roots: int, limit: int | None, age: int | None) -> bool:
         return True
     # a choice reads all headers, so a thread twice as long is looked at half as often; how old its checkpoints are is not known
     return age is not None and roots % max(8, 1 << roots.bit_length() >> 3) == 0
-
-
-def awaited(headers: Mapping[CheckpointKey, Header], early: Iterable[CheckpointKey]) -> set[CheckpointKey]:
-    """The checkpoints that something belongs to and that are not there: root checkpoints of subgraphs, and those of pending
-    writes that came before their checkpoint."""
-    roots = {(ROOT, header.root) for (ns, _), header in headers.items() if ns != ROOT and header.root is not None}
-    return roots.union(early) - headers.keys()
-
-
-def left_over(
-    headers: Mapping[CheckpointKey, Header],
-    early: Mapping[CheckpointKey, int],
-    deleted: Set[CheckpointKey],
-    tagged: Collection[CheckpointKey],
-) -> set[CheckpointKey]:
-    """Checkpoints of subgraphs, and pending writes, that belong to a checkpoint which is not there and does not come any more.
-
-    It does not come if it was deleted with the thread, or if what belongs to it was stored LATE_MS before the newest root
-    checkpoint; all moments are of the server. Of a namespace without ':', which remembers earlier calls, the second says
-    nothing: retention may have removed the root checkpoint of what it remembers. `early`: when the pending writes were stored
-    whose checkpoint is not there; `deleted`: those of `awaited` that are in the tombstone. What is tagged stays, and what a
-    checkpoint that stays descends from.
-    """
-    newest = max((header.created_at for (ns, _), header in headers.items() if ns == ROOT), default=0)
-    left = {place for place, stored in early.items() if place in deleted or stored + LATE_MS < newest}
-    for place, header in headers.items():
-        root = (ROOT, header.root)
-        if place[0] == ROOT or header.root is None or root in headers or place in tagged:
-            continue
-        if root in deleted or (":" in place[0] and header.created_at + LATE_MS < newest):
-            left.add(place)
-    for (ns, checkpoint), header in headers.items() if left else ():
-        while (ns, checkpoint) not in left and header.parent is not None and (ns, header.parent) in left:
-            left.remove((ns, header.parent))
-            checkpoint = header.parent
-            header = headers[(ns, checkpoint)]
-    return left
 
 
 def rest(removed: int, read: int) -> int:

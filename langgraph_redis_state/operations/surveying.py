@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
-
-from langgraph.checkpoint.base import WRITES_IDX_MAP
-from langgraph.checkpoint.serde.types import INTERRUPT
 
 from ..address import Address
 from ..effects import Operation, Read, compute
 from ..errors import CheckpointLostError
 from ..storage import keys, records, thread_fields
-from ..storage.records import Header
-from . import retention
 from .engine import Engine
 from .reading import START, Cursor, Page, read_header, read_page, size_of
-from .retention import left_over
+from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, awaited
 
 SURVEY_CHECKPOINTS = 1000
 
@@ -36,7 +30,7 @@ def read_headers(engine: Engine, target: Address, use: bool = False) -> Operatio
         yield from compute(partial(_add_page, engine, target, survey, page), size_of(page.found, page.parts))
         cursor = page.following
     survey.now, survey.early = page.now, page.writes > sum(map(len, survey.writes.values()))
-    survey.deleted = yield from read_deleted(engine, target, retention.awaited(survey.headers, ()))
+    survey.deleted = yield from read_deleted(engine, target, awaited(survey.headers, ()))
     return survey
 
 
@@ -83,57 +77,3 @@ def open_tags(engine: Engine, target: Address, fields: Mapping[bytes, bytes | No
         ns, checkpoint = thread_fields.open_tag(content, target.place(name, b"", b""), engine.settings.integrity)
         tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
     return tags
-
-
-INTERRUPTED = WRITES_IDX_MAP[INTERRUPT]
-"""Index under which LangGraph stores the interrupt of a task."""
-
-CheckpointKey = tuple[str, str]
-"""(namespace, checkpoint id)"""
-
-StoredWrites = list[tuple[Header, bytes]]
-"""The pending writes of a checkpoint: their headers, verified, and each as it is stored."""
-
-
-@dataclass(slots=True)
-class ThreadHeaders:
-    """All headers of a thread at one revision, its pending writes and its tags."""
-
-    headers: dict[CheckpointKey, Header] = field(default_factory=dict)
-    writes: dict[CheckpointKey, StoredWrites] = field(default_factory=dict)
-    tags: dict[str, CheckpointKey] = field(default_factory=dict)
-    revision: bytes = b""
-    now: int = 0
-    """The server's clock, ms."""
-    early: bool = False
-    """Whether there are pending writes besides these, of checkpoints that are not there."""
-    deleted: set[CheckpointKey] = field(default_factory=set)
-    """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
-    sizes: dict[bytes, int] = field(default_factory=dict)
-    """What the field of each of these takes on the server: bytes of its name and its content."""
-    histories: dict[CheckpointKey, Header] = field(default_factory=dict)
-    """The delta histories (deltas.py) that are there, read by a removal."""
-
-    def interrupted(self, place: CheckpointKey) -> bool:
-        """Whether one of the pending writes of a checkpoint is an interrupt."""
-        return any(header.index == INTERRUPTED for header, _ in self.writes.get(place, ()))
-
-    def left_over(self) -> set[CheckpointKey]:
-        return left_over(self.headers, {}, self.deleted, self.tags.values())
-
-    def followed(self) -> ThreadHeaders:
-        """This survey without what is left over."""
-        left = self.left_over()
-        return replace(self, headers={place: header for place, header in self.headers.items() if place not in left})
-
-    def parents(self) -> set[tuple[str, str | None]]:
-        """The places that have a child."""
-        return {(ns, header.parent) for (ns, _), header in self.headers.items()}
-
-
-def newest_of_each(places: Iterable[CheckpointKey]) -> dict[str, str]:
-    """The greatest checkpoint id of each namespace."""
-    newest: dict[str, str] = {}
-    for ns, checkpoint in places:
-        newest[ns] = max(newest.get(ns, ""), checkpoint)
-    return newest

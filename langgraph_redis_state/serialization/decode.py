@@ -16,9 +16,6 @@ from ..storage import bodies, chunks, records
 from ..storage.bodies import Value
 from ..storage.records import Header, RecordKey
 
-NAME = 60
-"""Bytes of memory of a digest and of a place for it."""
-
 
 class OpenedRecord:
     """A checkpoint's record, verified and taken apart as far as no serializer is needed."""

@@ -13,8 +13,8 @@ import ormsgpack
 
 from .. import validation
 from ..address import Address
+from ..caching.manifests import NAME
 from ..errors import InvalidConfigError
-from ..serialization.decode import NAME
 from ..storage import keys
 from ..storage.codec import DIGEST, CompressionType
 from ..storage.records import Header

@@ -40,9 +40,18 @@ from ..errors import (
 from ..history.rollback import truncate_to
 from ..history.threads import expire, find, list_threads, read_stats, server_info
 from ..operations.engine import Engine, metadata_text, raise_for_reply
-from ..operations.reading import START, Cursor, StoredCheckpoint, decode_tuple, fetch, open_record, read_page
+from ..operations.reading import (
+    START,
+    Cursor,
+    StoredCheckpoint,
+    decode_tuple,
+    fetch,
+    open_record,
+    read_page,
+    read_reference_pages,
+)
 from ..operations.removal_plan import WEIGHED, RemovalPlan
-from ..operations.removing import BUSY_TRIES, REMOVE, delete_thread, read_reference_pages, remove
+from ..operations.removing import BUSY_TRIES, REMOVE, delete_thread, remove
 from ..operations.surveying import SURVEY_CHECKPOINTS, read_headers
 from ..operations.uploading import STAGE
 from ..operations.writing import PUT, WARN_BYTES, NewCheckpoint, send

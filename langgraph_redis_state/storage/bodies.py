@@ -15,13 +15,10 @@ from ..errors import CheckpointCorruptError, SerializationError
 from . import chunks
 from .chunks import Segment
 from .codec import BODY_MAX, CompressionType, digest, pack
-from .records import Header
+from .records import LOGICAL_MAX, Header
 
 INLINE_MAX: Final = 96
 """Values up to this many serialized bytes stand in the record."""
-
-LOGICAL_MAX: Final = 1 << 30
-"""What one record may hold, serialized, in bytes: what a record from elsewhere can make a reader build."""
 
 
 @dataclass(slots=True)

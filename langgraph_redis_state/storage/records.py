@@ -43,7 +43,6 @@ from uuid import UUID
 
 from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError, SerializationError
 from . import chunks
-from .bodies import LOGICAL_MAX
 from .codec import BODY_MAX, DIGEST, Integrity, digest, place_check, unpack
 from .keys import LAYOUT, shown
 
@@ -52,6 +51,8 @@ FORMAT: Final = 1
 STAMP: Final = 20
 
 FIXED: Final = 20
+LOGICAL_MAX: Final = 1 << 30
+"""What one record may hold, serialized, in bytes: what a record from elsewhere can make a reader build."""
 
 WRITE, CANONICAL = 1, 2
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..address import Address
 from ..errors import CheckpointCorruptError
-from ..operations import retention, surveying
+from ..operations.thread_headers import CheckpointKey, left_over
 from ..storage import keys, thread_fields
 from ..storage.codec import DIGEST
 from ..storage.records import Header
@@ -131,7 +131,7 @@ class ThreadSnapshot:
     runs: set[bytes]
     meta: set[bytes]
     target: Address
-    deleted: set[surveying.CheckpointKey] = field(default_factory=set)
+    deleted: set[CheckpointKey] = field(default_factory=set)
     """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
     fields: dict[bytes, Field] = field(default_factory=dict)
     index: dict[bytes, float] = field(default_factory=dict)
@@ -157,13 +157,13 @@ class ThreadSnapshot:
     def held_runs(self) -> set[bytes]:
         return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
 
-    def headers(self) -> dict[surveying.CheckpointKey, Header]:
+    def headers(self) -> dict[CheckpointKey, Header]:
         """Of all checkpoints; of those that are damaged or lost there is nothing in it."""
         named = {name for name in (*self.fields, *self.index) if name[:1] == b"C" and is_field(name)}
         held = {name: self.fields[name].records for name in named & self.fields.keys()}
         return {_place(name): held[name][0].header if held.get(name) else Header() for name in named}
 
-    def early(self) -> dict[surveying.CheckpointKey, int]:
+    def early(self) -> dict[CheckpointKey, int]:
         """The pending writes whose checkpoint is not there: when they were stored."""
         return {
             _place(name): max(record.header.created_at for record in each.records)
@@ -172,9 +172,9 @@ class ThreadSnapshot:
             if each.records and not any(record.problem for record in each.records)
         }
 
-    def left_over(self) -> set[surveying.CheckpointKey]:
+    def left_over(self) -> set[CheckpointKey]:
         tagged = {_place(name) for each in self.fields.values() for name in each.refers if name[:1] == b"C"}
-        return retention.left_over(self.headers(), self.early(), self.deleted, tagged)
+        return left_over(self.headers(), self.early(), self.deleted, tagged)
 
     def parts(self, record: Record) -> Iterator[bytes]:
         """The pages and chunks that a record refers to, as far as its pages are there to tell."""
@@ -511,7 +511,7 @@ def is_text(name: bytes) -> bool:
     return True
 
 
-def _place(field: bytes) -> surveying.CheckpointKey:
+def _place(field: bytes) -> CheckpointKey:
     ns, checkpoint = keys.split_field(field)
     return ns.decode(), checkpoint.decode()
 

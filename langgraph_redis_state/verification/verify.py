@@ -20,10 +20,10 @@ from ..address import Address
 from ..caching.parts import Parts
 from ..effects import Argument, Call, Emit, Operation, Read, Scan, Script, Stream, compute, counted, portion
 from ..errors import CheckpointCorruptError
-from ..operations import retention
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
 from ..operations.surveying import read_deleted
+from ..operations.thread_headers import awaited
 from ..storage import bodies, chunks, keys, records, thread_fields
 from ..storage.records import FIXED, STAMP
 from .consistency import (
@@ -200,7 +200,7 @@ class Verification:
         last = ThreadSnapshot.of((yield Call(THREAD_STATE, target.keys.all, arguments, about)), target)
         last.fields, last.index = fields, index
         if 7 not in last.wrong:
-            last.deleted = yield from read_deleted(self._engine, target, retention.awaited(last.headers(), last.early()))
+            last.deleted = yield from read_deleted(self._engine, target, awaited(last.headers(), last.early()))
         same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
         return last, same
 
