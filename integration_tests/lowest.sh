@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
 # newest: LangGraph's conformance suite, the traps, drivers, packets, durability, connections and verification on the embedded
-# server, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt. Then some of
-# it with versions of redis-py between the lowest and the newest.
+# server, real graphs, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt.
+# Then some of it with versions of redis-py between the lowest and the newest, and graphs with the LangGraph releases that change
+# what they load in place (1.2.0, the lowest that the demo allows, to 1.2.12) and the oldest that langgraph-checkpoint 4.3 goes with.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,7 +32,7 @@ PY
   -r "$place/lowest.txt" -c integration_tests/lowest-constraints.txt -e . </dev/null
 echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
 "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_batches.py \
-  tests/test_durability.py tests/test_connection.py tests/test_verification.py </dev/null
+  tests/test_durability.py tests/test_connection.py tests/test_verification.py tests/test_sharing.py tests/test_graphs.py </dev/null
 "$place/bin/python" -m pytest -q integration_tests/test_contract.py integration_tests/test_topologies.py \
   -k "redis:8.0-resp or cluster-resp or sentinel-resp or topologies" </dev/null
 
@@ -41,4 +42,12 @@ for version in 6.4.0 7.0.1; do
   echo "redis-py $version"
   "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_drivers.py tests/test_batches.py tests/test_durability.py \
     tests/test_connection.py </dev/null
+done
+
+# graphs with other releases of LangGraph; what these bring along is not held
+for version in 1.2.12 1.0.6; do
+  "$place/bin/python" -m pip --disable-pip-version-check --quiet install "langgraph==$version" </dev/null
+  echo "LangGraph $version with langgraph-checkpoint $("$place/bin/python" -c \
+    'from importlib.metadata import version; print(version("langgraph-checkpoint"))')"
+  "$place/bin/python" -m pytest -q tests/test_sharing.py </dev/null
 done

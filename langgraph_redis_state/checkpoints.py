@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointMetadata
@@ -16,34 +16,50 @@ from .bounded import Locked
 from .errors import SerializationError
 from .records import Header, Parts, Place, Value
 
-KNOWN_MAX = 256
-KNOWN_BYTES = 32 * 1024 * 1024
-"""Of the checkpoints that a process knows, those used last: so many, or what names of chunks in so many bytes."""
 
-
-@dataclass(frozen=True, slots=True)
 class Known:
-    """What this process knows of a stored checkpoint: the versions and stored values its children may take over."""
+    """What this process knows of a stored checkpoint: the stored values its children may take over, and their versions.
 
-    versions: Mapping[str, Any]
-    values: Mapping[str, Value]
-    pages: frozenset[bytes]
-    chunks: frozenset[bytes]
+    It shares nothing with what callers gave or got: values are bytes, and of versions only texts and numbers are kept, each
+    beside its value. (LangGraph 1.2.0 to 1.2.12 change `channel_versions` in place.)
+    """
+
+    __slots__ = ("pages", "size", "values", "versions")
+
+    def __init__(self, versions: Mapping[str, Any], values: Mapping[str, Value], pages: tuple[bytes, ...]) -> None:
+        self.values, self.pages = dict(values), pages
+        self.versions: dict[str, str | int | float] = {
+            name: version for name in values if isinstance(version := versions.get(name), str | int | float)
+        }
+        self.size = self._measured()
+        """Bytes of memory, all it refers to counted as its own."""
 
     @property
-    def size(self) -> int:
-        """Bytes of memory, about: what CPython takes for a name in the set and in the values."""
-        return 2000 + 170 * len(self.chunks)
+    def chunks(self) -> set[bytes]:
+        return {name for value in self.values.values() for name in value.digests}
+
+    def _measured(self) -> int:
+        size = 300 + getsizeof(self.values) + getsizeof(self.versions) + NAME * len(self.pages)
+        for name, value in self.values.items():
+            size += 2 * getsizeof(name) + 200 + NAME * len(value.digests)  # a name here and one among the versions
+            content = [value.content] if isinstance(value.content, bytes) else value.content
+            size += sum(len(each) + 45 if isinstance(each, bytes) else 40 for each in content)
+        return size + sum(map(getsizeof, self.versions.values()))
+
+
+NAME = 60
+"""Bytes of memory of a digest and of a place for it."""
 
 
 class Memory(Locked):
-    """The checkpoints this process read or wrote lately. Only ever a hint: the server checks each reference."""
+    """The checkpoints this process read or wrote lately, in at most `limit` bytes. Only ever a hint: the server checks each
+    reference."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()
         self._known: OrderedDict[tuple[bytes, bytes, bytes], Known] = OrderedDict()
         self._newest: dict[tuple[bytes, bytes], tuple[bytes, Known]] = {}
-        self._bytes = 0
+        self._limit, self._bytes = limit, 0
 
     def get(self, thread: bytes, ns: bytes, checkpoint: bytes) -> Known | None:
         with self.lock:
@@ -57,19 +73,32 @@ class Memory(Locked):
         with self.lock:
             return self._newest.get((thread, ns), (b"", None))[1]
 
-    def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known) -> None:
+    def put(self, thread: bytes, ns: bytes, checkpoint: bytes, known: Known, parent: bytes = b"") -> None:
+        """One larger than the limit is not kept. The `parent`, if it is known, is the next to be forgotten."""
+        place = (thread, ns, checkpoint)
         with self.lock:
-            place = (thread, ns, checkpoint)
-            before = self._known.pop(place, None)
+            before = self._known.get(place)
+            if before is not None:
+                self._forget(place, before)
+            if self._size(place, known) > self._limit:
+                return
+            if (thread, ns, parent) in self._known:
+                self._known.move_to_end((thread, ns, parent), last=False)
             self._known[place] = known
-            self._bytes += known.size - (before.size if before else 0)
+            self._bytes += self._size(place, known)
             if self._newest.get((thread, ns), (b"", None))[0] <= checkpoint:
                 self._newest[(thread, ns)] = checkpoint, known
-            while len(self._known) > KNOWN_MAX or (self._bytes > KNOWN_BYTES and len(self._known) > 1):
-                (thread, ns, checkpoint), gone = self._known.popitem(last=False)
-                self._bytes -= gone.size
-                if self._newest.get((thread, ns), (b"", None))[0] == checkpoint:
-                    del self._newest[(thread, ns)]
+            while self._bytes > self._limit:
+                self._forget(*next(iter(self._known.items())))
+
+    def _forget(self, place: tuple[bytes, bytes, bytes], known: Known) -> None:
+        del self._known[place]
+        self._bytes -= self._size(place, known)
+        if self._newest.get(place[:2], (b"", None))[0] == place[2]:
+            del self._newest[place[:2]]
+
+    def _size(self, place: tuple[bytes, bytes, bytes], known: Known) -> int:
+        return 900 + sum(map(len, place)) + known.size  # what CPython adds for the keys and the two maps
 
 
 class Opened:
@@ -79,18 +108,18 @@ class Opened:
 
     def __init__(self, header: Header, plain: bytes, place: Place) -> None:
         self.header, self.place = header, place
-        type_, blob, self._entries = records.open_body(plain, place)
+        type_, blob, self._entries = records.open_checkpoint(header, plain, place)
         self.rest: tuple[str, bytes] = type_, blob
         """What the serializer made of the checkpoint without values, and of its metadata."""
 
     @property
     def channels(self) -> set[str]:
-        return {entry[0] for entry in self._entries}
+        return {entry.name for entry in self._entries}
 
     def known(self, parts: Parts, versions: Mapping[str, Any]) -> Known:
         digests = records.all_digests(self.header, parts, self.place)
         values = records.stored_values(self._entries, digests, self.place)
-        return Known(versions, values, frozenset(self.header.pages), frozenset(digests))
+        return Known(versions, values, self.header.pages)
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
         rest, metadata = _loads(serde, *self.rest, f"{self.place}, metadata")

@@ -39,6 +39,8 @@ LITERALS_MAX: Final = 64
 PAGE_FROM: Final = 24
 """Reference lists up to this long stay in the record."""
 PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 32, 15
+PAGE_LIMIT: Final = 64
+"""A page of more references was not made by this package: it is refused, since a record may name it thousands of times."""
 
 Segment = int | bytes
 Atom = tuple[bytes | memoryview, int, int | None]
@@ -227,6 +229,11 @@ def join(segments: Sequence[Segment], chunks: Sequence[bytes]) -> bytes:
 def count(segments: Sequence[Segment]) -> int:
     """How many chunks the segments refer to."""
     return sum(segment for segment in segments if isinstance(segment, int))
+
+
+def literal(segments: Sequence[Segment]) -> int:
+    """How many bytes stand in the segments themselves."""
+    return sum(len(segment) for segment in segments if isinstance(segment, bytes))
 
 
 def paginate(digests: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], tuple[bytes, ...]]:

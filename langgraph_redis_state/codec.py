@@ -20,8 +20,8 @@ from .errors import CheckpointCorruptError
 
 CHUNK_MAX: Final = 256 * 1024
 """No chunk is larger, plain, in bytes."""
-BODY_MAX: Final = 512 * 1024 * 1024 - 1
-"""No body is larger, plain, in bytes: the limit of a Redis string."""
+BODY_MAX: Final = 64 * 1024 * 1024
+"""No body is larger, plain, in bytes: metadata, and values too small for chunks."""
 DIGEST: Final = 16
 """Bytes in a digest or checksum."""
 

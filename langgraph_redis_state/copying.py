@@ -51,9 +51,9 @@ class Copying:
         if kind == b"G":
             here, there = (each.place(name, b"", b"") for each in (self._origin, self._target))
             return records.seal_tag(*records.open_tag(content, here, self._integrity), there, self._integrity)
-        if kind in (b"C", b"W"):
+        if kind in (b"C", b"W", b"H"):
             here, there = (each.place(kind, *keys.split_field(name)) for each in (self._origin, self._target))
-            if kind == b"C":
+            if kind != b"W":
                 return self._moved(content, here, there)
             return records.joined_writes([self._moved(raw, here, there) for raw in records.split_writes(content, here)])
         return None  # counts are taken over by the script, and which operation made the origin does not matter

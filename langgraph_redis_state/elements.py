@@ -72,21 +72,24 @@ class List:
     kinds: list[type]
     keys: bytes
     elements: list[Element]
+    size: int
+    """Bytes of memory of the elements."""
 
 
-_NOTHING: Final = List([], b"", [])
+_NOTHING: Final = List([], b"", [], 0)
 
 
 class ElementCache:
     """The serialized messages, the digests of runs of them, and the lists they stood in, that one saver remembers.
 
-    `limit`, in bytes, holds for each of the three; they share most of their bytes.
+    `limit`, in bytes, holds for each of the three. They share most of their bytes, and each counts them as its own, since it
+    may be the last to have them.
     """
 
     def __init__(self, limit: int) -> None:
-        self._elements: Bounded[bytes, Element] = Bounded(limit, lambda key, element: _entry_size(key, element[2]))
+        self._elements: Bounded[bytes, Element] = Bounded(limit, lambda key, element: len(key) + _size_of(element))
         self._digests: Bounded[chunks.Run, bytes] = Bounded(limit, lambda run, _: sum(map(len, run)) + 50 * len(run) + 250)
-        self._lists: Bounded[Hashable, List] = Bounded(limit, lambda _, each: len(each.keys) + 16 * len(each.kinds) + 500)
+        self._lists: Bounded[Hashable, List] = Bounded(limit, _size_of_list)
 
     def serialized(self, serde: Any, value: Any, place: Hashable = None) -> Elements | None:
         """What `serde.dumps_typed(value)` gives, type "msgpack", in parts; None where only the serializer itself can say.
@@ -121,7 +124,8 @@ class ElementCache:
             sure = sure and remembered
         elements = before.elements + cast(list[Element], found)
         if place is not None and sure:
-            self._lists.put(place, List(kinds, before.keys + b"".join(cast(list[bytes], keys)), elements))
+            size = before.size + sum(map(_size_of, cast(list[Element], found)))
+            self._lists.put(place, List(kinds, before.keys + b"".join(cast(list[bytes], keys)), elements, size))
         header = _header(len(value))
         atoms: list[chunks.Atom] = [(header, True, None), *chain.from_iterable([element[1] for element in elements])]
         return Elements(atoms, len(header) + sum([element[2] for element in elements]))
@@ -143,7 +147,7 @@ class ElementCache:
         if len(value) < SAMPLE_FROM:
             return self._elements.limit > 0
         some = value[:: 1 + len(value) // 16]
-        size = sum(_entry_size(key, len(key)) for message in some if (key := _key(message)) is not None)
+        size = sum(2 * len(key) + ELEMENT for message in some if (key := _key(message)) is not None)
         return size * len(value) <= self._elements.limit // 2 * len(some)
 
     def _serialize(
@@ -229,8 +233,17 @@ def _key(message: Any) -> bytes | None:
         return None
 
 
-def _entry_size(key: bytes, serialized: int) -> int:
-    return len(key) + serialized + 500  # about what CPython adds for the objects
+ELEMENT: Final = 500
+"""Bytes that CPython adds for an element of one part."""
+
+
+def _size_of(element: Element) -> int:
+    return element[2] + ELEMENT + 130 * (len(element[1]) - 1)
+
+
+def _size_of_list(place: Hashable, each: List) -> int:
+    names = sum(map(len, place)) if isinstance(place, tuple) else 0
+    return 4 * names + len(each.keys) + each.size + 20 * len(each.kinds) + 700
 
 
 def _header(count: int) -> bytes:

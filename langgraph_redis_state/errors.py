@@ -92,7 +92,9 @@ class ThreadTooLargeError(CheckpointerError):
 
 
 class ThreadDeletedError(CheckpointerError):
-    """The thread was deleted after this run began; its late writes are refused so that it stays deleted."""
+    """The thread was deleted after this run began; its late writes are refused so that it stays deleted.
+
+    So is a put of a checkpoint that was deleted with it. `copy_thread` onto the id ends that."""
 
 
 class ThreadBusyError(CheckpointerError):

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from . import keys, records
+from . import keys, records, retention
 from .codec import DIGEST
 from .errors import CheckpointCorruptError
 from .records import Header
 from .target import Target
 
-RECORDS, PARTS = (b"C", b"W"), (b"D", b"P")
+RECORDS, PARTS = (b"C", b"W", b"H"), (b"D", b"P")
 """Kinds of fields."""
 WRONG_TYPE = "the key is not of the type that belongs there"
 
@@ -31,7 +31,8 @@ Kind = Literal[
 - `index`, `bucket`: an index of the thread, or one of its bucket, does not say what the thread's hash says
 - `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
 - `expiry`: a thread's two keys do not expire at one moment
-- `orphan`: a chunk or page that nothing refers to; it takes space, until the next removal in that thread
+- `orphan`: a chunk or page that nothing refers to; a checkpoint of a subgraph whose root checkpoint is not there and does not
+  come any more, or pending writes whose checkpoint is not there likewise. They take space until the next removal in that thread
 - `staging`: what an upload, a copy or a removal left, and that does not expire
 - `busy`: the thread changed each time it was read, so what must agree in it could not be compared
 """
@@ -106,6 +107,8 @@ class Field:
     plain: int = 0
     problem: str = ""
     unknown: bool = False
+    lost: list[str] = field(default_factory=list)
+    """Of a delta history: channels that it cannot rebuild."""
 
 
 @dataclass(slots=True)
@@ -122,17 +125,20 @@ class Reading:
     active: float | None
     expiry: float | None
     now: int
+    bucket_left: int
     runs: set[bytes]
     meta: set[bytes]
     target: Target
+    deleted: set[retention.Place] = field(default_factory=set)
+    """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
     fields: dict[bytes, Field] = field(default_factory=dict)
     index: dict[bytes, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reply: Any, target: Target) -> Reading:
-        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, runs, meta = reply[1:]
+        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, bucket_left, runs, meta = reply[1:]
         active, expiry = (None if score is None else float(score) for score in (active, expiry))
-        times = (left, index_left, active, expiry, int(now))
+        times = (left, index_left, active, expiry, int(now), bucket_left)
         return cls(list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta), target)
 
     @property
@@ -148,6 +154,25 @@ class Reading:
 
     def held_runs(self) -> set[bytes]:
         return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
+
+    def headers(self) -> dict[retention.Place, Header]:
+        """Of all checkpoints; of those that are damaged or lost there is nothing in it."""
+        named = {name for name in (*self.fields, *self.index) if name[:1] == b"C" and is_field(name)}
+        held = {name: self.fields[name].records for name in named & self.fields.keys()}
+        return {_place(name): held[name][0].header if held.get(name) else Header() for name in named}
+
+    def early(self) -> dict[retention.Place, int]:
+        """The pending writes whose checkpoint is not there: when they were stored."""
+        return {
+            _place(name): max(record.header.created_at for record in each.records)
+            for name, each in self.fields.items()
+            if name[:1] == b"W" and b"C" + name[1:] not in self.fields and b"C" + name[1:] not in self.index
+            if each.records and not any(record.problem for record in each.records)
+        }
+
+    def left_over(self) -> set[retention.Place]:
+        tagged = {_place(name) for each in self.fields.values() for name in each.refers if name[:1] == b"C"}
+        return retention.left_over(self.headers(), self.early(), self.deleted, tagged)
 
     def parts(self, record: Record) -> Iterator[bytes]:
         """The pages and chunks that a record refers to, as far as its pages are there to tell."""
@@ -177,7 +202,16 @@ def faults(reading: Reading) -> Iterator[Fault]:
         return
     found = [*_content(reading), *(() if 2 in reading.wrong else _index(reading))]
     yield from found
+    yield from _chains(reading)
     whole = not any(fault.kind in ("damaged", "lost") for fault in found)
+    for ns, checkpoint in reading.left_over():
+        name = keys.checkpoint_field(ns.encode(), checkpoint.encode())
+        if name in reading.fields:
+            problem = "its root checkpoint is not there, and does not come any more"
+            yield Fault("orphan", where_of(name), problem, "removed, with its pending writes", _dropped(name))
+        else:
+            problem = "their checkpoint is not there, and does not come any more"
+            yield Fault("orphan", where_of(b"W" + name[1:]), problem, "removed", _dropped(b"W" + name[1:]))
     yield from _counts(reading, whole)
     if whole:
         needed = reading.users()
@@ -221,20 +255,48 @@ def _content(reading: Reading) -> Iterator[Fault]:
             what, problem = _broken(reading, record)
             if what and kind == b"C":
                 yield Fault(what, where, problem, "removed, with its pending writes", drop)
+            elif what and kind == b"H":
+                yield Fault(what, where, problem, "removed", drop)
             elif what:
                 problem = f"write {record.at + 1} of {len(each.records)}: {problem}"
                 yield Fault(what, where, problem, f"write {record.at + 1} was removed", (("writes", name),))
 
 
+def _chains(reading: Reading) -> Iterator[Fault]:
+    """Checkpoints whose DeltaChannels cannot be rebuilt, and delta histories of none. Nothing mends the former: removing it
+    would only move the end of the chain to its children."""
+    for name, each in reading.fields.items():
+        kind, rest = name[:1], name[1:]
+        if each.unknown or each.problem or any(record.problem for record in each.records):
+            continue
+        if kind == b"H" and each.lost:
+            problem = f"channels {each.lost} cannot be rebuilt: what they were rebuilt from was gone before"
+            yield Fault("lost", where_of(name), problem, "nothing")
+        if kind == b"H" and b"C" + rest not in reading.fields and b"C" + rest not in reading.index:
+            yield Fault("orphan", where_of(name), "its checkpoint is not there", "removed", _dropped(name))
+        if kind != b"C" or b"H" + rest in reading.fields:
+            continue
+        header = each.records[0].header
+        if header.depth and header.parent:
+            parent = keys.checkpoint_field(keys.split_field(name)[0], header.parent.encode())
+            if parent not in reading.fields:
+                problem = f"DeltaChannels are rebuilt from ancestors, and its parent {header.parent!r} is gone"
+                yield Fault("lost", where_of(name), problem, "nothing")
+
+
 def _broken(reading: Reading, record: Record) -> tuple[Literal["damaged", "lost"] | None, str]:
     if record.problem:
         return "damaged", record.problem
-    if part := next((part for part in reading.parts(record) if part not in reading.fields), b""):
+    parts = {part: reading.fields.get(part) for part in reading.parts(record)}
+    if part := next((part for part, each in parts.items() if each is None), b""):
         return "lost", f"{where_of(part)}, to which it refers, is gone"
-    pages = [reading.fields[b"P" + page] for page in record.header.pages]
-    count = len(record.header.loose) + sum(len(page.refers) for page in pages)
-    if count != record.places and not any(page.problem for page in pages):
-        return "damaged", f"{count} references to chunks for {record.places} places"
+    if any(each.problem for each in parts.values() if each):
+        return None, ""
+    chunks = [reading.fields[part].plain for part in reading.parts(record) if part[:1] == b"D"]
+    if len(chunks) != record.places:
+        return "damaged", f"{len(chunks)} references to chunks for {record.places} places"
+    if sum(chunks) != record.chunked:
+        return "damaged", f"its chunks take {sum(chunks)} bytes instead of the {record.chunked} that it declares"
     return None, ""
 
 
@@ -265,7 +327,7 @@ def _index(reading: Reading) -> Iterator[Fault]:
 
 def _counted(reading: Reading) -> tuple[int, ...]:
     """What the field S shall say, from `checkpoints` on (prelude.lua)."""
-    both = [*reading.records(b"C"), *reading.records(b"W")]
+    both = [record for kind in RECORDS for record in reading.records(kind)]
     chunk = [each for name, each in reading.fields.items() if name[:1] == b"D" and not each.unknown]
     held = [each for name, each in reading.fields.items() if name[:1] in (*RECORDS, *PARTS, b"G") and not each.unknown]
     return (
@@ -324,6 +386,9 @@ def _expiry(reading: Reading) -> Iterator[Fault]:
     if 4 not in reading.wrong and _differ(left, said):
         problem = f"the thread expires {_moment(left)}, and they say {_moment(said)}"
         yield Fault("bucket", "the bucket's moments of expiry", problem, "its moment was written", fix)
+    if reading.bucket_left >= 0 and (left is None or reading.bucket_left < left - 1000):
+        problem = f"the thread expires {_moment(left)}, a key of the bucket {_moment(reading.bucket_left)}"
+        yield Fault("bucket", "the bucket's indexes", problem, "they expire after the thread", fix)
 
 
 def _differ(left: float | None, other: float | None) -> bool:
@@ -395,6 +460,7 @@ def apply(reading: Reading, plan: dict[str, dict[Any, None]], what: str, item: A
     elif what == "expiry":
         reading.index_left = reading.left
         reading.expiry = None if reading.left < 0 else reading.now + reading.left
+        reading.bucket_left = -1
     elif what == "active":
         reading.active = reading.now
     elif what == "+index":
@@ -414,7 +480,8 @@ def where_of(name: bytes) -> str:
     kind = name[:1]
     if kind in RECORDS and is_field(name):
         ns, checkpoint = map(keys.shown, keys.split_field(name))
-        return f"{'pending writes of ' if kind == b'W' else ''}checkpoint {checkpoint!r} of namespace {ns!r}"
+        of = {b"W": "pending writes of ", b"H": "delta history of "}.get(kind, "")
+        return f"{of}checkpoint {checkpoint!r} of namespace {ns!r}"
     if kind in PARTS and is_field(name):
         return f"{'chunk' if kind == b'D' else 'page of references'} {name[1:].hex()}"
     if kind == b"G":
@@ -446,6 +513,11 @@ def is_text(name: bytes) -> bool:
     return True
 
 
+def _place(field: bytes) -> retention.Place:
+    ns, checkpoint = keys.split_field(field)
+    return ns.decode(), checkpoint.decode()
+
+
 def _checkpoint_of(member: bytes) -> bytes:
     """The field that a member of the index names."""
     checkpoint, _, ns = member[1:].partition(b"\0")
@@ -453,6 +525,6 @@ def _checkpoint_of(member: bytes) -> bytes:
 
 
 def _dropped(name: bytes) -> tuple[tuple[str, bytes], ...]:
-    """What removing a field takes: of a checkpoint, its pending writes too."""
-    fields = (name, b"W" + name[1:]) if name[:1] == b"C" else (name,)
+    """What removing a field takes: of a checkpoint, its pending writes and delta history too."""
+    fields = (name, b"W" + name[1:], b"H" + name[1:]) if name[:1] == b"C" else (name,)
     return (*(("-fields", each) for each in fields), *(("-index", member) for member in keys.members_of(name)))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -23,7 +22,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 
 from . import checks, keys, records, retention
 from .checkpoints import Known, dumped, loaded, stored_rest
-from .effects import Argument, Call, Operation, Read, Script, compute, counted
+from .effects import Argument, Call, Operation, Read, Script, compute, counted, portion
 from .errors import (
     CheckpointNotFoundError,
     InvalidConfigError,
@@ -43,6 +42,7 @@ from .operations import (
     Operations,
     logger,
     metadata_text,
+    stored_text,
 )
 from .retention import Survey, Written
 from .target import Target
@@ -52,7 +52,7 @@ EXPIRE, TIDY = Script("expire", writes=True), Script("tidy")
 
 THREADS_PAGE = 200
 
-Back = Callable[[Target, Survey, str], Operation[str | None]]
+Back = Callable[[SerializerProtocol, Target, Survey, str], Operation[str | None]]
 """One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
 
 
@@ -182,7 +182,7 @@ class History:
             cursor, left = b"", -to
             while True:
                 most = min(left, PAGE_CHECKPOINTS)
-                reply = yield Call(ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40], about)
+                reply = yield Call(ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40, 0], about)
                 if reply[0] != b"none":
                     operations.refuse(reply, about)
                     if len(reply[1]) == left:
@@ -262,7 +262,7 @@ class History:
 
     # --- tags ---
 
-    def tag(self, thread: Any, name: str, checkpoint: str | int | None, ns: str) -> Operation[None]:
+    def tag(self, serde: SerializerProtocol, thread: Any, name: str, checkpoint: str | int | None, ns: str) -> Operation[None]:
         target = self.operations.target(thread, ns)
         about = target.about(f"tag {name!r}")
         tag = b"G" + keys.encode(name, "tag")
@@ -273,11 +273,16 @@ class History:
             page = yield from self.operations.page(target, ns, START, 1, whole=False)
             if not page.found:
                 raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
-            at = page.found[0].checkpoint
+            stored: Found | None = page.found[0]
         else:
-            at = (yield from self.resolve(target, checkpoint, about)).encode()
+            stored = yield from self._stored(target, (yield from self.resolve(target, checkpoint, about)).encode())
+        if stored is None:
+            raise CheckpointNotFoundError(f"{about}: the checkpoint {checkpoint!r} is not there any more")
+        at = stored.checkpoint
+        if self.operations.header(target, stored).depth:
+            yield from self._check_whole(serde, target, at, about)
         content = records.seal_tag(target.ns, at, target.place(tag, b"", b""), self.operations.settings.integrity)
-        reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content], about)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content, self.operations.settings.ttl], about)
         if reply[0] == b"none":
             raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
         self.operations.refuse(reply, about)
@@ -286,7 +291,7 @@ class History:
         target = self.operations.target(thread)
         about = target.about(f"untag {name!r}")
         yield from self.operations.check_layout(write=True)
-        reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b""], about)
+        reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b"", 0], about)
         self.operations.refuse(reply, about, also=b"none")
         return reply[0] == b"ok" and bool(reply[1])
 
@@ -297,12 +302,12 @@ class History:
     # --- going back ---
 
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(thread, to, partial(self._fork, serde)))
+        return (yield from self._back(serde, thread, to, self._fork))
 
     def truncate(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(thread, to, partial(self._truncate, serde)))
+        return (yield from self._back(serde, thread, to, self._truncate))
 
-    def _back(self, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
+    def _back(self, serde: SerializerProtocol, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
         target = self.operations.target(thread)
         about = target.about("rollback")
         yield from self.operations.check_layout(write=True)
@@ -313,16 +318,28 @@ class History:
                 continue
             if ("", goal) not in survey.headers:
                 raise CheckpointNotFoundError(f"{about}: the checkpoint {goal!r} is not there any more")
-            head = yield from go(target, survey, goal)
+            for ns, origin in _origins(survey, goal).items():
+                if origin and survey.headers[(ns, origin)].depth:
+                    yield from self._check_whole(serde, self.operations.target(thread, ns), origin.encode(), about)
+            head = yield from go(serde, target, survey, goal)
             if head is not None:
                 return target.config(b"", head)
         raise ThreadBusyError(f"{about}: the thread changed each of {BUSY_TRIES} times; nothing was changed, try again")
+
+    def _check_whole(self, serde: SerializerProtocol, target: Target, checkpoint: bytes, about: str) -> Operation[None]:
+        """Raises CheckpointLostError if the DeltaChannels of a checkpoint cannot be rebuilt."""
+        target.checkpoint = checkpoint
+        lineage = yield from self.operations.lineage(serde, target, about, None, None)
+        self.operations.refuse_broken(lineage, about)
 
     def _fork(self, serde: SerializerProtocol, target: Target, survey: Survey, goal: str) -> Operation[str | None]:
         operations, about = self.operations, target.about("rollback")
         origins = _origins(survey, goal)
         wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
         found, parts = yield from operations.fetch(target, wanted)
+        fields = [keys.history_field(*each) for each in wanted]
+        (contents,) = yield Read([("HMGET", target.keys.hash, *fields)], about)
+        histories = {ns.decode(): content for (ns, _), content in zip(wanted, contents, strict=True) if content}
         origin_of = {each.ns.decode(): each for each in found}
         newest = retention.newest_of_each(survey.headers)
         heads = {ns: id_above(newest[ns], about) for ns in origins}
@@ -335,7 +352,10 @@ class History:
             there.checkpoint = head.encode()
             draft = self._forked(serde, there, origin_of.get(ns), parts, heads[""])
             sealed = operations.seal(there, draft)
-            args += [there.ns, there.checkpoint, sealed.record]
+            args += [there.ns, there.checkpoint, sealed.record, b""]
+            if ns in histories:
+                here, new = (there.place(b"H", there.ns, each.encode()) for each in (origins[ns], heads[ns]))
+                args[-1] = records.moved(histories[ns], here, new, operations.settings.integrity)[1]
             pages |= sealed.pages
             known.append((ns, sealed.known))
         args += counted(filed)
@@ -388,7 +408,7 @@ class History:
         if not dropped and not replaced:
             return goal
         filed = yield from self._filed(serde, target, goal)
-        removed = yield from self.operations.remove(target, survey, dropped, replaced, filed)
+        removed = yield from self.operations.remove(serde, target, survey, dropped, replaced, filed)
         return goal if removed else None
 
     def _filed(self, serde: SerializerProtocol, target: Target, goal: str) -> Operation[list[tuple[bytes, bytes]]]:
@@ -421,6 +441,37 @@ class History:
         if reply[0] == b"none":
             raise ThreadNotFoundError(f"{about}: there is no such thread")
         self.operations.refuse(reply, about)
+
+    def apply_ttl(self, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
+        """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
+        operations, done = self.operations, 0
+        yield from operations.check_layout(write=True)
+        if threads is not None:
+            keys.check_several(threads, "apply_ttl: thread_ids")
+            targets = [operations.target(thread) for thread in threads]
+            for at in range(0, len(targets), THREADS_PAGE):
+                done = yield from self._apply_ttl(targets[at : at + THREADS_PAGE], done, progress)
+            return done
+        for bucket in range(keys.BUCKETS):
+            key, cursor, seen = keys.bucket_key(operations.settings.prefix, bucket, "threads"), -1, set[bytes]()
+            while cursor:
+                cursor, there = yield from portion("ZSCAN", key, cursor, THREADS_PAGE, "apply_ttl")
+                fresh = {name for name, _ in there} - seen
+                seen |= fresh
+                targets = [operations.target(stored_text(name, "the index of threads")) for name in sorted(fresh)]
+                done = yield from self._apply_ttl(targets, done, progress)
+        return done
+
+    def _apply_ttl(self, targets: Sequence[Target], done: int, progress: Callable[[int], None] | None) -> Operation[int]:
+        for target in targets:
+            about = target.about("apply_ttl")
+            reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, "apply", self.operations.settings.ttl], about)
+            if reply[0] not in (b"ok", b"none"):
+                logger.warning("%s: left as it is: its %s; see verify", about, _UNFIT.get(reply[0], "reply is unknown"))
+            done += reply[0] == b"ok" and bool(reply[1])
+        if progress is not None and targets:
+            progress(done)
+        return done
 
     # --- finding ---
 
@@ -537,6 +588,8 @@ class VersionListing:
 
 
 _RESUMED = WRITES_IDX_MAP[RESUME]
+_UNFIT = {b"lost": "data is gone", b"counts": "counts are damaged", b"settings": "TTL settings are damaged"}
+"""What stops one thread of many."""
 
 
 def _whole(value: Any) -> Any:

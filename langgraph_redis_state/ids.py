@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from uuid import UUID
 
 from langgraph.checkpoint.base.id import uuid6
 
 from .errors import CheckpointerError
-
-
-@lru_cache(1024)  # an id is asked about with each of its writes, and with its child
-def made_us(checkpoint_id: str) -> int | str:
-    """When a UUIDv6 id was made, Unix time in microseconds (RFC 9562, 5.6); '' for any other id."""
-    try:
-        made = UUID(checkpoint_id)
-    except ValueError:
-        return ""
-    if made.version != 6:
-        return ""
-    return (_ticks(made) - 0x01B21DD213814000) // 10
 
 
 def id_above(head: str, about: str) -> str:

@@ -12,15 +12,18 @@ key                     type              holds
 ``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
 ``p:{b}:runs``          sorted set        ``R<run>\\0<thread>`` and its reverse ``T<thread>\\0<run>``
 ``p:{b}:m``             sorted set        ``V<key>\\0<value>\\0<thread>`` and its reverse ``T<thread>\\0<key>\\0<value>``
-``p:{b}:x:<thread>``    string, expiring  tombstone: when the thread was deleted, µs
+``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (prelude.lua)
 ``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy, large upload or large removal; ``:i`` behind it, its index
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
 
-Fields of the thread: ``C<ns>\\0<id>`` a checkpoint, ``W<ns>\\0<id>`` all pending writes of a checkpoint, ``D<digest>`` a
-chunk, ``P<digest>`` a page of references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
+Fields of the thread: ``C<ns>\\0<id>`` a checkpoint, ``W<ns>\\0<id>`` all pending writes of a checkpoint, ``H<ns>\\0<id>``
+what the DeltaChannels of a checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of
+references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\\0<id>``, and for
 namespaces other than the root also ``A<id>\\0<ns>``, so that newest-first over all namespaces merges two ranges.
+
+The four indexes of a bucket expire after its last thread, if all threads of it expire (`expire_bucket` in prelude.lua).
 
 NUL separates and ids may not hold it; UTF-8 never contains the byte 255, so ``\\255`` is an exact upper bound; UTF-8 byte
 order is the order of Python's strings. Layout 1 is what released versions wrote: nothing here may change its meaning.
@@ -96,28 +99,36 @@ def layout_key(prefix: str) -> bytes:
     return f"{prefix}:layout".encode()
 
 
+def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:
+    """The keys that every script takes, of a thread and its bucket. A sweep of a bucket names those of the thread ""."""
+    return (
+        base + b"t:" + thread,
+        base + b"i:" + thread,
+        base + b"threads",
+        base + b"expiry",
+        base + b"runs",
+        base + b"m",
+        base + b"x:" + thread,
+    )
+
+
 class ThreadKeys:
     """The keys of one thread, in the order in which every script expects them."""
 
     __slots__ = ("all", "base", "name")
 
     def __init__(self, prefix: str, thread: bytes) -> None:
-        base = f"{prefix}:{{{bucket_of(thread):04x}}}:".encode()
         self.name = thread
-        self.base = base
-        self.all: tuple[bytes, ...] = (
-            base + b"t:" + thread,
-            base + b"i:" + thread,
-            base + b"threads",
-            base + b"expiry",
-            base + b"runs",
-            base + b"m",
-            base + b"x:" + thread,
-        )
+        self.base = bucket_key(prefix, bucket_of(thread), "")
+        self.all = script_keys(self.base, thread)
 
     @property
     def hash(self) -> bytes:
         return self.all[0]
+
+    @property
+    def tombstone(self) -> bytes:
+        return self.all[6]
 
     def staging(self, op: bytes) -> tuple[bytes, bytes]:
         """The hash and the index that one operation fills before it makes them visible."""
@@ -134,6 +145,10 @@ def writes_field(ns: bytes, checkpoint: bytes) -> bytes:
     return b"W" + ns + b"\0" + checkpoint
 
 
+def history_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"H" + ns + b"\0" + checkpoint
+
+
 def across_member(ns: bytes, checkpoint: bytes) -> bytes:
     return b"A" + checkpoint + b"\0" + ns
 
@@ -145,7 +160,7 @@ def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
 
 
 def split_field(field: bytes) -> tuple[bytes, bytes]:
-    """(namespace, checkpoint id) of a `C` or `W` field."""
+    """(namespace, checkpoint id) of a `C`, `W` or `H` field."""
     ns, _, checkpoint = field[1:].rpartition(b"\0")
     return ns, checkpoint
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -31,11 +35,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import checks, keys, records, retention
+from . import checks, deltas, keys, records, retention
 from .bounded import Bounded
 from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, stored_rest
 from .codec import CompressionType, Integrity, pack
 from .copying import Copying
+from .deltas import Lineage
 from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
@@ -52,7 +57,6 @@ from .errors import (
     ThreadNotFoundError,
     ThreadTooLargeError,
 )
-from .ids import made_us
 from .records import Counts, Header, Parts, Place, Value, Verified
 from .removal import WEIGHED, Removal
 from .retention import Survey, Written
@@ -64,6 +68,7 @@ PUT, PUT_WRITES, GET, LIST = Script("put", writes=True), Script("put_writes", wr
 ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
 WEIGH, KEEP, REMOVE = Script("weigh"), Script("keep"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
+SWEEP = Script("sweep")
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
@@ -78,8 +83,14 @@ BUSY_TRIES = 10
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 CACHE_BYTES = 64 * 1024 * 1024
-"""What one saver may remember of contents: half for verified chunks and pages, half for what messages were
-serialized to: a third of it each for messages, runs of them, and lists."""
+"""What one saver may remember, all in all. Of eight parts verified chunks and pages have three, serialized messages, runs of
+them, and lists one each, what puts build on one (`Memory`), and what saves of states build on one (`States`)."""
+PUT_BYTES = 2 * 1024 * 1024
+"""What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
+SWEEP_SECONDS = 80.0
+"""A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
+SWEEP_SCRIPTS, SWEEP_THREADS = 8, 100
+"""One write makes up for so many buckets at most, or so often goes on with one, so many threads each: some 1 ms."""
 HAVE_MAX = 256
 """A request does not tell of more chunks, outside of pages, than these."""
 WARN_BYTES = 64 * 1024 * 1024
@@ -148,6 +159,8 @@ class Found:
     writes: bytes | None
 
 
+Take = Callable[[Value, Parts, str], Any]
+"""What is made of a stored value, given what it refers to and where it stands."""
 Cursor = tuple[bytes, bytes | None]
 """Id and namespace of what was read last. Namespace None: to leave out the id in all of them."""
 START: Cursor = (b"", b"")
@@ -162,6 +175,9 @@ class Page:
     revision: bytes
     following: Cursor | None
     tags: dict[bytes, bytes | None]
+    now: int
+    writes: int
+    """How many pending writes the thread has, also those whose checkpoint is not there."""
 
 
 class Operations:
@@ -169,12 +185,17 @@ class Operations:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.memory = Memory()
-        self.elements = ElementCache(settings.cache // 6)
-        self.verified = Verified(settings.cache // 2)
+        part = settings.cache // 8
+        self.memory = Memory(max(part, PUT_BYTES))
+        self.elements = ElementCache(part)
+        self.verified = Verified(3 * part)
+        self.seen_bytes = max(part, PUT_BYTES // 2)
         self._overtaken: Bounded[bytes, bool] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""
+        self._resting: Bounded[bytes, int] = Bounded(1 << 20, lambda thread, _: len(thread) + 200)
+        """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self._layout_seen = self._layout_written = False
+        self._swept, self._sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
 
     def target(self, thread: Any, ns: str = "") -> Target:
         return Target(self.settings.prefix, thread, ns, None)
@@ -197,22 +218,26 @@ class Operations:
         known = self.memory.get(target.keys.name, target.ns, parent) if parent else None
         full = get_checkpoint_metadata(config, metadata)
         draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
+        values, ttl = dict(checkpoint["channel_values"]), self._ttl(config)
+        unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
+        result = target.config(target.ns, checkpoint["id"])
+        guards, indexed = _guards(target.ns, parent, full.get("parents")), self.indexed(full)
+        # from here on the caller may change what it gave
         yield from self.check_layout(write=True)
-        if parent and known is None:
-            unresolved = [
-                name for name in draft.versions if name not in new_versions and name not in checkpoint["channel_values"]
-            ]
-            if unresolved:  # a value only the parent's record holds, and this process never saw it
-                known = yield from self._known(serde, target, parent)
-                draft.carried.update(_taken_over(known, draft.versions, unresolved))
+        if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
+            known = yield from self._known(serde, target, parent)
+            draft.carried.update(_taken_over(known, draft.versions, unresolved))
 
         def again() -> None:
-            self._serialize_again(serde, target, checkpoint, draft)
+            self._serialize_again(serde, target, values, draft)
 
         expected = parent if self.settings.conflict else None
         reply = yield from self.send(
-            target, about, draft, self._ttl(config), expected=expected, known=known, metadata=full, again=again
+            target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
         )
+        if reply[0] == b"deleted" and not target.ns:
+            with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
+                yield from self._remove_surely(serde, target, retention.everything, "put")
         self.refuse(reply, about)
         newest, stored = reply[1].decode(errors="replace"), int(reply[4])
         if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
@@ -228,21 +253,26 @@ class Operations:
         if stored > WARN_BYTES:
             logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
         if not target.ns:
-            yield from self._retain(target, int(reply[5]), about)
-        return target.config(target.ns, checkpoint["id"])
+            yield from self._retain(serde, target, int(reply[5]), about)
+        return result
 
-    def _retain(self, target: Target, roots: int, about: str) -> Operation[None]:
+    def _retain(self, serde: SerializerProtocol, target: Target, roots: int, about: str) -> Operation[None]:
         """After a put that left so many root checkpoints: removes, when it is due, those that are too many or too old."""
-        limit, age = self.settings.max_versions, self.settings.max_age
-        if not retention.is_due(roots, limit, age) and not self._overtaken.get(target.keys.name):
+        limit, age, thread = self.settings.max_versions, self.settings.max_age, target.keys.name
+        resting = self._resting.take(thread) or 0
+        if resting > 1:
+            self._resting.put(thread, resting - 1)
+        if resting or not (retention.is_due(roots, limit, age) or self._overtaken.get(thread)):
             return
         try:
-            done = yield from self.remove_all_but(target, partial(retention.newest_roots, limit=limit, age=age))
+            done = yield from self.remove_all_but(serde, target, partial(retention.newest_roots, limit=limit, age=age))
         except CheckpointerError as error:  # the put itself is done; the next one that is due tries again
             logger.error("%s: the checkpoint is stored, but old ones could not be removed: %s", about, error)
             return
-        if not done or self._overtaken.get(target.keys.name):
-            self._overtaken.put(target.keys.name, not done)
+        if done is None or self._overtaken.get(thread):
+            self._overtaken.put(thread, done is None)
+        if done is not None and (rest := retention.rest(*done)):
+            self._resting.put(thread, rest)
 
     def send(
         self,
@@ -253,25 +283,25 @@ class Operations:
         *,
         expected: bytes | None,
         known: Known | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        index: Mapping[str, Any] | None = None,
+        guards: Sequence[bytes] | None = None,
+        indexed: Sequence[tuple[bytes, bytes]] = (),
         again: Callable[[], None] | None = None,
     ) -> Operation[list[Any]]:
         """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
 
-        `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `index`: metadata
-        to index besides what the saver was told to; None as a value removes it. `known` is what the parent has.
+        `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `indexed`:
+        metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
+        parent.
 
         The server names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent,
         and if they were taken over from the parent, `again` makes them from the values.
         """
-        metadata = metadata or {}
-        guards = _guards(target.ns, draft.parent, metadata)
-        indexed = self.indexed(metadata)
-        indexed += [(name.encode(), b"" if value is None else metadata_text(value)) for name, value in (index or {}).items()]
+        guards = _guards(target.ns, draft.parent, None) if guards is None else guards
         sealed: Sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
-        chunks = set(sealed.fresh) - (known.chunks if known else frozenset())
-        pages = set(sealed.pages) - (known.pages if known else frozenset())
+        chunks, pages = set(sealed.fresh), set(sealed.pages)
+        if known:
+            chunks -= known.chunks
+            pages.difference_update(known.pages)
         reply: list[Any] = []
         for attempt in range(TRIES):
             reply = yield from self.upload(
@@ -301,8 +331,31 @@ class Operations:
                 sealed = yield from compute(lambda: self.seal(target, draft), draft.size)
             pages, chunks = set(sealed.pages), set(sealed.fresh)
         if reply[0] == b"ok":
-            self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known)
+            self.memory.put(target.keys.name, target.ns, target.checkpoint, sealed.known, draft.parent)
+            yield from self._sweep()
         return reply
+
+    def _sweep(self) -> Operation[None]:
+        """After a put, when it is due: forgets threads that expired where nobody writes, bucket after bucket."""
+        now = time.monotonic()
+        owed = min(int((now - self._sweep_due) // SWEEP_SECONDS) + 1, SWEEP_SCRIPTS)
+        if owed <= 0:
+            return
+        self._sweep_due = now + SWEEP_SECONDS
+        for _ in range(SWEEP_SCRIPTS):
+            about = f"tidying bucket {self._swept:04x} of prefix {self.settings.prefix!r}"
+            base = keys.bucket_key(self.settings.prefix, self._swept, "")
+            try:
+                reply = yield Call(SWEEP, keys.script_keys(base, b""), [b"", SWEEP_THREADS], about)
+            except CheckpointerError as error:  # the put itself is done
+                logger.warning("%s: what expired there is forgotten another time: %s", about, error)
+                reply = [b"ok", 0]
+            if not reply[1]:
+                self._swept = (self._swept + 1) % keys.BUCKETS
+                owed -= 1
+            if not owed:
+                return
+        self._sweep_due = now  # there is more
 
     def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Of some metadata what this saver was told to index, as scripts take it."""
@@ -343,7 +396,7 @@ class Operations:
             carried=carried,
             versions=versions,
             flags=flags,
-            depth=_depth(metadata),
+            depth=max(deltas.supersteps(metadata, versions, values).values(), default=0),
             parent=parent,
             root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
             run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
@@ -356,23 +409,23 @@ class Operations:
             raise refused_value(error, what) from error
         return dumped(serde, value, what) if elements is None else ("msgpack", elements)
 
-    def _serialize_again(self, serde: SerializerProtocol, target: Target, checkpoint: Checkpoint, draft: Draft) -> None:
+    def _serialize_again(self, serde: SerializerProtocol, target: Target, values: Mapping[str, Any], draft: Draft) -> None:
         """The parent's chunks are gone from the server, so what was taken over is made again from the values."""
-        for name in list(draft.carried):
-            if name not in checkpoint["channel_values"]:
+        for name in [name for name, value in draft.carried.items() if value.digests]:
+            if name not in values:
                 raise CheckpointLostError(
                     f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
                     "is gone from the server (expired, deleted or evicted); nothing was written"
                 )
-            type_, blob = dumped(serde, checkpoint["channel_values"][name], f"{target.about('put')}, channel {name!r}")
+            type_, blob = dumped(serde, values[name], f"{target.about('put')}, channel {name!r}")
             # the state may have changed since this call began: only what is still the same may stand for it
-            if records.chunked(type_, blob, type_ == "msgpack", {}).digests != draft.carried[name].digests:
+            if records.chunked(type_, blob, type_ == "msgpack", {}) != draft.carried[name]:
                 raise CheckpointLostError(
                     f"{target.about('put')}, channel {name!r}: parts of its value are gone from the server (expired, deleted "
                     "or evicted) and the value has changed meanwhile; nothing was written"
                 )
             draft.serialized[name] = type_, blob
-        draft.carried = {}
+            del draft.carried[name]
 
     def seal(self, target: Target, draft: Draft) -> Sealed:
         fresh: records.Fresh = {}
@@ -396,7 +449,7 @@ class Operations:
             logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
             chunked=sum(value.chunked for value in values.values()),
         )
-        known = Known(draft.versions, values, frozenset(references.order), frozenset(digests))
+        known = Known(draft.versions, values, references.order)
         return Sealed(record, references.pages, fresh, known)
 
     def put_writes(
@@ -420,6 +473,7 @@ class Operations:
         ]
         if not serialized:
             return
+        ttl, guards = self._ttl(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
         yield from self.check_layout(write=True)
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
@@ -460,9 +514,9 @@ class Operations:
             [
                 target.ns,
                 target.checkpoint,
-                self._ttl(config),
-                made_us(target.checkpoint.decode()),
+                ttl,
                 self.settings.max_bytes,
+                *counted(guards),
                 len(serialized),
                 *arguments,
             ],
@@ -617,7 +671,7 @@ class Operations:
         found = [Found(*entry) for entry in reply[1]]
         following = (found[-1].checkpoint, found[-1].ns) if found and int(reply[5]) else None
         tags = dict(zip(reply[6][::2], reply[6][1::2], strict=True))
-        return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags)
+        return Page(found, _parts(reply[2], reply[3]), reply[4], following, tags, int(reply[7]), int(reply[8]))
 
     def _matches(self, serde: SerializerProtocol, target: Target, found: Found, filter: Mapping[str, Any]) -> bool:
         _, metadata = self.opened(target, found).load(serde)
@@ -631,7 +685,7 @@ class Operations:
             "listing threads",
         )
         active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
-        return [(_stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
+        return [(stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
     def threads_indexed(self, index: str, entry: bytes, about: str) -> Operation[list[str]]:
         """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
@@ -640,7 +694,7 @@ class Operations:
             [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
             about,
         )
-        return [_stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
+        return [stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
 
     def delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
@@ -649,63 +703,132 @@ class Operations:
         The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
+        channels = tuple(channels)
         yield from self.check_layout(write=False)
-        writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
-        seeds: dict[str, Any] = {}
-        remaining = dict.fromkeys(channels)
-        cursor, needed = target.checkpoint, 0
-        walked: set[bytes] = set()
-        while remaining:
+        lineage = yield from self.lineage(serde, target, about, channels, partial(loaded, serde))
+        self.refuse_broken(lineage, about)
+        result: dict[str, DeltaChannelHistory] = {}
+        for channel in channels:
+            writes = [(task, channel, value) for task, value in reversed(lineage.writes.get(channel, ()))]
+            entry: DeltaChannelHistory = {"writes": writes}
+            if channel in lineage.seeds:
+                entry["seed"] = lineage.seeds[channel]
+            result[channel] = entry
+        return result
+
+    def refuse_broken(self, lineage: Lineage, about: str) -> None:
+        if lineage.lost:
+            gone = sorted(set(lineage.lost.values()))
+            raise CheckpointLostError(
+                f"{about}: channels {sorted(lineage.lost)} are rebuilt from ancestors, but the chain ends at {gone}, which "
+                "went away; go back to a checkpoint that is whole"
+            )
+
+    def lineage(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        about: str,
+        channels: Sequence[str] | None,
+        take: Take | None,
+    ) -> Operation[Lineage]:
+        """What channels of a checkpoint are rebuilt from; None: those that need it. `take` makes of what is stored what the
+        lineage holds; None: it stays in stored form, and the content of its chunks is not read."""
+        whole, taken = take is not None, take or _as_stored
+        lineage = Lineage(dict.fromkeys(channels or ()))
+        cursor, walked = target.checkpoint, set[bytes]()
+        first = True
+        while lineage.remaining or (first and channels is None):
             reply = yield Call(
                 ANCESTORS,
                 target.keys.all,
-                [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES],
+                [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, int(whole)],
                 about,
             )
             if reply[0] == b"none":
-                if not walked:
+                if first:
                     break
                 raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
             self.refuse(reply, about)
-            found, parts = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3])
-            if not walked:
-                needed = self.header(target, Found(*reply[6])).depth
+            found, parts, last = [Found(*entry) for entry in reply[1]], _parts(reply[2], reply[3]), Found(*reply[6])
+            if first and channels is None:
+                lineage.remaining = dict.fromkeys(self._needed(serde, target, last))
+            first = False
             left: Sequence[Found] = found
-            while left and remaining:
-                passed, gathered, held = yield from compute(
-                    partial(self._gathered, serde, target, left, parts, remaining, walked), _size(left, parts)
+            while left and lineage.remaining:
+                passed, held = yield from compute(
+                    partial(self._gathered, target, left, parts, lineage, walked, taken), _size(left, parts)
                 )
-                for write in gathered:
-                    writes[write[1]].append(write)
                 if held:
-                    origin = left[passed - 1].checkpoint
-                    whole, whole_parts = yield from self.fetch(target, [(target.ns, origin)])
-                    if not whole:
-                        raise CheckpointLostError(f"{about}: the ancestor {origin.decode()!r} went away while it was read")
-                    tup, _ = yield from compute(
-                        partial(self.decode, serde, target, whole[0], whole_parts), _size(whole, whole_parts)
-                    )
-                    for channel in held:
-                        seeds[channel] = tup.checkpoint["channel_values"][channel]
-                        del remaining[channel]
+                    yield from self._seeded(target, about, left[passed - 1], held, lineage, take)
                 left = left[passed:]
-            if not remaining or not reply[4]:
+            last = found[-1] if found else last
+            if not lineage.remaining:
+                break
+            if reply[7] is not None:
+                yield from self._continued(target, about, last, reply[7], parts, lineage, take)
+                break
+            if not reply[4]:
                 break
             if not int(reply[5]):
-                if len(walked) < needed:
-                    raise CheckpointLostError(
-                        f"{about}: channels {sorted(remaining)} are rebuilt from {needed} ancestors, but after {len(walked)} "
-                        f"the chain ends at {reply[4].decode()!r}, which was deleted; go back to a checkpoint that is whole"
-                    )
+                if self.header(target, last).depth:
+                    lineage.broken(reply[4].decode(errors="replace"))
                 break
             cursor = found[-1].checkpoint
-        result: dict[str, DeltaChannelHistory] = {}
-        for channel in channels:
-            entry: DeltaChannelHistory = {"writes": writes[channel][::-1]}
-            if channel in seeds:
-                entry["seed"] = seeds[channel]
-            result[channel] = entry
-        return result
+        return lineage
+
+    def _needed(self, serde: SerializerProtocol, target: Target, found: Found) -> Sequence[str]:
+        opened = self.opened(target, found)
+        if not opened.header.depth:
+            return ()
+        rest, metadata = opened.load(serde)
+        return deltas.needed(opened, rest.get("channel_versions") or {}, metadata)
+
+    def _seeded(
+        self, target: Target, about: str, origin: Found, held: Sequence[str], lineage: Lineage, take: Take | None
+    ) -> Operation[None]:
+        """Takes the seeds of some channels from an ancestor that holds them."""
+        if take is None:
+            parts = yield from self.pages(target, self.header(target, origin).pages, about)
+        else:
+            whole, parts = yield from self.fetch(target, [(target.ns, origin.checkpoint)])
+            if not whole:
+                raise CheckpointLostError(f"{about}: the ancestor {origin.checkpoint.decode()!r} went away while it was read")
+            origin = whole[0]
+
+        def seed() -> None:
+            opened = self.opened(target, origin)
+            values = opened.known(parts, {}).values
+            for channel in held:
+                where = f"{opened.place}, channel {channel!r}"
+                lineage.seeded(channel, (take or _as_stored)(values[channel], parts, where))
+
+        yield from compute(seed, _size([origin], parts))
+
+    def _continued(
+        self, target: Target, about: str, last: Found, raw: bytes, parts: Parts, lineage: Lineage, take: Take | None
+    ) -> Operation[None]:
+        """Takes what remains from the delta history of the last checkpoint that is there."""
+        history = deltas.History(raw, target.place(b"H", last.ns, last.checkpoint), self.settings.integrity)
+        if take is None and (own := history.own(parts)):
+            (chunks,) = yield Read([("HMGET", target.keys.hash, *(b"D" + name for name in own))], about)
+            parts.chunks.update((name, chunk) for name, chunk in zip(own, chunks, strict=True) if chunk is not None)
+        taken = take or _as_stored
+
+        def go_on() -> None:
+            for channel, seed, writes in history.values(parts):
+                if channel in lineage.remaining:
+                    where = f"{history.place}, channel {channel!r}"
+                    for task, value in reversed(writes):
+                        lineage.wrote(channel, task, taken(value, parts, where))
+                    if seed is not None:
+                        lineage.seeded(channel, taken(seed, parts, where))
+            for channel in history.lost:
+                if channel in lineage.remaining:
+                    lineage.lost[channel] = history.header.parent or ""
+            lineage.remaining.clear()
+
+        yield from compute(go_on, _size((), parts))
 
     # --- decoding ---
 
@@ -731,40 +854,40 @@ class Operations:
             checkpoint=cast(Checkpoint, rest),
             metadata=metadata,
             parent_config=target.config(found.ns, opened.header.parent) if opened.header.parent else None,
-            pending_writes=self._pending(serde, target, found, parts, None),
+            pending_writes=self._pending(target, found, parts, None, partial(loaded, serde)),
         )
         return tup, known
 
     def _gathered(
         self,
-        serde: SerializerProtocol,
         target: Target,
         found: Sequence[Found],
         parts: Parts,
-        channels: Mapping[str, None],
+        lineage: Lineage,
         walked: set[bytes],
-    ) -> tuple[int, list[PendingWrite], list[str]]:
-        """The writes of some channels, newest first, up to an ancestor that holds one of them: how many ancestors that took,
-        the writes, and which it holds."""
-        writes: list[PendingWrite] = []
+        take: Take,
+    ) -> tuple[int, list[str]]:
+        """Adds the writes of the channels that remain, newest first, up to an ancestor that holds one of them: how many
+        ancestors that took, and which it holds."""
         for passed, each in enumerate(found, 1):
             opened = self.opened(target, each)
             if each.checkpoint in walked:
                 raise CheckpointCorruptError(f"{opened.place}: the checkpoint is its own ancestor; its parent was set wrongly")
             walked.add(each.checkpoint)
-            writes += reversed(self._pending(serde, target, each, parts, channels))
-            held = [channel for channel in channels if channel in opened.channels]
+            for task, channel, value in reversed(self._pending(target, each, parts, lineage.remaining, take)):
+                lineage.wrote(channel, task, value)
+            held = [channel for channel in lineage.remaining if channel in opened.channels]
             if held:
-                return passed, writes, held
-        return len(found), writes, []
+                return passed, held
+        return len(found), []
 
     def _pending(
         self,
-        serde: SerializerProtocol,
         target: Target,
         found: Found,
         parts: Parts,
         channels: Mapping[str, None] | None,
+        take: Take,
     ) -> list[PendingWrite]:
         """The pending writes of a checkpoint in LangGraph's order, all or those of some channels."""
         if found.writes is None:
@@ -777,13 +900,14 @@ class Operations:
             if (header.index, header.task) in seen:
                 raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
             seen.add((header.index, header.task))
-            path, channel, type_, content, size = records.open_body(plain, place)
+            body = records.open_write(header, plain, f"{place}, task {header.task!r}")
+            channel = body.name
             if channels is not None and channel not in channels:
                 continue
             where = f"{place}, task {header.task!r}, channel {channel!r}"
-            value = Value(type_, content, tuple(records.all_digests(header, parts, where)), size)
-            write = header.task, channel, loaded(serde, value, parts, where)
-            writes.append((writes_sort_key(path, header.task, header.index), write))
+            value = records.stored_values([body], records.all_digests(header, parts, where), where)[channel]
+            write = header.task, channel, take(value, parts, where)
+            writes.append((writes_sort_key(body.path, header.task, header.index), write))
         writes.sort(key=lambda each: each[0])
         return [write for _, write in writes]
 
@@ -795,11 +919,11 @@ class Operations:
         yield from self.check_layout(write=False)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
 
-    def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+    def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
-        yield from self.check_layout(write=False)
         runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
+        yield from self.check_layout(write=False)
         threads: dict[str, set[str]] = {}
         for run in runs:
             about = f"delete_for_runs: run {run.decode()!r}"
@@ -808,15 +932,15 @@ class Operations:
         for thread, found in threads.items():
             target = self.target(thread)
             keep = partial(retention.other_runs, found)
-            yield from self._remove_surely(target, keep, "delete_for_runs")
+            yield from self._remove_surely(serde, target, keep, "delete_for_runs")
 
-    def prune(self, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
+    def prune(self, serde: SerializerProtocol, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         keys.check_several(threads, "prune: thread_ids")
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
         if checks.at_most(keep_last, "prune: keep_last") is not None and strategy == "delete":
             raise ValueError("prune: keep_last goes with 'keep_latest', not with 'delete'")
-        for thread in threads:
+        for thread in tuple(threads):
             if strategy == "delete":
                 yield from self.delete_thread(thread)
                 continue
@@ -825,11 +949,11 @@ class Operations:
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
                 keep = partial(retention.newest_roots, limit=keep_last, age=None)
-            yield from self._remove_surely(target, keep, "prune")
+            yield from self._remove_surely(serde, target, keep, "prune")
 
-    def _remove_surely(self, target: Target, keep: retention.Choice, what: str) -> Operation[None]:
+    def _remove_surely(self, serde: SerializerProtocol, target: Target, keep: retention.Choice, what: str) -> Operation[None]:
         for _ in range(BUSY_TRIES):
-            if (yield from self.remove_all_but(target, keep)):
+            if (yield from self.remove_all_but(serde, target, keep)) is not None:
                 return
         raise ThreadBusyError(
             f"{target.about(what)}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
@@ -849,7 +973,22 @@ class Operations:
                 return None
             yield from compute(partial(self._surveyed, target, survey, page), _size(page.found, page.parts))
             cursor = page.following
+        survey.now, survey.early = page.now, page.writes > sum(map(len, survey.writes.values()))
+        survey.deleted = yield from self.deleted(target, retention.awaited(survey.headers, ()))
         return survey
+
+    def deleted(self, target: Target, places: Iterable[retention.Place]) -> Operation[set[retention.Place]]:
+        """Which of these checkpoints the tombstone of the thread names."""
+        found: set[retention.Place] = set()
+        left = list(places)
+        for at in range(0, len(left), SURVEY_CHECKPOINTS):
+            batch = left[at : at + SURVEY_CHECKPOINTS]
+            fields = [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in batch]
+            scores = yield Read(
+                [("ZSCORE", target.keys.tombstone, name) for name in fields], target.about("reading the tombstone")
+            )
+            found.update(place for place, score in zip(batch, scores, strict=True) if score is not None)
+        return found
 
     def _surveyed(self, target: Target, survey: Survey, page: Page) -> None:
         survey.revision = page.revision
@@ -881,21 +1020,27 @@ class Operations:
             tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
         return tags
 
-    def remove_all_but(self, target: Target, keep: retention.Choice) -> Operation[bool]:
-        """Removes every checkpoint that `keep` does not choose. False if the thread changed in between."""
+    def remove_all_but(
+        self, serde: SerializerProtocol, target: Target, keep: retention.Choice
+    ) -> Operation[tuple[int, int] | None]:
+        """Removes every checkpoint that `keep` does not choose: how many that were, of how many. None if the thread changed in
+        between."""
         survey = yield from self.survey(target)
         if survey is None:
-            return False
+            return None
 
         def choose() -> list[retention.Place]:
-            kept = keep(survey)
+            kept = keep(survey.followed())
             return [place for place in survey.headers if place not in kept]
 
         dropped = yield from compute(choose, sum(survey.sizes.values()))
-        return (yield from self.remove(target, survey, dropped)) if dropped else True
+        if (dropped or survey.early) and not (yield from self.remove(serde, target, survey, dropped)):
+            return None
+        return len(dropped), len(survey.headers)
 
     def remove(
         self,
+        serde: SerializerProtocol,
         target: Target,
         survey: Survey,
         dropped: Iterable[retention.Place],
@@ -903,7 +1048,8 @@ class Operations:
         filed: Sequence[tuple[bytes, bytes]] = (),
     ) -> Operation[bool]:
         """Removes checkpoints, leaves of the pending writes of some only those in `replaced`, and sweeps what nothing refers to
-        any more. False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
+        any more. Of a checkpoint that stays and whose parent goes, what its DeltaChannels are rebuilt from stays too
+        (deltas.py). False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
 
         Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
         whichever is less, and what the counts lose. The revision says that nothing came in between.
@@ -915,7 +1061,10 @@ class Operations:
             return False
         listed, gone = set(names), set(dropped)
         try:
-            needed = yield from self._marked(target, about, survey, gone, replaced, listed)
+            left = yield from self._left_over_early(target, about, survey, listed)
+            replaced = {**replaced, **{place: [] for place in left}}
+            cut = yield from self._cut(serde, target, about, survey, gone, listed)
+            needed = yield from self._marked(target, about, survey, gone, replaced, cut, listed)
         except (CheckpointLostError, CheckpointCorruptError):
             # read in several steps: only if the thread is still the same is something really missing
             (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
@@ -931,7 +1080,7 @@ class Operations:
         for staging in (True, False):
             weights = (counts.stored, size, plain)
             removal = yield from compute(
-                partial(Removal.of, survey, gone, replaced, listed, swept, weights, staging), sum(survey.sizes.values())
+                partial(Removal.of, survey, gone, replaced, cut, listed, swept, weights, staging), sum(survey.sizes.values())
             )
             if removal is None:
                 return True
@@ -968,6 +1117,47 @@ class Operations:
         yield from self._stage(target, staged, (), sorted(removal.members), about)
         return True
 
+    def _left_over_early(
+        self, target: Target, about: str, survey: Survey, listed: set[bytes]
+    ) -> Operation[set[retention.Place]]:
+        """Adds to a survey the pending writes whose checkpoint is not there, which no index names; which are left over."""
+        early = {name: place for name in listed if name[:1] == b"W" and (place := _place_of(name)) not in survey.headers}
+        if not early:
+            return set()
+        (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
+        stored: dict[retention.Place, int] = {}
+        for (name, place), blob in zip(early.items(), blobs, strict=True):
+            survey.writes[place] = self.written(target, *keys.split_field(name), blob)
+            survey.sizes[name] = len(name) + len(blob or b"")
+            stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
+        survey.deleted |= yield from self.deleted(target, stored)
+        return retention.left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+
+    def _cut(
+        self,
+        serde: SerializerProtocol,
+        target: Target,
+        about: str,
+        survey: Survey,
+        gone: set[retention.Place],
+        listed: set[bytes],
+    ) -> Operation[deltas.Cut]:
+        """The delta histories of checkpoints that stay, whose parents go, and that have none yet."""
+        cut = deltas.Cut()
+        for (ns, checkpoint), header in survey.headers.items():
+            if not header.depth or (ns, checkpoint) in gone or (ns, header.parent) not in gone:
+                continue
+            place = target.place(b"H", ns.encode(), checkpoint.encode())
+            if place.field not in listed:
+                at = self.target(target.thread, ns)
+                at.checkpoint = place.checkpoint
+                lineage = yield from self.lineage(serde, at, about, None, None)
+                settings = self.settings
+                size = sum(value.size for writes in lineage.writes.values() for _, value in writes)
+                made = partial(cut.add, lineage, place, header, listed, settings.integrity, settings.compression)
+                yield from compute(made, size)
+        return cut
+
     def _marked(
         self,
         target: Target,
@@ -975,15 +1165,16 @@ class Operations:
         survey: Survey,
         gone: set[retention.Place],
         replaced: Mapping[retention.Place, Written],
+        cut: deltas.Cut,
         listed: set[bytes],
     ) -> Operation[Mapping[bytes, retention.Place]]:
         """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
-        # writes whose checkpoint has not come yet are in no index
-        early = [name for name in listed if name[:1] == b"W" and _place_of(name) not in survey.headers]
-        if early:
-            (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
-            for name, blob in zip(early, blobs, strict=True):
-                survey.writes[_place_of(name)] = self.written(target, *keys.split_field(name), blob)
+        histories = [name for name in listed if name[:1] == b"H"]
+        if histories:
+            (blobs,) = yield Read([("HMGET", target.keys.hash, *histories)], about)
+            for name, blob in zip(histories, blobs, strict=True):
+                whose = target.place(b"H", *keys.split_field(name))
+                survey.histories[_place_of(name)] = records.verified(blob or b"", whose, self.settings.integrity)[0]
                 survey.sizes[name] = len(name) + len(blob or b"")
         needed: dict[bytes, retention.Place] = {}
         pages: dict[bytes, retention.Place] = {}
@@ -993,18 +1184,20 @@ class Operations:
             for place, written in {**survey.writes, **replaced}.items():
                 if place not in gone:
                     kept += [(place, header) for header, _ in written]
+            kept += [(place, header) for place, header in {**survey.histories, **cut.headers}.items() if place not in gone]
             for place, header in kept:
                 needed.update((b"D" + name, place) for name in header.loose)
                 pages.update((name, place) for name in header.pages)
 
         yield from compute(mark, sum(survey.sizes.values()))
-        parts = yield from self.pages(target, list(pages), about)
+        parts = yield from self.pages(target, [name for name in pages if b"P" + name in listed], about)
+        parts.pages |= {name[1:]: content for name, content in cut.fields.items() if name[:1] == b"P"}
 
         def mark_chunks_of_pages() -> set[bytes]:
             for name, place in pages.items():
                 needed[b"P" + name] = place
                 needed.update((b"D" + chunk, place) for chunk in parts.page(name, about))
-            return needed.keys() - listed
+            return needed.keys() - listed - cut.fields.keys()
 
         lost = yield from compute(mark_chunks_of_pages, _size((), parts) + sum(map(len, parts.pages.values())))
         if lost:
@@ -1131,9 +1324,9 @@ class Operations:
         if word in (b"ok", also):
             return
         if word == b"deleted":
-            when = datetime.fromtimestamp(int(reply[1]) / 1e6, timezone.utc).isoformat(timespec="milliseconds")
+            when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
             raise ThreadDeletedError(
-                f"{about}: the thread was deleted at {when}, after this run began; "
+                f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
                 "nothing was written. Start a new run on the thread id, without a checkpoint_id"
             )
         if word == b"lost":
@@ -1182,7 +1375,7 @@ class Listing:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        self._operations, self._serde, self._filter = operations, serde, filter or None
+        self._operations, self._serde, self._filter = operations, serde, deepcopy(filter) or None
         self._limit = checks.limit(limit, "list")
         self._ns: str | None = None
         self._only = b""
@@ -1234,12 +1427,16 @@ def _stored(target: Target, found: Found) -> tuple[bytes, Place]:
     return found.record, place
 
 
+def _as_stored(value: Value, parts: Parts, where: str) -> Value:
+    return value
+
+
 def _place_of(field: bytes) -> retention.Place:
     ns, checkpoint = keys.split_field(field)
     return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
 
 
-def _stored_text(name: bytes, where: str) -> str:
+def stored_text(name: bytes, where: str) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError:
@@ -1268,29 +1465,16 @@ def _taken_over(known: Known | None, versions: Mapping[str, Any], names: Iterabl
     }
 
 
-def _guards(ns: bytes, parent: bytes, metadata: Mapping[str, Any]) -> list[tuple[Argument, Argument]]:
-    """The checkpoints this one builds on, as fields, with the moment their ids were made."""
-    guards: list[tuple[Argument, Argument]] = []
-    if parent:
-        guards.append((keys.checkpoint_field(ns, parent), made_us(parent.decode())))
-    parents = metadata.get("parents")
+def _guards(ns: bytes, parent: bytes, parents: Any) -> list[bytes]:
+    """The checkpoints that one of this namespace builds on, as fields: its parent, and those that called it, by namespace."""
+    guards = [keys.checkpoint_field(ns, parent)] if parent else []
     if isinstance(parents, Mapping):
         for space, checkpoint in parents.items():
             if isinstance(space, str) and isinstance(checkpoint, str) and checkpoint:
-                place = keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id"))
-                guards.append((place, made_us(checkpoint)))
+                guards.append(keys.checkpoint_field(keys.encode(space, "a namespace"), keys.encode(checkpoint, "a parent id")))
     return guards
 
 
 def metadata_text(value: str | int | float) -> bytes:
     """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
     return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
-
-
-def _depth(metadata: CheckpointMetadata) -> int:
-    """How many ancestors rebuilding the DeltaChannels needs: the most supersteps since a snapshot."""
-    counters = metadata.get("counters_since_delta_snapshot")
-    if not isinstance(counters, Mapping):
-        return 0
-    pairs = [pair for pair in counters.values() if isinstance(pair, tuple | list) and len(pair) == 2]
-    return max((pair[1] for pair in pairs if isinstance(pair[1], int) and pair[1] > 0), default=0)

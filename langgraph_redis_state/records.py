@@ -7,12 +7,14 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
     header      1  format
                 1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers
                 1  key id of the checksum, 0 = unkeyed
-                2  number of page references            3  ancestors that rebuilding a DeltaChannel needs
+                2  number of page references            3  supersteps since the oldest snapshot that its DeltaChannels
+                                                           are rebuilt from, 0 = they need no ancestors
                 2  number of chunk references           5  logical bytes: what the values take serialized
                                                         5  of these, the bytes that stand in chunks
                16  each: references to pages, then to chunks
                    checkpoint: parent id, root parent id, run id, fork (its head)
                    pending write: index + 2**31 (4), task id
+                   delta history: parent id of its checkpoint, three empty ids
     checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
     body           packed; scripts never open it
 
@@ -22,7 +24,11 @@ the record: one field costs less than the names of many, and no index entry is n
 
 The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
 metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of
-a pending write is ``[task path, channel, type, bytes or segments, size]``.
+a pending write is ``[task path, channel, type, bytes or segments, size]``. That of a delta history is
+``[bytes or segments, size, number of segments in chunks of the values, channels that cannot be rebuilt]`` (see deltas.py).
+
+What a record declares, its logical bytes and those in chunks, is checked against its body before any chunk is looked at, and
+each value's size before its chunks are joined: a small record may name one chunk many times.
 
 This module may know bytes and names, no I/O and no LangGraph types; values are opaque (type, bytes) pairs here.
 """
@@ -30,11 +36,14 @@ This module may know bytes and names, no I/O and no LangGraph types; values are 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from itertools import islice
+from typing import Annotated, Any, Final, NamedTuple, cast
 from uuid import UUID
 
+import msgspec
 import ormsgpack
 
 from . import chunks as cutting
@@ -49,6 +58,8 @@ STAMP: Final = 20
 FIXED: Final = 20
 INLINE_MAX: Final = 96
 """Values up to this many serialized bytes stand in the record."""
+LOGICAL_MAX: Final = 1 << 30
+"""What one record may hold, serialized, in bytes: what a record from elsewhere can make a reader build."""
 
 WRITE, CANONICAL = 1, 2
 
@@ -65,7 +76,7 @@ class Place(NamedTuple):
     checkpoint: bytes
 
     def __str__(self) -> str:
-        what = "pending writes of checkpoint" if self.kind == b"W" else "checkpoint"
+        what = {b"W": "pending writes of checkpoint", b"H": "delta history of checkpoint"}.get(self.kind, "checkpoint")
         return (
             f"thread {shown(self.thread)!r}, namespace {shown(self.ns)!r}, {what} {shown(self.checkpoint)!r} "
             f"(prefix {shown(self.prefix)!r})"
@@ -94,7 +105,43 @@ class Value:
         """How many of its bytes stand in chunks."""
         if isinstance(self.content, bytes):
             return 0
-        return self.size - sum(len(segment) for segment in self.content if isinstance(segment, bytes))
+        return self.size - cutting.literal(self.content)
+
+
+_Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A channel in the body of a checkpoint. `size`: only of a value in chunks."""
+
+    name: str
+    type: str
+    content: bytes | list[_Size | bytes]
+    size: _Size | None = None
+
+
+class Write(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The body of a pending write."""
+
+    path: str
+    name: str
+    type: str
+    content: bytes | list[_Size | bytes]
+    size: _Size
+
+
+class History(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The body of a delta history (deltas.py). `places`: so many chunks of the record are those of seeds and writes; `lost`:
+    channels that cannot be rebuilt."""
+
+    content: bytes | list[_Size | bytes]
+    size: _Size
+    places: _Size
+    lost: list[str]
+
+
+Body = tuple[str, bytes, list[Entry]]
+_bodies = {kind: msgspec.msgpack.Decoder(kind) for kind in (Body, Write, History)}
 
 
 class Verified:
@@ -155,7 +202,7 @@ class Parts:
             content = self.pages.get(name)
             if content is None:
                 raise CheckpointLostError(f"{place}: the page of references {name.hex()} is gone from the server")
-            if digest(content) != name or len(content) % DIGEST:
+            if len(content) > DIGEST * cutting.PAGE_LIMIT or digest(content) != name or len(content) % DIGEST:
                 raise CheckpointCorruptError(f"{place}: the page of references {name.hex()} is damaged")
             digests = self.lists[name] = _digests(content)
             if self.verified is not None:
@@ -244,8 +291,11 @@ def seal(
     chunked: int,
 ) -> bytes:
     """Header, checksum and body of one record. `tail` is what follows the references in the header."""
-    if len(references.order) > 0xFFFF or logical >= 1 << 40:
-        raise SerializationError(f"{place}: {logical} bytes in {len(references.order)} pages are too large for one record")
+    if len(references.order) > 0xFFFF or logical > LOGICAL_MAX:
+        raise SerializationError(
+            f"{place}: {logical} bytes in {len(references.order)} pages are too large for one record, which holds "
+            f"{LOGICAL_MAX} bytes; keep large values elsewhere and their names in the state"
+        )
     header = b"".join(
         (
             b"%c%c%c" % (FORMAT, flags, integrity.signing_id),
@@ -290,6 +340,10 @@ def checkpoint_body(rest: tuple[str, bytes], channels: Mapping[str, Value], comp
 
 def write_body(path: str, channel: str, value: Value, compression: CompressionType) -> bytes:
     return _packed_body([path, channel, value.type, value.content, value.size], compression)
+
+
+def history_body(value: Value, places: int, lost: Sequence[str], compression: CompressionType) -> bytes:
+    return _packed_body([value.content, value.size, places, list(lost)], compression)
 
 
 def _packed_body(body: list[Any], compression: CompressionType) -> bytes:
@@ -430,42 +484,107 @@ def all_digests(header: Header, parts: Parts, place: object) -> list[bytes]:
     return digests
 
 
-def open_body(plain: bytes, place: object) -> list[Any]:
-    """The list in a body. Its checksum held, so a failure here is a bug or a key in wrong hands."""
-    try:
-        body = ormsgpack.unpackb(plain)
-    except ormsgpack.MsgpackDecodeError as error:
-        raise CheckpointCorruptError(f"{place}: the body is not readable ({error})") from error
-    if not isinstance(body, list):
-        raise CheckpointCorruptError(f"{place}: the body is not a list")
+def open_checkpoint(header: Header, plain: bytes, place: object) -> Body:
+    """The body of a checkpoint's record, whose sizes are those that its header declares."""
+    body = cast(Body, _open_body(plain, Body, place))
+    _check_sizes(header, len(body[1]), body[2], place)
     return body
 
 
-def stored_values(entries: Sequence[Any], digests: Sequence[bytes], place: object) -> dict[str, Value]:
-    """The channels of a checkpoint body, each with its own digests."""
-    values: dict[str, Value] = {}
-    at = 0
-    for entry in entries:
-        name, type_, content, *size = entry
+def open_write(header: Header, plain: bytes, place: object) -> Write:
+    """The body of a pending write, whose sizes are those that its header declares."""
+    body = cast(Write, _open_body(plain, Write, place))
+    _check_sizes(header, 0, [body], place)
+    return body
+
+
+def open_history(header: Header, plain: bytes, place: object) -> History:
+    """The body of a delta history, whose size is not above what its header declares."""
+    body = cast(History, _open_body(plain, History, place))
+    content = body.content
+    inside = body.size - (len(content) if isinstance(content, bytes) else cutting.literal(content))
+    fits = inside == 0 if isinstance(content, bytes) else cutting.count(content) <= inside <= header.chunked
+    if not fits or not body.size <= header.logical <= LOGICAL_MAX:
+        raise CheckpointCorruptError(
+            f"{place}: the record declares {header.logical} bytes, its content cannot take {body.size}"
+        )
+    return body
+
+
+def _open_body(plain: bytes, kind: Any, place: object) -> Any:
+    """Its checksum held, so a failure here is a bug or a record that somebody else made."""
+    try:
+        return _bodies[kind].decode(plain)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CheckpointCorruptError(f"{place}: the body is verified, but not laid out as a record's ({error})") from error
+
+
+def _check_sizes(header: Header, rest: int, values: Iterable[Entry | Write], place: object) -> None:
+    logical, chunked = rest, 0
+    names: set[str] = set()
+    for value in values:
+        if value.name in names:
+            raise CheckpointCorruptError(f"{place}: channel {value.name!r} stands there twice")
+        names.add(value.name)
+        content = value.content
+        size = len(content) if value.size is None else value.size
+        logical += size
         if isinstance(content, bytes):
-            values[name] = Value(type_, content, (), len(content))
+            wrong = size != len(content)
+        else:
+            inside = size - cutting.literal(content)
+            chunked += inside
+            wrong = value.size is None or inside < cutting.count(content)  # no chunk is empty
+        if wrong:
+            raise CheckpointCorruptError(f"{place}: channel {value.name!r} cannot take {size} bytes, as it declares")
+    if (logical, chunked) != (header.logical, header.chunked) or logical > LOGICAL_MAX:
+        raise CheckpointCorruptError(
+            f"{place}: the record declares {header.logical} bytes, {header.chunked} of them in chunks, its values "
+            f"{logical} and {chunked}, and at most {LOGICAL_MAX} are allowed"
+        )
+
+
+def stored_values(entries: Iterable[Entry | Write], digests: Sequence[bytes], place: object) -> dict[str, Value]:
+    """The channels of a body, each with its own digests."""
+    values: dict[str, Value] = {}
+    left, at = iter(digests), 0
+    for entry in entries:
+        content, type_ = entry.content, sys.intern(entry.type)
+        if isinstance(content, bytes):
+            values[entry.name] = Value(type_, content, (), len(content))
             continue
         used = cutting.count(content)
-        values[name] = Value(type_, content, tuple(digests[at : at + used]), size[0])
+        values[entry.name] = Value(type_, content, tuple(islice(left, used)), entry.size or 0)
         at += used
     if at != len(digests):
         raise CheckpointCorruptError(f"{place}: {len(digests)} chunk references for {at} places")
     return values
 
 
+def taken(content: Any, digests: Iterator[bytes], place: object) -> tuple[bytes, ...]:
+    """The next of these digests, as many as there are chunks in a stored value."""
+    used = 0 if isinstance(content, bytes) else cutting.count(content)
+    found = tuple(islice(digests, used))
+    if len(found) != used:
+        raise CheckpointCorruptError(f"{place}: fewer chunk references than places")
+    return found
+
+
 def joined(value: Value, parts: Parts, place: object) -> bytes:
-    """The serialized bytes of a value, every chunk verified."""
+    """The serialized bytes of a value, every chunk verified. Nothing beyond its declared size is inflated or joined."""
     if isinstance(value.content, bytes):
         return value.content
-    blob = cutting.join(value.content, [parts.chunk(name, place) for name in value.digests])
-    if len(blob) != value.size:
-        raise CheckpointCorruptError(f"{place}: {len(blob)} bytes instead of {value.size}")
-    return blob
+    chunks: list[bytes] = []
+    left = value.chunked
+    for name in value.digests:
+        chunk = parts.chunk(name, place)
+        left -= len(chunk)
+        if left < 0:
+            break
+        chunks.append(chunk)
+    if left:
+        raise CheckpointCorruptError(f"{place}: its chunks do not take the {value.size} bytes that it declares")
+    return cutting.join(value.content, chunks)
 
 
 def moved(raw: bytes, here: Place, there: Place, integrity: Integrity) -> tuple[Header, bytes]:

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from . import keys, records
+from .deltas import Cut
 from .effects import Argument, counted
 from .retention import Place, Survey, Written
 
@@ -43,6 +44,7 @@ class Removal(NamedTuple):
         survey: Survey,
         gone: set[Place],
         replaced: Mapping[Place, Written],
+        cut: Cut,
         listed: set[bytes],
         swept: Sequence[bytes],
         weights: tuple[int, int, int],
@@ -50,8 +52,9 @@ class Removal(NamedTuple):
     ) -> Removal | None:
         """What goes, worked out; None if nothing is to be done.
 
-        `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored bytes of the thread, and of what is
-        swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks; `staging`: whether it may be used.
+        `cut`: delta histories to be written; `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored
+        bytes of the thread, and of what is swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks;
+        `staging`: whether it may be used.
         """
         members: dict[bytes, Place] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
         for place in survey.headers:
@@ -61,7 +64,12 @@ class Removal(NamedTuple):
             keys.writes_field(ns.encode(), checkpoint.encode()): records.joined_writes([raw for _, raw in written])
             for (ns, checkpoint), written in replaced.items()
         }
-        leaving = unlisted | {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in gone}
+        fresh |= cut.fields
+        leaving = unlisted | {
+            field(ns.encode(), checkpoint.encode())
+            for ns, checkpoint in gone
+            for field in (keys.writes_field, keys.history_field)
+        }
         leaving |= {name for name, content in fresh.items() if not content}
         leaving &= listed
         fresh = {name: content for name, content in fresh.items() if content}
@@ -69,8 +77,10 @@ class Removal(NamedTuple):
             return None
 
         writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
-        came = [header for written in replaced.values() for header, _ in written]
+        written_again = [header for written in replaced.values() for header, _ in written]
+        came = [*written_again, *cut.headers.values()]
         went = writes + [survey.headers[place] for place in gone]
+        went += [header for place, header in survey.histories.items() if place in gone]
         stored, size, plain = weights
         size += sum(survey.sizes.get(name, 0) for name in leaving)
         size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
@@ -90,11 +100,11 @@ class Removal(NamedTuple):
         fields, index = (leaving, unlisted) if how == "drop" else (staying, indexed)
         fewer = (
             len(gone),
-            len(writes) - len(came),
-            sum(name[:1] == b"D" for name in swept),
+            len(writes) - len(written_again),
+            sum(name[:1] == b"D" for name in swept) - cut.chunks,
             size,
             sum(header.logical for header in went) - sum(header.logical for header in came),
-            plain,
+            plain - cut.plain,
             sum(header.chunked for header in went) - sum(header.chunked for header in came),
         )
         return cls(how, fewer, fields, index, {run.encode() for run in runs if run}, fresh, swept[:WEIGHED])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
@@ -14,6 +13,10 @@ from .records import Header
 
 INTERRUPTED = WRITES_IDX_MAP[INTERRUPT]
 """Index under which LangGraph stores the interrupt of a task."""
+
+LATE_MS = 600_000
+"""A subgraph's checkpoint may be stored before its parent, and a pending write before its checkpoint. If that was so many ms
+before the newest root checkpoint was stored, what they belong to does not come any more."""
 
 Place = tuple[str, str]
 """(namespace, checkpoint id)"""
@@ -31,12 +34,28 @@ class Survey:
     writes: dict[Place, Written] = field(default_factory=dict)
     tags: dict[str, Place] = field(default_factory=dict)
     revision: bytes = b""
+    now: int = 0
+    """The server's clock, ms."""
+    early: bool = False
+    """Whether there are pending writes besides these, of checkpoints that are not there."""
+    deleted: set[Place] = field(default_factory=set)
+    """Of the checkpoints that something belongs to and that are not there, those in the tombstone."""
     sizes: dict[bytes, int] = field(default_factory=dict)
     """What the field of each of these takes on the server: bytes of its name and its content."""
+    histories: dict[Place, Header] = field(default_factory=dict)
+    """The delta histories (deltas.py) that are there, read by a removal."""
 
     def interrupted(self, place: Place) -> bool:
         """Whether one of the pending writes of a checkpoint is an interrupt."""
         return any(header.index == INTERRUPTED for header, _ in self.writes.get(place, ()))
+
+    def left_over(self) -> set[Place]:
+        return left_over(self.headers, {}, self.deleted, self.tags.values())
+
+    def followed(self) -> Survey:
+        """This survey without what is left over."""
+        left = self.left_over()
+        return replace(self, headers={place: header for place, header in self.headers.items() if place not in left})
 
     def parents(self) -> set[tuple[str, str | None]]:
         """The places that have a child."""
@@ -55,6 +74,45 @@ def is_due(roots: int, limit: int | None, age: int | None) -> bool:
     return age is not None and roots % max(8, 1 << roots.bit_length() >> 3) == 0
 
 
+def awaited(headers: Mapping[Place, Header], early: Iterable[Place]) -> set[Place]:
+    """The checkpoints that something belongs to and that are not there: root checkpoints of subgraphs, and those of pending
+    writes that came before their checkpoint."""
+    roots = {(ROOT, header.root) for (ns, _), header in headers.items() if ns != ROOT and header.root is not None}
+    return roots.union(early) - headers.keys()
+
+
+def left_over(
+    headers: Mapping[Place, Header], early: Mapping[Place, int], deleted: Set[Place], tagged: Collection[Place]
+) -> set[Place]:
+    """Checkpoints of subgraphs, and pending writes, that belong to a checkpoint which is not there and does not come any more.
+
+    It does not come if it was deleted with the thread, or if what belongs to it was stored LATE_MS before the newest root
+    checkpoint; all moments are of the server. Of a namespace without ':', which remembers earlier calls, the second says
+    nothing: retention may have removed the root checkpoint of what it remembers. `early`: when the pending writes were stored
+    whose checkpoint is not there; `deleted`: those of `awaited` that are in the tombstone. What is tagged stays, and what a
+    checkpoint that stays descends from.
+    """
+    newest = max((header.created_at for (ns, _), header in headers.items() if ns == ROOT), default=0)
+    left = {place for place, stored in early.items() if place in deleted or stored + LATE_MS < newest}
+    for place, header in headers.items():
+        root = (ROOT, header.root)
+        if place[0] == ROOT or header.root is None or root in headers or place in tagged:
+            continue
+        if root in deleted or (":" in place[0] and header.created_at + LATE_MS < newest):
+            left.add(place)
+    for (ns, checkpoint), header in headers.items() if left else ():
+        while (ns, checkpoint) not in left and header.parent is not None and (ns, header.parent) in left:
+            left.remove((ns, header.parent))
+            checkpoint = header.parent
+            header = headers[(ns, checkpoint)]
+    return left
+
+
+def rest(removed: int, read: int) -> int:
+    """How many puts pass at least until the headers of a thread are read again, of which so many were read and removed."""
+    return (read - removed) // 8
+
+
 def newest_of_each(places: Iterable[Place]) -> dict[str, str]:
     """The greatest checkpoint id of each namespace."""
     newest: dict[str, str] = {}
@@ -67,7 +125,14 @@ def latest_of_each(thread: Survey) -> set[Place]:
     """LangGraph's `keep_latest`: the newest checkpoint of each namespace, what is tagged, and what going back to that needs."""
     tagged = set(thread.tags.values())
     named = sorted(checkpoint for ns, checkpoint in tagged if ns == ROOT)
-    return _with_ancestors(thread, [*newest_of_each(thread.headers).items(), *tagged, *_taken_back_to(thread, named)])
+    kept = {*newest_of_each(thread.headers).items(), *tagged, *_taken_back_to(thread, named)}
+    staying = {place: thread.headers[place] for place in kept if place in thread.headers}
+    return kept - left_over(staying, {}, thread.deleted, tagged)  # calls of subgraphs whose root checkpoint goes
+
+
+def everything(thread: Survey) -> set[Place]:
+    """All that is not left over."""
+    return set(thread.headers)
 
 
 def other_runs(runs: set[str], thread: Survey) -> set[Place]:
@@ -76,20 +141,23 @@ def other_runs(runs: set[str], thread: Survey) -> set[Place]:
 
 
 def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[Place]:
-    """The newest `limit` root checkpoints, those younger than `age` ms, and what belongs to them; always the newest one.
+    """The `limit` root checkpoints stored last, if not older than `age` ms, and what belongs to them; always the newest one.
+
+    Stored last by the numbers of the server. The newest is the greatest id, which LangGraph reads next; the machine that made
+    it may have had another clock than those that stored others since.
 
     A namespace with ':' is one call of a subgraph and goes with the root checkpoint it ran under. One without remembers
     earlier calls: it keeps its newest, and what each root checkpoint that stays would be taken back to. Tags stay, an
-    interrupt stays while its checkpoint has no child, and so does what a DeltaChannel needs.
+    interrupt stays while its checkpoint has no child.
     """
     headers, parents = thread.headers, thread.parents()
     roots = sorted((checkpoint for ns, checkpoint in headers if ns == ROOT), reverse=True)
-    oldest = 0 if age is None else time.time() * 1000 - age
+    stored = sorted(roots, key=lambda checkpoint: headers[(ROOT, checkpoint)].version, reverse=True)
+    oldest = 0 if age is None else thread.now - age
     kept: set[Place] = {(ROOT, checkpoint) for checkpoint in roots[:1]}
-    kept |= {(ROOT, checkpoint) for checkpoint in roots[:limit] if headers[(ROOT, checkpoint)].created_at >= oldest}
+    kept |= {(ROOT, checkpoint) for checkpoint in stored[:limit] if headers[(ROOT, checkpoint)].created_at >= oldest}
     kept |= headers.keys() & thread.tags.values()
     kept |= {place for place in headers if place[0] == ROOT and place not in parents and thread.interrupted(place)}
-    kept = _with_ancestors(thread, kept)
     stay = sorted(checkpoint for checkpoint in roots if (ROOT, checkpoint) in kept)
     gone = set(roots).difference(stay)
     newest = newest_of_each(headers)
@@ -105,7 +173,7 @@ def newest_roots(thread: Survey, *, limit: int | None, age: int | None) -> set[P
             stays = (ROOT, owner) in kept or newest[ns] == checkpoint or not roots or owner > roots[0]
         if stays:
             kept.add((ns, checkpoint))
-    return _with_ancestors(thread, kept | set(_taken_back_to(thread, stay)))
+    return kept | set(_taken_back_to(thread, stay))
 
 
 def _taken_back_to(thread: Survey, roots: Sequence[str]) -> Iterator[Place]:
@@ -123,24 +191,3 @@ def _taken_back_to(thread: Survey, roots: Sequence[str]) -> Iterator[Place]:
                 at += 1
             if newest:
                 yield ns, newest
-
-
-def _with_ancestors(thread: Survey, places: Iterable[Place]) -> set[Place]:
-    """The places that exist, and as many ancestors of each as its header says a DeltaChannel needs."""
-    headers = thread.headers
-    kept: set[Place] = set()
-    reach: dict[Place, int] = {}
-    for place in places:
-        if place not in headers:
-            continue
-        kept.add(place)
-        left = headers[place].depth
-        while left > 0:
-            parent = headers[place].parent
-            if parent is None or (place[0], parent) not in headers or reach.get((place[0], parent), 0) >= left:
-                break
-            place = (place[0], parent)
-            reach[place] = left
-            kept.add(place)
-            left -= 1
-    return kept

@@ -54,12 +54,14 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         client: a sync client of redis-py or valkey-py to use instead; it is not closed with the saver.
         async_client: the same for the async methods. It can be used from one event loop only.
         prefix: what all keys begin with. Two prefixes never see each other.
-        ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never.
+        ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never; of savers
+            with different options, that which writes last decides.
             `{"default_ttl": minutes, "refresh_on_read": bool}` is taken as langgraph-checkpoint-redis means it.
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps; older ones go, every few puts, with their subgraphs'
-            checkpoints and all that only they used. Interrupts that wait and what DeltaChannels need stay. None: all.
-        max_age: seconds (or a timedelta) after which root checkpoints go likewise; the newest one always stays.
+            checkpoints and all that only they used. Interrupts that wait stay. None: all.
+        max_age: seconds (or a timedelta), by the server's clock, after which root checkpoints go likewise; the newest one
+            always stays.
         max_thread_bytes: a put that would make a thread larger raises `ThreadTooLargeError`. Logged from 64 MB on.
         tombstone: seconds during which late writes of a run under way cannot bring a deleted thread back; 0 or None: none.
         conflict: "raise": a put whose parent is not the newest of its namespace any more raises
@@ -71,8 +73,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
         accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
-        cache_bytes: memory in bytes for what need not be done again: messages that were serialized before are not serialized
-            again, and chunks that were sent or verified before are not read again. 0: none, each read verifies all.
+        cache_bytes: memory in bytes for all that the saver remembers: messages that were serialized before are not serialized
+            again, and chunks that were sent or verified before are not read again. What the next puts build on may take 4 MiB
+            beside it. 0: only that, and each read verifies all.
         serde: LangGraph serializer; None: `JsonPlusSerializer`.
         redis_options: keyword arguments for redis-py's connection pool, over this package's defaults.
 
@@ -202,11 +205,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._pages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while (page := run(listing.next_page(), self._connection)) is not None:
             yield from page
 
-    async def alist(
+    def alist(
         self,
         config: RunnableConfig | None,
         *,
@@ -215,7 +220,9 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        listing = Listing(self._operations, self.serde, config, filter, before, limit)
+        return self._apages(Listing(self._operations, self.serde, config, filter, before, limit))
+
+    async def _apages(self, listing: Listing) -> AsyncIterator[CheckpointTuple]:
         while (page := await arun(listing.next_page(), self._connection)) is not None:
             for tup in page:
                 yield tup
@@ -259,7 +266,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._operations.put_writes(self.serde, config, writes, task_id, task_path), self._connection)
 
     def delete_thread(self, thread_id: str) -> None:
-        """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds."""
+        """Deletes everything of a thread. Late writes of a run under way are refused for `tombstone` seconds: those
+        that build on a checkpoint that was deleted, whatever the clocks say."""
         run(self._operations.delete_thread(thread_id), self._connection)
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -269,14 +277,14 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes the checkpoints of these runs, and their writes, in every thread and namespace.
 
-        What a DeltaChannel of another run is rebuilt from goes too, as LangGraph's contract says; reading such a channel then
-        raises `CheckpointLostError`.
+        What the DeltaChannels of checkpoints that stay are rebuilt from stays too, as with `prune`: later checkpoints read as
+        before.
         """
-        run(self._operations.delete_for_runs(run_ids), self._connection)
+        run(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs`, awaited."""
-        await arun(self._operations.delete_for_runs(run_ids), self._connection)
+        await arun(self._operations.delete_for_runs(self.serde, run_ids), self._connection)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies a whole thread to a new id. It becomes visible at once, or not at all.
@@ -293,7 +301,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         await arun(self._operations.copy_thread(source_thread_id, target_thread_id), self._connection)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
-        """`keep_latest`: of each namespace the newest checkpoint stays, and what its DeltaChannels are rebuilt from.
+        """`keep_latest`: of each namespace the newest checkpoint stays, and reads as before, also its DeltaChannels.
         `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic. With `keep_last` the newest N root
         checkpoints stay, as with `max_versions`.
 
@@ -302,11 +310,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             TypeError: one text in place of several ids.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
-        run(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
+        run(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`prune`, awaited."""
-        await arun(self._operations.prune(thread_ids, strategy, keep_last), self._connection)
+        await arun(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -314,7 +322,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         """What rebuilds DeltaChannels: their writes on the way from the nearest stored value. 100 ancestors a round trip.
 
         Raises:
-            CheckpointLostError: an ancestor that is needed was deleted.
+            CheckpointLostError: an ancestor that is needed is gone, and not by a removal of this package.
         """
         return run(self._operations.delta_history(self.serde, config, channels), self._connection)
 
@@ -368,11 +376,11 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         Raises:
             CheckpointNotFoundError, ThreadNotFoundError: there is nothing to name.
         """
-        run(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        run(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     async def atag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
         """`tag`, awaited."""
-        await arun(self._history.tag(thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+        await arun(self._history.tag(self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
 
     def untag(self, thread_id: str, name: str) -> bool:
         """Removes a tag; whether there was one. The checkpoint stays until retention takes it.
@@ -414,6 +422,23 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
         """`set_ttl`, awaited."""
         await arun(self._history.expire(thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    def apply_ttl(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
+        """Gives this saver's `ttl` to threads that are there already, from now on; None: to all threads of the prefix.
+
+        Turns `ttl` on, or changes it, over old data, without waiting for the next write to each thread. A saver without `ttl`
+        takes the expiry off. Threads with settings of their own (`set_ttl`, `persist`, the TTL of a run) keep them. Each
+        thread is one script; a call that was cut short is repeated, and each call counts the time from now. A thread that is
+        damaged is left as it is and logged. `progress` is called with the number of threads done, every 200 threads or each
+        bucket. Returns how many threads have the saver's TTL now.
+        """
+        return run(self._history.apply_ttl(thread_ids, progress), self._connection)
+
+    async def aapply_ttl(
+        self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """`apply_ttl`, awaited."""
+        return await arun(self._history.apply_ttl(thread_ids, progress), self._connection)
 
     def persist(self, thread_id: str) -> None:
         """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from sys import getsizeof
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import ormsgpack
@@ -29,7 +30,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import checks, keys, records
 from .bounded import Bounded, Locked
-from .checkpoints import KNOWN_BYTES, dumped, stored_rest
+from .checkpoints import NAME, dumped, stored_rest
 from .codec import DIGEST, CompressionType
 from .effects import Call, Operation, Read, compute
 from .errors import (
@@ -53,6 +54,7 @@ from .operations import (
     Draft,
     Found,
     Operations,
+    metadata_text,
 )
 from .records import Header, Value
 from .removal import WEIGHED, Removal
@@ -174,8 +176,15 @@ class Seen(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about: what CPython takes for a name in a set of parts, and for a version."""
-        return sum(2000 + 100 * len(entry.parts or ()) for entry in self.entries)
+        """Bytes of memory: what CPython takes for a version, its tags, and what it refers to."""
+        return sum(
+            2500
+            + getsizeof(entry.parts)
+            + NAME * (len(entry.parts or ()) + len(entry.header.pages) + len(entry.header.loose))
+            + sum(getsizeof(tag) + 20 for tag in entry.metadata.get("tags", ()))
+            + 2 * getsizeof(entry.version)
+            for entry in self.entries
+        )
 
 
 class States(Locked):
@@ -184,7 +193,7 @@ class States(Locked):
     def __init__(self, operations: Operations, serde: SerializerProtocol, keep: int | None) -> None:
         super().__init__()
         self._operations, self._history, self._serde, self._keep = operations, History(operations), serde, keep
-        self._seen: Bounded[bytes, Seen] = Bounded(KNOWN_BYTES, lambda name, seen: len(name) + seen.size)
+        self._seen: Bounded[bytes, Seen] = Bounded(operations.seen_bytes, lambda name, seen: len(name) + seen.size)
         """What a state was after the last save of this process. Only ever a hint."""
         self._hits = self._misses = 0
 
@@ -239,7 +248,7 @@ class States(Locked):
             draft = self._draft(content, ts, metadata, parent, about)
             index = self._index(described.get("tags", ()), entries, old)
             expected = head.id.encode() if head else b""
-            if None in index.values():  # what no version has any more, as far as these are what is stored
+            if any(not value for _, value in index):  # what no version has any more, as far as these are what is stored
                 expected += b"\0" + revision
             reply = yield from operations.send(
                 target,
@@ -248,7 +257,7 @@ class States(Locked):
                 own or operations.settings.ttl,
                 expected=expected,
                 known=operations.memory.get(name, b"", base.id.encode()) if base else None,
-                index=index,
+                indexed=index,
             )
             if reply[0] == b"ok":
                 break
@@ -343,16 +352,17 @@ class States(Locked):
             if survey is not None:
                 places = sorted((place for place in survey.headers if not place[0]), reverse=True)
                 surplus = places[self._keep :] if self._keep else []
-                if (yield from self._operations.remove(target, survey, surplus)):
+                if (yield from self._operations.remove(self._serde, target, survey, surplus)):
                     return
 
-    def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> dict[str, Any]:
+    def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> list[tuple[bytes, bytes]]:
         """What changes in the index: the tags of the version that is saved come; those go that only versions had which it
         replaces or pushes out. Where an older version is replaced none go: others may be saving the newest."""
         gone = entries[self._keep - 1 :] if self._keep and not old else [old] if old and old is entries[0] else []
         staying = {tag for entry in entries if entry not in gone for tag in entry.tags}
         leaving = {tag for entry in gone for tag in entry.tags} - staying
-        return dict.fromkeys(map(_index_name, leaving)) | dict.fromkeys(map(_index_name, tags), True)
+        changes = dict.fromkeys(leaving, b"") | dict.fromkeys(tags, metadata_text(True))
+        return [(_index_name(tag).encode(), value) for tag, value in changes.items()]
 
     # --- reading ---
 
@@ -468,7 +478,7 @@ class States(Locked):
             survey = yield from self._operations.survey(target)
             if survey is None or survey.revision != revision:
                 continue
-            if (yield from self._operations.remove(target, survey, [("", entry.id)])):
+            if (yield from self._operations.remove(self._serde, target, survey, [("", entry.id)])):
                 return True
         raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import chunks, keys, records
+from . import chunks, keys, records, retention
 from .effects import Argument, Call, Operation, Read, Scan, Script, compute, counted, portion
 from .errors import CheckpointCorruptError
 from .faults import (
@@ -201,6 +201,8 @@ class Verification:
         index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
         last = Reading.of((yield Call(INSPECT, target.keys.all, arguments, about)), target)
         last.fields, last.index = fields, index
+        if 7 not in last.wrong:
+            last.deleted = yield from self._operations.deleted(target, retention.awaited(last.headers(), last.early()))
         same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
         return last, same
 
@@ -229,11 +231,11 @@ class Verification:
                 found.refers = tuple(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], place))
             elif kind == b"G":
                 found.refers = (keys.checkpoint_field(*records.open_tag(content, place, self._operations.settings.integrity)),)
-            elif kind == b"C":
-                found.records, found.size = [self._record(0, content, place)], len(name)
+            elif kind in (b"C", b"H"):
+                found.records, found.size = [self._record(0, content, place, found)], len(name)
             elif kind == b"W":
                 raws = list(records.split_writes(content, place))
-                found.records, found.size = [self._record(n, raw, place) for n, raw in enumerate(raws)], len(name) + 4
+                found.records, found.size = [self._record(n, raw, place, found) for n, raw in enumerate(raws)], len(name) + 4
                 markers = set()
                 for record in found.records:
                     record.size += 4
@@ -245,19 +247,25 @@ class Verification:
             found.problem = _message(error, place)
         return found
 
-    def _record(self, at: int, raw: bytes, place: records.Place) -> Record:
+    def _record(self, at: int, raw: bytes, place: records.Place, found: Field) -> Record:
         """A record, verified and opened as far as no serializer is needed."""
         head = raw[STAMP : STAMP + FIXED]
         record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
         try:
             header, plain = records.open_record(raw, place, self._operations.settings.integrity)
-            body = records.open_body(plain, place)
-            values = [each[2] for each in body[2]] if place.kind == b"C" else [body[3]]
-            record.header, record.places = header, sum(chunks.count(value) for value in values if not isinstance(value, bytes))
+            values: Sequence[records.Entry | records.Write | records.History]
+            places = 0
+            if place.kind == b"C":
+                values = records.open_checkpoint(header, plain, place)[2]
+            elif place.kind == b"W":
+                values = [records.open_write(header, plain, place)]
+            else:
+                history = records.open_history(header, plain, place)
+                values, places, found.lost = [history], history.places, history.lost
+            places += sum(chunks.count(each.content) for each in values if not isinstance(each.content, bytes))
+            record.header, record.places = header, places
         except CheckpointCorruptError as error:
             record.problem = _message(error, place)
-        except (IndexError, TypeError):
-            record.problem = "the body is verified, but not laid out as a record's"
         return record
 
     # --- repair ---

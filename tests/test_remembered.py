@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.checkpoints import KNOWN_BYTES, Known, Memory
 from langgraph_redis_state.codec import digest
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
 from langgraph_redis_state.keys import ThreadKeys
@@ -178,25 +176,6 @@ def test_what_is_remembered_is_bounded() -> None:
     assert 200_000 < sum(len(each) for each in kept if each) < limit
     assert sum(verified.pages.get(digest(name)) is not None for name in names) < 1000
     assert None not in kept[:300]
-
-
-def test_what_is_known_of_checkpoints_of_large_states_is_bounded() -> None:
-    def known(first: int, count: int) -> Known:
-        return Known({}, {}, frozenset(), frozenset(n.to_bytes(16, "big") for n in range(first, first + count)))
-
-    memory = Memory()
-    tracemalloc.start()
-    try:
-        for n in range(200):
-            memory.put(b"t", b"", b"%03d" % n, known(n * 4000, 4000))
-            memory.get(b"t", b"", b"%03d" % (n - 20))  # the newest is not always the one used last
-        assert 0 < tracemalloc.get_traced_memory()[0] < 1.2 * KNOWN_BYTES
-    finally:
-        tracemalloc.stop()
-    giant = known(0, KNOWN_BYTES // 100)
-    memory.put(b"t", b"", b"999", giant)
-    assert memory.get(b"t", b"", b"999") is memory.newest(b"t", b"") is giant
-    assert memory.get(b"t", b"", b"199") is None
 
 
 def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:

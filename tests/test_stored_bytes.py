@@ -517,7 +517,7 @@ def test_a_body_that_claims_to_be_huge_is_refused_even_if_it_is_signed(
     saver: RedisSaver, raw: Any, prefix: str, how: int
 ) -> None:
     made = build_small(saver, raw, prefix)
-    claims = {3_000_000_000: bytes(2000), BODY_MAX: b"\0" * 400_000 if how == 2 else b"\0" * 2_000}
+    claims = {3_000_000_000: bytes(2000), BODY_MAX: b"\0" * 50_000 if how == 2 else b"\0" * 2_000}
     for claim, content in claims.items():
         body = bytes([how]) + claim.to_bytes(4, "big") + content
         forge(made, IDS[1], body)
@@ -1047,8 +1047,8 @@ def test_a_thread_stored_by_the_first_release_is_read_written_and_copied(url: st
             saver.put(found.config, made, metadata(), {"n": 1})
             saver.put_writes(found.config, [(RESUME, [False])], "task")
             assert saver.get_tuple(found.config).pending_writes[0] == ("task", RESUME, [False])
-            saver.prune(["t"])
-            assert [id_of(each.config) for each in saver.list(at("t", None))] == ["an id of my own", IDS[1]]
+            saver.prune(["t"])  # the call of a subgraph, stored long ago, goes with the root checkpoint that called it
+            assert [id_of(each.config) for each in saver.list(at("t", None))] == [IDS[1]]
     finally:
         for key in raw.scan_iter(match="golden:*"):
             raw.delete(key)

@@ -37,8 +37,6 @@ class State(TypedDict):
 
 
 def delete(saver: RedisSaver, thread: str = "t") -> None:
-    """A millisecond after the last write: that is what checkpoint ids and tombstones count."""
-    time.sleep(0.002)
     saver.delete_thread(thread)
 
 

@@ -1,11 +1,10 @@
--- Walks the parent chain of a checkpoint: its ancestors, nearest first, with their writes and what the writes refer to.
--- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes
+-- Walks the parent chain of a checkpoint: its ancestors, nearest first, with their writes and what the writes refer to. The walk
+-- ends at a checkpoint that has a delta history (H, see deltas.py): that stands for all its ancestors.
+-- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes,
+--       6 '1' = with chunks, '0' = with pages only
 -- Reply: ok, { ns, id, record, writes or nil }, pages, chunks, next ('' = the root was reached), next is there (1 or 0),
---        the checkpoint it began at: { ns, id, record } | none | lost
-local function parent_of(record)
-  local pages, chunks, at = references(record, STAMP + 1)
-  return (read_id(record, at + 16 * (pages + chunks)))
-end
+--        the checkpoint it began at: { ns, id, record }, delta history of the last checkpoint walked (or of that it began at),
+--        or nil, with what it refers to among the pages and chunks | none | lost
 local ns, id, most, budget = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local state = look()
 if state == 'lost' then return { state } end
@@ -16,18 +15,28 @@ if not record then
   if id and call('ZSCORE', I, 'C' .. ns .. '\0' .. id) then return { 'lost' } end
   return { 'none' }
 end
+local function parent_of(of)
+  local pages, chunks, at = references(of, STAMP + 1)
+  return (read_id(of, at + 16 * (pages + chunks)))
+end
+local function looked_at(at) -- parent, delta history or false
+  local above = parent_of(record)
+  local history = above ~= '' and u(record, STAMP + 8, 3) > 0 and call('HGET', T, 'H' .. ns .. '\0' .. at)
+  return above, history and parent_of(history) == above and history
+end
 local start = { ns, id, record, false }
 local found, refs, bytes = {}, collector(), 0
-local parent = parent_of(record)
+local parent, history = looked_at(id)
 record = nil
-while parent ~= '' do
+while parent ~= '' and not history do
   record = call('HGET', T, 'C' .. ns .. '\0' .. parent)
   if not record or #found >= most or bytes > budget then break end
   local writes = call('HGET', T, 'W' .. ns .. '\0' .. parent)
   bytes = bytes + refs.add_writes(writes) + #record + #(writes or '')
   found[#found + 1] = { ns, parent, record, writes }
-  parent = parent_of(record)
+  parent, history = looked_at(parent)
   record = nil
 end
-local pages, chunks = refs.result()
-return { 'ok', found, pages, chunks, parent, record and 1 or 0, start }
+if history then refs.add(history) end
+local pages, chunks = refs.result(ARGV[6] == '0')
+return { 'ok', found, pages, chunks, parent, record and 1 or 0, start, history }

@@ -1,12 +1,17 @@
 -- Sets how long a thread lives from now on, for itself, whatever the saver that writes to it says.
--- ARGV: 1 thread, 2 'own' | 'persist' | 'default', 3 TTL in ms: own: that of the thread; default: that of the saver
--- Reply: ok | none | lost | counts | settings
+-- ARGV: 1 thread, 2 'own' | 'persist' | 'default' | 'apply': the saver's TTL, if the thread has no settings of its own,
+--       3 TTL in ms: own: that of the thread; default, apply: that of the saver
+-- Reply: ok, 1 if it did so, 0 if settings stand in the way | none | lost | counts | settings
 -- Both keys get one moment of expiry; nothing else changes.
-local state, s = open()
-if state == 'settings' then s = counts_of(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
+local state, s, _, whose = open()
+if state == 'settings' and ARGV[2] ~= 'apply' then s = counts_of(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
 if not s or state == 'lost' or state == 'none' then return { state } end
 local ttl = tonumber(ARGV[3])
 write_again('S', counts_text(s))
+if ARGV[2] == 'apply' then
+  if whose == '' then keep_for(ARGV[3], 0, whose); expire_bucket() end
+  return { 'ok', whose == '' and 1 or 0 }
+end
 if ARGV[2] == 'own' then
   set(OWN, ttl)
 elseif ARGV[2] == 'persist' then
@@ -15,4 +20,5 @@ else
   call('HDEL', T, 'T')
 end
 if ttl > 0 then expire_at(now + ttl) else never_expire() end
-return { 'ok' }
+expire_bucket()
+return { 'ok', 1 }

@@ -1,7 +1,8 @@
 -- Puts the checkpoints of a fork: a new head of the root namespace, and of each namespace that remembers earlier calls and has
 -- moved on since. They refer to chunks that are there.
 -- ARGV: 1 thread, 2 the revision they were made on, 3 TTL as in keep_for(), 4 most bytes of the thread (0 = any), 5 number of
---       checkpoints, then for each its namespace, id and record (without stamp); number of metadata to index, then as in
+--       checkpoints, then for each its namespace, id, record (without stamp) and delta history ('' = none; with its stamp,
+--       and its parts are there, being those of the origin's); number of metadata to index, then as in
 --       file_under(); then pages and chunks as in received()
 -- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
 --        counts | settings
@@ -10,10 +11,11 @@
 local state, s, ttl, whose = open()
 if state ~= 'ok' then return { state } end
 local n, fields, records = tonumber(ARGV[5]), {}, {}
-local meta = 6 + 3 * n
+local meta = 6 + 4 * n
+local histories = {}
 for k = 1, n do
-  local at = 3 + 3 * k
-  fields[k], records[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2]
+  local at = 2 + 4 * k
+  fields[k], records[k], histories[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
 end
 local there = call('HGET', T, fields[1])
 if there and sub(there, STAMP + 1) == records[1] then
@@ -36,6 +38,12 @@ for k, record in ipairs(records) do
   written[#written + 1] = fields[k]
   written[#written + 1] = stamp(now, s.versions, bytes, fields[k]) .. record
   bytes = 0
+  if histories[k] ~= '' then
+    written[#written + 1] = 'H' .. sub(fields[k], 2)
+    written[#written + 1] = histories[k]
+    s.stored = s.stored + #fields[k] + #histories[k]
+    tally(s, histories[k], STAMP + 1, 1)
+  end
 end
 local most = tonumber(ARGV[4])
 if most > 0 and s.stored > most then return { 'large', number(s.stored) } end

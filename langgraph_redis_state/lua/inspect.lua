@@ -2,7 +2,7 @@
 -- ARGV: 1 thread, 2 number of members of the bucket's runs that may be its, then these, then members of the bucket's m
 -- Reply: ok, numbers of the keys that are of the wrong type, field S, field T, 1 if the hash is there, members of the index,
 --        ms that the hash has left, that the index has left (as PTTL says it), last activity, expiry (both nil where the bucket
---        has none), now in ms, members of runs, members of m: its reverse entries, those they stand for, and those asked for;
+--        has none), now in ms, ms that the first key of the bucket to expire has left (-1: none of them expires), members of runs, members of m: its reverse entries, those they stand for, and those asked for;
 --        of all these the ones that are there
 local wrong, is_wrong = {}, {}
 local function sound(k, reply)
@@ -18,7 +18,7 @@ local active = sound(3, redis.pcall('ZSCORE', THREADS, thread))
 local expiry = sound(4, redis.pcall('ZSCORE', EXPIRY, thread))
 sound(5, redis.pcall('ZCARD', RUNS))
 sound(6, redis.pcall('ZCARD', META))
-sound(7, redis.pcall('GET', TOMB))
+sound(7, redis.pcall('ZCARD', TOMB))
 
 local function entries(k, index, letter, from, to)
   local there, asked = {}, {}
@@ -33,8 +33,13 @@ local function entries(k, index, letter, from, to)
   end
   return there
 end
+local first = -1
+for _, index in ipairs({ THREADS, EXPIRY, RUNS, META }) do
+  local left = call('PTTL', index)
+  if left >= 0 and (first < 0 or left < first) then first = left end
+end
 local last = 2 + tonumber(ARGV[2])
 return {
-  'ok', wrong, counts, settings, call('EXISTS', T), indexed, call('PTTL', T), call('PTTL', I), active, expiry, number(now),
+  'ok', wrong, counts, settings, call('EXISTS', T), indexed, call('PTTL', T), call('PTTL', I), active, expiry, number(now), first,
   entries(5, RUNS, 'R', 3, last), entries(6, META, 'V', last + 1, #ARGV),
 }

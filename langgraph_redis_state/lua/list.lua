@@ -3,12 +3,13 @@
 --       5 cursor: an id, only checkpoints below it ('' = from the newest), 6 cursor namespace, or '-' to leave out the
 --       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks
 -- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more,
---        tags with their fields (only without chunks, on the first page) | lost | counts
+--        tags with their fields (only without chunks, on the first page), now in ms, pending writes that the thread has,
+--        also of checkpoints that are not there | lost | counts
 local mode, ns, cursor, cursor_ns = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local most, budget, whole = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local state = look()
 if state == 'lost' then return { state } end
-if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {} } end
+if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {}, number(now), 0 } end
 local s = counts_of(call('HGET', T, 'S'))
 if not s and not whole then return { 'counts' } end -- a choice made on this page needs its revision
 local stored = s and s.stored or budget + 1
@@ -71,4 +72,4 @@ if not whole and cursor == '' then
   local values = hmget(T, names)
   for k, name in ipairs(names) do tags[2 * k - 1], tags[2 * k] = name, values[k] end
 end
-return { 'ok', found, pages, chunks, s and revision(s) or '', more, tags }
+return { 'ok', found, pages, chunks, s and revision(s) or '', more, tags, number(now), s and number(s.writes) or 0 }

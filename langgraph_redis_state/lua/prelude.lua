@@ -1,7 +1,7 @@
 -- Stands before every verb. All scripts take the keys of one thread, in this order, and ARGV[1] is the thread id:
 --   KEYS[1] t  hash        the thread              KEYS[5] runs     sorted set  runs of the bucket
 --   KEYS[2] i  sorted set  its index               KEYS[6] m        sorted set  metadata of the bucket
---   KEYS[3] threads  sorted set  last activity     KEYS[7] x        string      tombstone
+--   KEYS[3] threads  sorted set  last activity     KEYS[7] x        sorted set  tombstone
 --   KEYS[4] expiry   sorted set  when they expire  KEYS[8..9]       staging, where a verb uses it
 -- Replies are arrays whose first element is a word: 'ok', or what was in the way. The last of ARGV is the call's token, which no
 -- verb sees and which is put behind its reply (effects.py): so the client knows whose answer it got.
@@ -123,6 +123,11 @@ end
 
 local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
 
+local function newest(ns) -- greatest id of a namespace, or nil
+  local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]
+  if member then return sub(member, #ns + 3) end
+end
+
 -- T: '1 whose ttl check': whose = 0: the TTL in ms is the thread's own; 1: it never expires; 2: the TTL is that of the run that
 -- wrote last. Not there: that of the saver.
 local OWN, NEVER, RUN = '0', '1', '2'
@@ -141,8 +146,34 @@ end
 local function never_expire()
   call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
 end
--- After a write: both keys expire at one moment, or keep what they have. `given`: TTL in ms of the saver (0 = none), or, behind an
--- 'r', of the run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings.
+-- The bucket's keys hold ids, runs and metadata of its threads. If all threads of a bucket expire, its keys expire too, all at one
+-- moment: at the earliest with the last thread, at the latest SLACK after it. So a thread that is in use seldom moves it. If one
+-- thread never expires, neither do they. Every script calls this last that changes which threads there are or when they expire,
+-- or that may have made a key of the bucket anew.
+local SLACK = 86400000
+local function expire_bucket()
+  local last, due = false, false -- when its last thread expires; whether something is to be done
+  if call('PTTL', T) ~= -1 and call('ZCARD', THREADS) <= call('ZCARD', EXPIRY) then
+    last = tonumber(call('ZRANGE', EXPIRY, -1, -1, 'WITHSCORES')[2])
+  end
+  local indexes = { THREADS, EXPIRY, RUNS, META }
+  for _, index in ipairs(indexes) do
+    local left = call('PTTL', index)
+    if left >= 0 then
+      due = due or not last or now + left < last or now + left > last + SLACK
+    else
+      due = due or (last and left == -1)
+    end
+  end
+  if not due then return end
+  for _, index in ipairs(indexes) do
+    if last then call('PEXPIREAT', index, number(last + SLACK)) else call('PERSIST', index) end
+  end
+end
+-- After a write: both keys get one moment of expiry, or none. `given`: TTL in ms of the saver (0 = none), or, behind an 'r', of the
+-- run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings. The last writer decides: one without a
+-- TTL takes the expiry off, since a conversation in use must not end because another saver had a TTL. What came early, after a
+-- deletion and before a root checkpoint, keeps the moment it has.
 local function keep_for(given, ttl, whose)
   local of_run = tonumber(given:match('^r(%d+)$'))
   if whose == NEVER then
@@ -156,7 +187,7 @@ local function keep_for(given, ttl, whose)
     if whose == RUN then call('HDEL', T, 'T') end
     if tonumber(given) > 0 then
       expire_at(now + given)
-    elseif whose == RUN then
+    elseif call('PTTL', T) >= 0 and (newest('') or call('EXISTS', TOMB) == 0) then
       never_expire()
     end
   end
@@ -170,7 +201,7 @@ local function touch(ttl) -- after a read: only when less than 90 % remain, so t
   if own and whose ~= NEVER and ttl > 0 and left < 0.9 * ttl then
     -- a read is not refused because its refresh is, as it is on a replica
     local done = redis.pcall('PEXPIREAT', T, number(now + ttl))
-    if done == 1 then expire_at(now + ttl) end
+    if done == 1 then expire_at(now + ttl); expire_bucket() end
   end
 end
 
@@ -195,7 +226,10 @@ local function heal()
   end
   in_batches('ZADD', I, entries)
   local left = #entries > 0 and call('PTTL', T) or -1
-  if left >= 0 then expire_at(now + left) end -- both keys: what is left is told by a clock that went on since now
+  if left >= 0 then -- both keys: what is left is told by a clock that went on since now
+    expire_at(now + left)
+    expire_bucket()
+  end
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
 -- what is damaged: 'counts' (S), 'settings' (T).
@@ -225,10 +259,6 @@ local function above(a, b) -- in the order of bytes; Lua's own comparison follow
     if difference ~= 0 then return difference > 0 end
   end
   return #a > #b
-end
-local function newest(ns) -- greatest id of a namespace, or nil
-  local member = call('ZREVRANGEBYLEX', I, '[C' .. ns .. '\0\255', '[C' .. ns .. '\0', 'LIMIT', 0, 1)[1]
-  if member then return sub(member, #ns + 3) end
 end
 
 -- Pages and chunks that records refer to, each once: { digest, content, ... } twice. `record` begins with its stamp.
@@ -267,7 +297,7 @@ local function collector(have_pages, have_chunks)
     end
     return bytes
   end
-  function self.result()
+  function self.result(without_chunks)
     local page_names, chunk_names = {}, {}
     if #pages > 0 then -- a new page mostly names chunks that pages before it named
       for _, content in pairs(hmget(T, had)) do
@@ -283,6 +313,7 @@ local function collector(have_pages, have_chunks)
         if not seen[chunk] then seen[chunk] = true; chunks[#chunks + 1] = chunk end
       end
     end
+    if without_chunks then return out_pages, {} end
     for k, chunk in ipairs(chunks) do chunk_names[k] = 'D' .. chunk end
     contents = hmget(T, chunk_names)
     local out = {}
@@ -371,6 +402,12 @@ local function write_again(field, content)
   call('HDEL', T, '')
   call('HSET', T, field, content)
 end
+-- The tombstone: the checkpoints that were deleted with the thread, and what was refused since; all scores 0, but for the
+-- member DELETED, whose score says when it was deleted (ms).
+local DELETED = 'deleted'
+local function gone(field) -- whether a checkpoint was deleted, and is not there again
+  return call('HEXISTS', T, field) == 0 and call('ZSCORE', TOMB, field) ~= false
+end
 local function unstage() -- what was staged is not needed any more
   if KEYS[8] then call('UNLINK', KEYS[8]) end
   if KEYS[9] then call('UNLINK', KEYS[9]) end
@@ -378,6 +415,11 @@ end
 local function refused(reply) -- nothing was written
   unstage()
   return reply
+end
+local function refused_as_deleted(field) -- what builds on that checkpoint is refused too; ZREM first, as in write_again()
+  call('ZREM', TOMB, field)
+  call('ZADD', TOMB, 0, field)
+  return refused({ 'deleted', number(call('ZSCORE', TOMB, DELETED) or now) })
 end
 
 -- Bucket indexes after a write, and a little tidying: up to three threads that expired are forgotten.
@@ -415,10 +457,24 @@ local function drop_thread()
   call('ZREM', THREADS, thread)
   call('ZREM', EXPIRY, thread)
   repeat until forget(thread, 1000)
+  expire_bucket()
+end
+local function tidy_bucket(most) -- forgets so many threads that expired; true if there may be more
+  local overdue = call('ZRANGEBYSCORE', EXPIRY, '-inf', '(' .. number(now), 'LIMIT', 0, most)
+  local more = #overdue == most
+  for _, id in ipairs(overdue) do
+    if id ~= thread then
+      if forget(id, 100) then
+        call('ZREM', EXPIRY, id); call('ZREM', THREADS, id)
+      else
+        more = true
+      end
+    end
+  end
+  return more
 end
 local function bookkeeping()
   call('ZADD', THREADS, number(now), thread)
-  for _, id in ipairs(call('ZRANGEBYSCORE', EXPIRY, '-inf', '(' .. number(now), 'LIMIT', 0, 3)) do
-    if id ~= thread and forget(id, 100) then call('ZREM', EXPIRY, id); call('ZREM', THREADS, id) end
-  end
+  tidy_bucket(3)
+  expire_bucket()
 end

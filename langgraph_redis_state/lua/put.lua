@@ -3,15 +3,14 @@
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
 --       that the thread must be at, 8 most bytes of the thread (0 = any),
 --       9 number of metadata to index, then as in file_under();
---       number of checkpoints the run builds on, then for each its field C<ns>\0<id> and the moment its id was made in µs
---       ('' = unknown); then pages and chunks as in received().
+--       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; then pages and chunks as in received().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
 -- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
 --        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
--- After a deletion (tombstone) a run that builds on what was deleted is refused. What it builds on may also be on its way
--- still (a subgraph can overtake its parent): made after the deletion, it is accepted, and if no root checkpoint ever comes it
--- expires with the tombstone.
+-- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
+-- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
+-- has it, the put is accepted, and if no root checkpoint ever comes it expires with the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
 local ns, id, record, run = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local field = 'C' .. ns .. '\0' .. id
@@ -23,24 +22,24 @@ local n_guards = tonumber(ARGV[guards])
 
 local state, s, ttl, whose = open()
 if not s then return refused({ state }) end
-local deleted, orphan = call('GET', TOMB), false
-if deleted then
-  for k = guards + 1, guards + 2 * n_guards, 2 do
-    if call('HEXISTS', T, ARGV[k]) == 0 then
-      if (tonumber(ARGV[k + 1]) or 0) < tonumber(deleted) then return refused({ 'deleted', deleted }) end
-      orphan = true
-    end
+local orphan = false
+if call('EXISTS', TOMB) == 1 then
+  local late = gone(field)
+  for k = guards + 1, guards + n_guards do
+    late = late or gone(ARGV[k])
+    orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0
   end
+  if late then return refused_as_deleted(field) end
 end
 if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
 local head = newest(ns) or ''
 local rootless = (ns == '' and head or newest('') or '') == ''
--- a root checkpoint of a run that was begun before the deletion was refused, so this one begins the thread anew
+-- a root checkpoint of a run whose thread was deleted was refused, so this one begins the thread anew
 local first = rootless and (ns == '' or not orphan)
 local overdue = call('ZSCORE', EXPIRY, thread)
 probe()
 
-local missing, fields, bytes, chunks, unique = received({ record }, guards + 1 + 2 * n_guards)
+local missing, fields, bytes, chunks, unique = received({ record }, guards + 1 + n_guards)
 if #missing > 1 then return refused(missing) end
 
 local old = call('HGET', T, field)
@@ -83,7 +82,7 @@ if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 if first then
   -- what came before the first checkpoint may have brought an expiry of its own
   call('PERSIST', T); call('PERSIST', I)
-  if overdue and state ~= 'ok' then forget(thread, 1000) end
+  if overdue and state ~= 'ok' then repeat until forget(thread, 1000) end
   if overdue then call('ZREM', EXPIRY, thread) end
 end
 keep_for(ARGV[5], ttl, whose)

@@ -1,23 +1,25 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
--- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in keep_for(), 5 moment the id was made in µs ('' = unknown),
---       6 most bytes of the thread (0 = any), 7 number of writes, then for each: 'first' or 'last' (which of two with one
---       marker wins), marker, record; then pages and chunks as in received(). KEYS[8], if given: staging, as in put.
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in keep_for(), 5 most bytes of the thread (0 = any), 6 number
+--       of checkpoints that the run of a subgraph builds on, then their fields; number of writes, then for each: 'first' or
+--       'last' (which of two with one marker wins), marker, record; then pages and chunks as in received(). KEYS[8], if given:
+--       staging, as in put.
 -- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 --        writes (the list that is there is damaged, and must be changed)
 -- The field is laid out as walk() reads it. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
-local ns, id, made = ARGV[2], ARGV[3], tonumber(ARGV[5])
+local ns, id = ARGV[2], ARGV[3]
 local place = ns .. '\0' .. id
 local field = 'W' .. place
-local most, n = tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, guards = tonumber(ARGV[5]), tonumber(ARGV[6])
+local n = tonumber(ARGV[7 + guards])
 
 local state, s, ttl, whose = open()
 if not s or state == 'lost' then return refused({ state }) end
-local deleted, tomb_left = call('GET', TOMB), 0
-if deleted then
-  local gone = call('HEXISTS', T, 'C' .. place) == 0
-  if gone and made and made < tonumber(deleted) then return refused({ 'deleted', deleted }) end
-  tomb_left = call('PTTL', TOMB)
+local tomb_left = call('PTTL', TOMB)
+if tomb_left ~= -2 then
+  local late = gone('C' .. place)
+  for k = 7, 6 + guards do late = late or gone(ARGV[k]) end
+  if late then return refused_as_deleted('C' .. place) end
 end
 probe()
 
@@ -40,7 +42,7 @@ local function find(marker)
   return positions[marker]
 end
 
-local records, take, at = {}, {}, 8
+local records, take, at = {}, {}, 8 + guards
 for k = 1, n do
   local policy, marker, record = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3
@@ -95,6 +97,7 @@ elseif blob then
   write_again('S', counts_text(s))
 end
 
+if state == 'none' and call('ZREM', EXPIRY, thread) == 1 then repeat until forget(thread, 1000) end -- of a thread that expired
 keep_for(ARGV[4], ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left) end

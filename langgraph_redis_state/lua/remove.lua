@@ -7,7 +7,8 @@
 -- ARGV: 1 thread, 2 that revision, 3 'drop' what is listed | 'keep' it, with T and O, and nothing else | 'staged': keep what is
 --       in staging likewise; 4 to 10 by how much fewer: checkpoints, writes, chunks, stored, logical, unique, referred (see
 --       S); then six lists, each with its length before it: fields (staged: one item, how many); members of the index
---       (likewise); run ids that the thread has no more; fields to replace, each with its content; chunks and pages that go
+--       (likewise); run ids that the thread has no more; fields to write, each with its content (pending writes, and delta
+--       histories with parts of them that are not there yet); chunks and pages that go
 --       and are not in those numbers yet, at most a few hundred; metadata as in file_under()
 -- Reply: ok | stale (the thread changed since: choose again) | gone (the staging is not whole: evicted or expired; nothing was
 --        done) | none | counts | settings
@@ -89,5 +90,6 @@ if s.checkpoints == 0 and s.writes == 0 then
 else
   if ARGV[3] ~= 'drop' and left >= 0 then expire_at(now + left) end
   file_under(filed, last_filed)
+  expire_bucket()
 end
 return { 'ok' }

@@ -47,4 +47,5 @@ else
   call('PERSIST', I)
   call('ZREM', EXPIRY, thread)
 end
+expire_bucket()
 return { 'ok' }
