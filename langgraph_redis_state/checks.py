@@ -1,11 +1,57 @@
-"""Numbers that callers pass: what is none is refused in one sentence, before anything is sent. No I/O."""
+"""Values that callers pass: what is not allowed is refused in one sentence, before anything is sent. No I/O."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import timedelta
+from enum import Enum
 from numbers import Integral, Real
 from typing import Any
+
+Plain = str | bool | int | float
+
+
+def plain(value: Any) -> Plain | None:
+    """A text, number or boolean as Python's own type, without what a subclass adds; None for anything else.
+
+    So members of `class Role(str, Enum)` and of `IntEnum`, and scalars of numpy, are what they are equal to. `str()` and
+    f-strings are not: they may give "Role.ADMIN" for what is equal to "admin". 1, 1.0, True and "1" stay different.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is float or kind is bool:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):  # a scalar of numpy, or of its like
+        found = value.item()
+        return found if type(found) in (str, bool, int, float) else None
+    return None
+
+
+def plainly(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with texts, numbers and booleans as Python's own types."""
+    return {name: value if (found := plain(value)) is None else found for name, value in values.items()}
+
+
+def one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:
+    """`value`, one of these words; a member of any enum stands for its value."""
+    word = plain(value.value if isinstance(value, Enum) else value)
+    if not isinstance(word, str) or word not in allowed:
+        raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
+    return word
+
+
+def begin(prefix: Any, what: str) -> str:
+    """`prefix`, what names of a listing begin with; "" and None: all."""
+    text = plain("" if prefix is None else prefix)
+    if not isinstance(text, str):
+        raise ValueError(f"{what} must be text that ids begin with, or None for all, not {prefix!r}")
+    return text
 
 
 def _integer(value: Any) -> int | None:

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import re
 import threading
 import urllib.parse
 import weakref
@@ -29,11 +30,14 @@ from typing import Any
 
 from . import checks
 from .batches import Batches
+from .contact import Contact
 from .durability import Durability
 from .errors import InvalidConfigError, SaverClosedError
+from .idle import Idle
 
 __all__ = ["Connection"]
 
+# valkey:// and valkeys:// are other names for redis:// and rediss://, also before +cluster and +sentinel.
 _SCHEMES = {
     "redis": "redis://[user:password@]host[:port][/db]",
     "rediss": "rediss://[user:password@]host[:port][/db]",
@@ -43,6 +47,8 @@ _SCHEMES = {
     "redis+sentinel": "redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]",
     "rediss+sentinel": "rediss+sentinel://[user:password@]host[:port],host[:port]/service[/db]",
 }
+
+_VALKEY = re.compile(r"^valkey(?=s?(\+|$))")
 
 _DEFAULTS: Mapping[str, Any] = {
     "max_connections": 50,
@@ -113,7 +119,8 @@ class Connection:
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+cluster://host,host``,
-            ``redis+sentinel://host,host/service``, and the last two with ``rediss``. What its query says
+            ``redis+sentinel://host,host/service``, and the last two with ``rediss``; ``valkey`` and ``valkeys`` are other names
+            for ``redis`` and ``rediss``. What its query says
             (``?socket_timeout=3``) wins over `options`, as in redis-py. None: only the given clients are used.
         client: A sync client: `redis.Redis`, `redis.RedisCluster`, or one of valkey-py. Never closed here.
         async_client: An async client, for the loop that uses it first. Never closed here. If `url` is given too, other
@@ -167,6 +174,10 @@ class Connection:
                         f"({patience:g} s), which would give up first."
                     )
 
+        self._contact: Contact | None = None
+        if self._target is not None:
+            target, times = self._target, (self._options.get(f"socket_{name}") for name in ("connect_timeout", "timeout"))
+            self._contact = Contact(target.nodes, target.path, target.topology, target.tls, *times)
         self._injected = client
         self._injected_async = async_client
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -184,6 +195,10 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` or `aclose` was called."""
         return self._closed
+
+    def contact(self, *, is_async: bool = False) -> Contact | None:
+        """How to look at the server before it is used for the first time; None for a given client, and when closed."""
+        return None if self._closed or (self._injected_async if is_async else self._injected) is not None else self._contact
 
     def client(self) -> Any:
         """The sync client, built at first use.
@@ -358,7 +373,8 @@ class _Target:
             raise TypeError(
                 f"A URL is text such as redis://localhost:6379/0, not {type(url).__name__}; a client is passed as client=."
             )
-        scheme = url.partition("://")[0] if "://" in url else ""
+        scheme = url.partition("://")[0].lower() if "://" in url else ""
+        scheme = _VALKEY.sub("redis", scheme)
         if scheme not in _SCHEMES:
             # the scheme alone: what follows may hold a password
             found = f"begins with {scheme}://" if scheme.replace("+", "").isalnum() else "has no scheme"
@@ -578,7 +594,7 @@ class _Clients:
 
 
 def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
-    waiting_pool = _redis(".connection").BlockingConnectionPool
+    waiting_pool = _waiting_pool()
     if target.topology == "cluster":
         cluster = _redis(".cluster")
         (host, port), *others = target.nodes
@@ -619,6 +635,18 @@ def _build(target: _Target, options: Mapping[str, Any]) -> _Clients:
         return _Clients(client, tuple(sentinel.sentinels))
     pool = waiting_pool(connection_class=kind, **_address(target), **settings)
     return _Clients(_redis().Redis.from_pool(pool))
+
+
+@cache
+def _waiting_pool() -> Any:
+    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle` and `_packer`."""
+    pool_class = _redis(".connection").BlockingConnectionPool
+
+    class WaitingPool(pool_class):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{"queue_class": Idle, "command_packer": _packer(), **settings})
+
+    return WaitingPool
 
 
 def _releasing_once(pool_class: Any) -> Any:
@@ -710,15 +738,33 @@ def _build_async(target: _Target, options: Mapping[str, Any]) -> _Clients:
 def _packing_fast(kind: type) -> type:
     """An async connection that packs commands with hiredis, as the sync ones do: calls have many arguments, and packing
     them in Python takes longer."""
-    if not _redis(".utils").HIREDIS_AVAILABLE:
+    packer = _packer()
+    if packer is None:
         return kind
-    pack, pack_plain = _redis(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
 
     def pack_command(connection: Any, *arguments: Any) -> Any:
-        # the serializer looks at each argument for what may need another form; those of scripts are bytes, texts and integers
-        return [pack_plain(arguments)] if arguments[0] == "EVALSHA" else pack(*arguments)
+        return packer.pack(*arguments)
 
     return type(kind.__name__, (kind,), {"pack_command": pack_command})
+
+
+@cache
+def _packer() -> Any:
+    """Packs commands with hiredis, which gets bytes alone: also of what redis-py sends by itself (SELECT, HELLO, AUTH). Other
+    kinds make it run Python code, and a signal handler that raises in there can crash the interpreter. None without hiredis."""
+    if not _redis(".utils").HIREDIS_AVAILABLE:
+        return None
+    pack, pack_plain = _redis(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
+
+    class Packer:
+        def pack(self, *arguments: Any) -> Any:
+            if arguments[0] == "EVALSHA":  # what follows is bytes, and need not be looked at
+                return [pack_plain((b"EVALSHA", *arguments[1:]))]
+            return pack(
+                *(each.encode() if type(each) is str else b"%d" % each if type(each) is int else each for each in arguments)
+            )
+
+    return Packer()
 
 
 def _address(target: _Target) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import checks
-from .effects import Argument, Call
+from .effects import Call, Command
 from .errors import DurabilityError
 
 __all__ = ["Durability", "Fsync", "Replicas"]
@@ -42,7 +42,7 @@ class Replicas:
 
     def __post_init__(self) -> None:
         if self.count != "all":
-            checks.whole(self.count, "Replicas: count", 1, also=', or "all"')
+            object.__setattr__(self, "count", checks.whole(self.count, "Replicas: count", 1, also=', or "all"'))
         checks.timeout(self.timeout, "Replicas: timeout")
 
 
@@ -64,8 +64,8 @@ class Fsync:
     timeout: float = 3.0
 
     def __post_init__(self) -> None:
-        checks.whole(self.local, "Fsync: local", 0, 1)
-        checks.whole(self.replicas, "Fsync: replicas", 0)
+        object.__setattr__(self, "local", checks.whole(self.local, "Fsync: local", 0, 1))
+        object.__setattr__(self, "replicas", checks.whole(self.replicas, "Fsync: replicas", 0))
         if not self.local and not self.replicas:
             raise ValueError("Fsync waits for nothing with local=0 and replicas=0; durability=None says so")
         checks.timeout(self.timeout, "Fsync: timeout")
@@ -73,7 +73,6 @@ class Fsync:
 
 Durability = Replicas | Fsync
 
-Command = tuple[Argument, ...]
 Packet = Callable[[str], list[Command]]
 """What to send together on one connection, given the name of the server that it leads to ("" when there is only one)."""
 Exchange = Generator[Packet | Call, Any, Any]
@@ -98,7 +97,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
         nonlocal asked
         script = effect.script
         asked = seen.get(place, 1)
-        head: Command = ("EVAL", script.source) if by_text else ("EVALSHA", script.sha)
+        head: Command = ("EVAL", script.source.encode()) if by_text else ("EVALSHA", script.sha)
         return [(*head, *effect.arguments), *_waiting(level, asked)]
 
     short = ""
@@ -111,7 +110,7 @@ def confirmed(effect: Call, level: Durability, seen: dict[str, int], where: str,
             if left and not by_text and _is(error, "NoScriptError"):
                 by_text = True
                 continue
-            if left and in_cluster and _is(error, *_ELSEWHERE):
+            if left and in_cluster and _is(error, *ELSEWHERE):
                 yield effect
                 continue
             raise
@@ -149,7 +148,7 @@ def _missing(level: Durability, told: Any, connected: int) -> str:
 
 _WRITTEN = "the write exists on the primary"
 # by name: valkey-py has the same classes under its own root
-_ELSEWHERE = (
+ELSEWHERE = (
     *("MovedError", "AskError", "TryAgainError", "ClusterDownError", "SlotNotCoveredError", "MasterDownError"),
     *("ConnectionError", "TimeoutError"),
 )

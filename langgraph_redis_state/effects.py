@@ -1,8 +1,8 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for
-sweeps only; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
+Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
+large threads; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
 somebody else waits for the event loop.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Collection, Generator, Sequence
+import re
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -23,9 +24,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Argument = bytes | str | int
-
+Command = tuple[Argument, ...]
 
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+def packable(arguments: Iterable[Argument]) -> list[bytes]:
+    """As bytes, the only kind that hiredis packs without running Python code. When a signal handler raises in that code, as the
+    soft time limits of task queues do, some releases of hiredis crash the interpreter."""
+    return [each if type(each) is bytes else _packable(each) for each in arguments]
+
+
+def _packable(argument: Argument) -> bytes:
+    if isinstance(argument, bytes):
+        return bytes(argument)
+    if isinstance(argument, str):
+        return argument.encode()
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return b"%d" % argument
+    raise TypeError(f"an argument of a command is bytes, text or an integer, not {argument!r}")
 
 
 class ForeignReply(Exception):
@@ -47,9 +64,9 @@ class Call:
     token: bytes = field(default_factory=lambda: b"%d" % next(_tokens))
 
     @property
-    def arguments(self) -> tuple[Argument, ...]:
+    def arguments(self) -> tuple[bytes, ...]:
         """What follows EVALSHA and the script."""
-        return (len(self.keys), *self.keys, *self.args, self.token)
+        return (b"%d" % len(self.keys), *self.keys, *packable(self.args), self.token)
 
     def own(self, reply: Any) -> list[Any]:
         """The reply without the token, or ForeignReply."""
@@ -58,11 +75,38 @@ class Call:
         return reply[:-1]
 
 
+@dataclass(slots=True)
+class Frame:
+    """Commands on one connection between two PINGs that give their tokens back: so their replies belong to these commands.
+
+    Replies come as the server sent them: names of commands are bytes, for which client libraries have no parser, since a parser
+    that is given the reply to another command raises anything.
+    """
+
+    commands: Sequence[Command]
+    tokens: tuple[bytes, bytes] = field(default_factory=lambda: (b"%d" % next(_tokens), b"%d" % next(_tokens)))
+
+    @property
+    def packed(self) -> list[Command]:
+        first, last = ((b"PING", token) for token in self.tokens)
+        return [first, *map(tuple, map(packable, self.commands)), last]
+
+    def own(self, replies: Sequence[Any]) -> list[Any]:
+        """The replies to the commands, errors among them; ForeignReply if they are those to others."""
+        first, *own, last = replies
+        if (first, last) == self.tokens:
+            return own
+        if isinstance(first, Exception) and isinstance(last, Exception) and str(first) == str(last):
+            raise first  # both were refused
+        raise ForeignReply
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Plain commands, sent together where the client can; the reply is the list of their replies."""
+    """Plain commands, their first argument a key, sent together in a frame for each server; the reply is the list of their
+    replies, as the server sent them."""
 
-    commands: Sequence[tuple[Argument, ...]]
+    commands: Sequence[Command]
     about: str
 
 
@@ -93,20 +137,27 @@ class Script:
     """A Lua file of this package: the text of `prelude.lua`, then that of the verb, with the call's token behind its reply.
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
-    writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for.
+    writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for. `bare`: it is about no
+    thread, and goes without the prelude.
     """
 
-    def __init__(self, name: str, *, writes: bool = False) -> None:
+    def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:
         self.name = name
         self.writes = writes
+        self._before = "local token = table.remove(ARGV)\n" if bare else _source("prelude")
 
     @cached_property
     def source(self) -> str:
-        return f"{_source('prelude')}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
+        return f"{self._before}local function verb()\n{_source(self.name)}end\n{_ANSWER}"
 
     @cached_property
-    def sha(self) -> str:
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def commands(self) -> frozenset[str]:
+        """The commands that it may run on the server."""
+        return frozenset(re.findall(r"(?:call|in_batches)\('([A-Z]+)'", self.source))
+
+    @cached_property
+    def sha(self) -> bytes:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest().encode()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
@@ -115,6 +166,13 @@ class Script:
 @cache
 def _source(name: str) -> str:
     return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def all_commands() -> frozenset[str]:
+    """Every command that a script of this package may run."""
+    names = (file.name for file in (resources.files(__package__) / "lua").iterdir())
+    return frozenset[str]().union(*(Script(name.removesuffix(".lua"), bare=True).commands for name in names))
 
 
 def compute(work: Callable[[], T], size: int) -> Operation[T]:

@@ -35,6 +35,7 @@ from .operations import (
     ANCESTORS,
     BUSY_TRIES,
     PAGE_CHECKPOINTS,
+    REMOVE,
     START,
     Cursor,
     Draft,
@@ -143,7 +144,7 @@ class History:
     ) -> Operation[tuple[list[Version], Cursor | None]]:
         """Versions below a cursor, and where the next page begins."""
         operations = self.operations
-        yield from operations.check_layout(write=False)
+        yield from operations.check_layout(False)
         page = yield from operations.page(target, target.ns.decode(), cursor, most, whole=False)
         tags = (yield from self._tags(target)) if cursor[0] else operations.opened_tags(target, page.tags)
         named: dict[retention.Place, list[str]] = {}
@@ -176,10 +177,11 @@ class History:
     def resolve(self, target: Target, to: str | int, about: str) -> Operation[str]:
         """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
         operations = self.operations
-        if isinstance(to, int) and not isinstance(to, bool):
-            if to >= 0:
+        steps = checks.plain(to)
+        if isinstance(steps, int) and not isinstance(steps, bool):
+            if steps >= 0:
                 raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
-            cursor, left = b"", -to
+            cursor, left = b"", -steps
             while True:
                 most = min(left, PAGE_CHECKPOINTS)
                 reply = yield Call(ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40, 0], about)
@@ -194,14 +196,16 @@ class History:
                         continue
                 if not cursor and reply[0] == b"none":
                     raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
-                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-to} ancestors")
+                raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-steps} ancestors")
+        if isinstance(to, Mapping):
+            raise InvalidConfigError(f"{about}: this is a config; pass the id: config['configurable']['checkpoint_id']")
+        wanted = keys.encode(to, "checkpoint id or tag")
         tags = yield from self._tags(target)
-        if to in tags:
-            ns, checkpoint = tags[to]
+        if wanted.decode() in tags:
+            ns, checkpoint = tags[wanted.decode()]
             if ns != target.ns.decode():
                 raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
             return checkpoint
-        wanted = keys.encode(to, "checkpoint id or tag")
         if not wanted or (yield from self._stored(target, wanted)) is None:
             raise CheckpointNotFoundError(
                 f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
@@ -215,7 +219,7 @@ class History:
         return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None
 
     def _tags(self, target: Target) -> Operation[dict[str, retention.Place]]:
-        yield from self.operations.check_layout(write=False)
+        yield from self.operations.check_layout(False)
         page = yield from self.operations.page(target, "", START, 1, whole=False)
         return self.operations.opened_tags(target, page.tags)
 
@@ -266,9 +270,9 @@ class History:
         target = self.operations.target(thread, ns)
         about = target.about(f"tag {name!r}")
         tag = b"G" + keys.encode(name, "tag")
-        if not name:
+        if tag == b"G":
             raise InvalidConfigError(f"{about}: a tag needs a name")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, TAG)
         if checkpoint is None:
             page = yield from self.operations.page(target, ns, START, 1, whole=False)
             if not page.found:
@@ -290,7 +294,7 @@ class History:
     def untag(self, thread: Any, name: str) -> Operation[bool]:
         target = self.operations.target(thread)
         about = target.about(f"untag {name!r}")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, TAG)
         reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b"", 0], about)
         self.operations.refuse(reply, about, also=b"none")
         return reply[0] == b"ok" and bool(reply[1])
@@ -302,15 +306,17 @@ class History:
     # --- going back ---
 
     def fork(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(serde, thread, to, self._fork))
+        return (yield from self._back(serde, thread, to, self._fork, FORK))
 
     def truncate(self, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-        return (yield from self._back(serde, thread, to, self._truncate))
+        return (yield from self._back(serde, thread, to, self._truncate, REMOVE))
 
-    def _back(self, serde: SerializerProtocol, thread: Any, to: str | int, go: Back) -> Operation[RunnableConfig]:
+    def _back(
+        self, serde: SerializerProtocol, thread: Any, to: str | int, go: Back, script: Script
+    ) -> Operation[RunnableConfig]:
         target = self.operations.target(thread)
         about = target.about("rollback")
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, script)
         goal = yield from self.resolve(target, to, about)
         for _ in range(BUSY_TRIES):
             survey = yield from self.operations.survey(target, use=True)
@@ -436,7 +442,7 @@ class History:
         about = target.about("set_ttl" if how != "persist" else "persist")
         own = checks.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
         ttl = self.operations.settings.ttl if how == "default" else own
-        yield from self.operations.check_layout(write=True)
+        yield from self.operations.check_layout(True, EXPIRE)
         reply = yield Call(EXPIRE, target.keys.all, [target.keys.name, how, ttl], about)
         if reply[0] == b"none":
             raise ThreadNotFoundError(f"{about}: there is no such thread")
@@ -445,7 +451,7 @@ class History:
     def apply_ttl(self, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
         """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
         operations, done = self.operations, 0
-        yield from operations.check_layout(write=True)
+        yield from operations.check_layout(True, EXPIRE)
         if threads is not None:
             keys.check_several(threads, "apply_ttl: thread_ids")
             targets = [operations.target(thread) for thread in threads]
@@ -530,10 +536,25 @@ class History:
                     counts = records.Counts.of(raw, target.keys.name, "stats")[3:]
                     totals = [total + count for total, count in zip(totals, counts, strict=True)]
         try:
-            (info,) = yield Read([("INFO", "memory")], "stats")
+            info = yield from server_info("memory")
         except ServerRefusedError:
             info = None  # many managed servers do not allow it: the totals are still right
         return _stats(living, totals, info)
+
+
+def server_info(section: str) -> Operation[dict[str, Any]]:
+    """A section of what the server says of itself; numbers as such."""
+    (reply,) = yield Read([("INFO", section)], "stats")
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    info: dict[str, Any] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            try:
+                info[name] = float(value) if "." in value else int(value)
+            except ValueError:
+                info[name] = value
+    return info
 
 
 class ThreadListing:
@@ -542,14 +563,15 @@ class ThreadListing:
     def __init__(
         self, history: History, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
     ) -> None:
-        self._history, self._prefix, self._newest_first, self._wanted = history, prefix, newest_first, wanted
+        self._history, self._newest_first, self._wanted = history, newest_first, wanted
+        self._prefix = checks.begin(prefix, "list_threads: prefix")
         self._limit = checks.limit(limit, "list_threads")
         self._left: list[tuple[str, float]] | None = None
 
     def next_page(self) -> Operation[list[ThreadInfo] | None]:
         operations = self._history.operations
         if self._left is None:
-            yield from operations.check_layout(write=False)
+            yield from operations.check_layout(False)
             if self._wanted is not None:
                 _check_indexed(self._wanted, operations.settings.index)
                 left = yield from self._history.find(self._wanted)
@@ -730,7 +752,7 @@ def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:
     if unknown := set(wanted) - set(index):
         raise ValueError(f"find_threads: {sorted(unknown)} is not indexed; this saver was told index_metadata={index!r}")
     for name, value in wanted.items():
-        if not isinstance(value, str | int | float):
+        if checks.plain(value) is None:
             raise ValueError(f"find_threads: {name}={value!r}: values are text, numbers or booleans")
 
 

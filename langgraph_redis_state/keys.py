@@ -31,11 +31,15 @@ order is the order of Python's strings. Layout 1 is what released versions wrote
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from xxhash import xxh3_64_intdigest
 
+from . import checks
 from .errors import InvalidConfigError
 
 LAYOUT = 1
@@ -45,22 +49,24 @@ ROOT = ""
 
 def check_prefix(prefix: object) -> str:
     """The prefix itself, or ValueError: it may not move the hash tag nor break a key."""
-    if not isinstance(prefix, str) or not prefix:
+    text = checks.plain(prefix)
+    if not isinstance(text, str) or not text:
         raise ValueError(f"prefix must be a non-empty string, not {prefix!r}")
-    if any(c in prefix for c in "{}\0"):
+    if any(c in text for c in "{}\0"):
         raise ValueError(f"prefix {prefix!r} may not hold '{{', '}}' or NUL: they would move its keys to other slots")
-    encode(prefix, "prefix")
-    return prefix
+    encode(text, "prefix")
+    return text
 
 
 def encode(text: object, what: str) -> bytes:
     """An id as the bytes that are stored. `what` names it in the error."""
-    if not isinstance(text, str):
+    found = checks.plain(text)
+    if not isinstance(found, str):
         raise InvalidConfigError(f"{what} must be a string, not {type(text).__name__}: {text!r}")
-    if "\0" in text:
+    if "\0" in found:
         raise InvalidConfigError(f"{what} {text!r} holds a NUL character, which separates ids on the server; remove it")
     try:
-        return text.encode()
+        return found.encode()
     except UnicodeEncodeError:
         raise InvalidConfigError(f"{what} {text!r} holds a lone surrogate, which is not text; remove it") from None
 
@@ -71,20 +77,44 @@ def shown(name: bytes) -> str:
 
 
 def thread_text(thread: Any) -> str:
-    """A thread id as it is stored. Integers and UUIDs are common in configs and stand for their text."""
-    if isinstance(thread, str):
-        return thread
-    if (isinstance(thread, int) and not isinstance(thread, bool)) or isinstance(thread, UUID):
-        return str(thread)
-    raise InvalidConfigError(
-        f"config['configurable']['thread_id'], or the id of a state, must be a string (or an int or UUID), not {thread!r}"
+    """A thread id as it is stored."""
+    text = id_text(thread)
+    if text is None:
+        found = f"{thread!r}"
+        if isinstance(thread, Mapping):
+            found = "a config; pass the thread id: config['configurable']['thread_id']"
+        raise InvalidConfigError(
+            f"config['configurable']['thread_id'], or the id of a state, must be a string (or an int or UUID), not {found}"
+        )
+    if not text:
+        _warn_of_empty_id()
+    return text
+
+
+def id_text(given: Any) -> str | None:
+    """The id of a thread or a run as text; None if it is no id. Integers and UUIDs are common in configs and stand for their
+    text."""
+    if isinstance(given, UUID):
+        return str(given)
+    found = checks.plain(given)
+    return None if found is None or isinstance(found, bool | float) else str(found)
+
+
+@cache
+def _warn_of_empty_id() -> None:
+    """Once in a process: an id that was forgotten looks like this, and all who forget it share one thread."""
+    logging.getLogger("langgraph_redis_state").warning(
+        "thread_id is the empty string; it is stored like any other, so all callers that pass it share one thread. Was the id "
+        "forgotten?"
     )
 
 
 def check_several(ids: object, what: str) -> None:
-    """One text is a sequence of its characters, and these would be taken for ids."""
+    """One text is a sequence of its characters, a config one of its keys, and these would be taken for ids."""
     if isinstance(ids, str | bytes):
         raise TypeError(f"{what} is a sequence of ids, not one text; pass [{ids!r}]")
+    if isinstance(ids, Mapping):
+        raise TypeError(f"{what} is a sequence of ids, not a config; pass [config['configurable']['thread_id']]")
 
 
 def bucket_of(thread: bytes) -> int:
@@ -97,6 +127,11 @@ def bucket_key(prefix: str, bucket: int, name: str) -> bytes:
 
 def layout_key(prefix: str) -> bytes:
     return f"{prefix}:layout".encode()
+
+
+def absent_key(prefix: str) -> bytes:
+    """A key that never exists, in the slot of the layout number: on it rights are tried."""
+    return f"{prefix}:rights:{{{prefix}:layout}}".encode()
 
 
 def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, cast
-from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -41,7 +40,7 @@ from .checkpoints import Known, Memory, Opened, dumped, loaded, refused_value, s
 from .codec import CompressionType, Integrity, pack
 from .copying import Copying
 from .deltas import Lineage
-from .effects import Argument, Call, Operation, Read, Script, compute, counted, pairs, portion
+from .effects import Argument, Call, Operation, Read, Script, all_commands, compute, counted, pairs, portion
 from .elements import ElementCache, Elements
 from .errors import (
     CheckpointConflictError,
@@ -69,6 +68,7 @@ ANCESTORS, DELETE = Script("ancestors"), Script("delete", writes=True)
 WEIGH, KEEP, REMOVE = Script("weigh"), Script("keep"), Script("remove", writes=True)
 STAGE, ADOPT = Script("stage"), Script("adopt", writes=True)
 SWEEP = Script("sweep")
+FIRST = Script("first", bare=True)
 
 PAGE_CHECKPOINTS = 100
 PAGE_BYTES = 8 * 1024 * 1024
@@ -196,6 +196,8 @@ class Operations:
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self._layout_seen = self._layout_written = False
         self._swept, self._sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
+        self._denied: dict[str, str] | None = None
+        """Commands that the user may not run, each with what the server says; None: not asked yet."""
 
     def target(self, thread: Any, ns: str = "") -> Target:
         return Target(self.settings.prefix, thread, ns, None)
@@ -216,14 +218,14 @@ class Operations:
             raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
         about = target.about("put")
         known = self.memory.get(target.keys.name, target.ns, parent) if parent else None
-        full = get_checkpoint_metadata(config, metadata)
+        full = cast(CheckpointMetadata, checks.plainly(get_checkpoint_metadata(config, metadata)))
         draft = self._draft(serde, target, checkpoint, full, new_versions, parent, known)
         values, ttl = dict(checkpoint["channel_values"]), self._ttl(config)
         unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
-        result = target.config(target.ns, checkpoint["id"])
+        result = target.config(target.ns, target.checkpoint.decode())
         guards, indexed = _guards(target.ns, parent, full.get("parents")), self.indexed(full)
         # from here on the caller may change what it gave
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, PUT, STAGE)
         if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
             known = yield from self._known(serde, target, parent)
             draft.carried.update(_taken_over(known, draft.versions, unresolved))
@@ -362,7 +364,7 @@ class Operations:
         return [
             (name.encode(), metadata_text(metadata[name]))
             for name in self.settings.index
-            if isinstance(metadata.get(name), str | int | float)
+            if checks.plain(metadata.get(name)) is not None
         ]
 
     def _draft(
@@ -399,7 +401,7 @@ class Operations:
             depth=max(deltas.supersteps(metadata, versions, values).values(), default=0),
             parent=parent,
             root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
-            run=keys.encode(str(run), "run_id") if isinstance(run, str | UUID) else b"",
+            run=keys.encode(keys.id_text(run) or "", "run_id"),
         )
 
     def _dumped(self, serde: SerializerProtocol, value: Any, place: Hashable, what: str) -> tuple[str, bytes | Elements]:
@@ -474,7 +476,7 @@ class Operations:
         if not serialized:
             return
         ttl, guards = self._ttl(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, PUT_WRITES, STAGE)
         place = target.place(b"W", target.ns, target.checkpoint)
         integrity, compression = self.settings.integrity, self.settings.compression
 
@@ -584,7 +586,7 @@ class Operations:
 
     def get_tuple(self, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         target = Target.of(self.settings.prefix, config)
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         found, parts = yield from self.fetch(target, [(target.ns, target.checkpoint)])
         if not found:
             return None
@@ -630,7 +632,7 @@ class Operations:
         filter: Mapping[str, Any] | None,
     ) -> Operation[tuple[list[CheckpointTuple], Cursor | None]]:
         """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         page = yield from self.page(target, ns, cursor, most, whole=filter is None)
         found, parts, following = page.found, page.parts, page.following
         if filter is not None and found:
@@ -704,7 +706,7 @@ class Operations:
         target = Target.of(self.settings.prefix, config)
         about = target.about("get_delta_channel_history")
         channels = tuple(channels)
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False)
         lineage = yield from self.lineage(serde, target, about, channels, partial(loaded, serde))
         self.refuse_broken(lineage, about)
         result: dict[str, DeltaChannelHistory] = {}
@@ -916,14 +918,14 @@ class Operations:
     def delete_thread(self, thread: Any) -> Operation[None]:
         target = self.target(thread)
         about = target.about("delete_thread")
-        yield from self.check_layout(write=False)
+        yield from self.check_layout(False, DELETE)
         yield Call(DELETE, target.keys.all, [target.keys.name, self.settings.tombstone], about)
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
         """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
         keys.check_several(run_ids, "delete_for_runs: run_ids")
-        runs = [keys.encode(str(run), "run_id") for run in dict.fromkeys(run_ids)]
-        yield from self.check_layout(write=False)
+        runs = dict.fromkeys(_run(run) for run in run_ids)
+        yield from self.check_layout(False)
         threads: dict[str, set[str]] = {}
         for run in runs:
             about = f"delete_for_runs: run {run.decode()!r}"
@@ -936,15 +938,16 @@ class Operations:
 
     def prune(self, serde: SerializerProtocol, threads: Sequence[Any], strategy: str, keep_last: int | None) -> Operation[None]:
         keys.check_several(threads, "prune: thread_ids")
-        if strategy not in ("keep_latest", "delete"):
-            raise ValueError(f"prune: unknown strategy {strategy!r}; allowed are 'keep_latest' and 'delete'")
-        if checks.at_most(keep_last, "prune: keep_last") is not None and strategy == "delete":
-            raise ValueError("prune: keep_last goes with 'keep_latest', not with 'delete'")
+        # the agent server says delete_all where BaseCheckpointSaver says delete
+        whole = checks.one_of(strategy, ("keep_latest", "delete", "delete_all"), "prune: strategy") != "keep_latest"
+        keep_last = checks.at_most(keep_last, "prune: keep_last")
+        if keep_last is not None and whole:
+            raise ValueError(f"prune: keep_last goes with 'keep_latest', not with {strategy!r}")
         for thread in tuple(threads):
-            if strategy == "delete":
+            if whole:
                 yield from self.delete_thread(thread)
                 continue
-            yield from self.check_layout(write=False)
+            yield from self.check_layout(False)
             target = self.target(thread)
             keep: retention.Choice = retention.latest_of_each
             if keep_last is not None:
@@ -1055,6 +1058,7 @@ class Operations:
         whichever is less, and what the counts lose. The revision says that nothing came in between.
         """
         about = target.about("removing checkpoints")
+        yield from self.check_layout(False, REMOVE)
         names, raw = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
         counts = None if raw is None else Counts.of(raw, target.keys.name, about)
         if counts is None or counts.revision != survey.revision:
@@ -1087,6 +1091,7 @@ class Operations:
             if removal.how == "staged":
                 key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
                 try:
+                    yield from self.check_layout(False, KEEP, STAGE)
                     whole = yield from self._stage_staying(target, (key, index), survey.revision, removal, about)
                 except ServerRefusedError:  # it is full, and a removal in place frees memory; or that is refused too
                     continue
@@ -1227,7 +1232,7 @@ class Operations:
         about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
         if origin.thread == copy.thread:
             raise ValueError(f"{about}: a thread cannot be copied onto itself")
-        yield from self.check_layout(write=True)
+        yield from self.check_layout(True, STAGE, ADOPT)
         for _ in range(BUSY_TRIES):
             if (yield from self._copy_once(origin, copy, about)):
                 return
@@ -1295,16 +1300,32 @@ class Operations:
         (reply,) = yield Read([("PING",)], "ping")
         return bool(reply)
 
-    def check_layout(self, write: bool) -> Operation[None]:
-        """Once for each saver: is the data under this prefix of a layout this version may read, or write?"""
-        if self._layout_seen and (self._layout_written or not write):
+    def check_layout(self, write: bool, *scripts: Script) -> Operation[None]:
+        """Once for each saver: is the data under this prefix of a layout this version may read, or write? And before the first
+        use of scripts that write: may the user run all their commands? A right that is missing late in a script would leave
+        half of what it writes."""
+        needed: frozenset[str] = frozenset().union(*(script.commands for script in scripts))
+        if needed:
+            needed |= {"GET", "SET"} if write else {"GET"}
+        proven = not needed or (self._denied is not None and needed.isdisjoint(self._denied))
+        if proven and self._layout_seen and (self._layout_written or not write):
             return
         key = keys.layout_key(self.settings.prefix)
-        about = f"first use of prefix {self.settings.prefix!r}, reading its layout number"
-        (stored,) = yield Read([("GET", key)], about)
-        if stored is None and write:
-            yield Read([("SET", key, f"{keys.LAYOUT} {keys.LAYOUT}", "NX")], about)
-            (stored,) = yield Read([("GET", key)], about)
+        about = f"first use of prefix {self.settings.prefix!r}"
+        number: Argument = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
+        others = sorted(all_commands() - needed) if needed else []
+        both = (key, keys.absent_key(self.settings.prefix))
+        reply = yield Call(FIRST, both, [number, len(needed), *sorted(needed), *others], about)
+        stored = reply[1]
+        if needed:
+            self._denied = {name.decode(): why.decode() for name, why in pairs(reply[2:])}
+            lacking = sorted(needed & self._denied.keys())
+            if lacking:
+                raise ServerRefusedError(
+                    f"prefix {self.settings.prefix!r}: the server does not let this user run {', '.join(lacking)} "
+                    f"({self._denied[lacking[0]]}), which {' and '.join(script.name for script in scripts)} may need; nothing "
+                    f"was written. Grant {' '.join('+' + name.lower() for name in lacking)}, or allow the command on the server"
+                )
         if stored is not None:
             try:
                 layout, writers = (int(part) for part in stored.split())
@@ -1475,6 +1496,14 @@ def _guards(ns: bytes, parent: bytes, parents: Any) -> list[bytes]:
     return guards
 
 
-def metadata_text(value: str | int | float) -> bytes:
+def metadata_text(value: Any) -> bytes:
     """A metadata value in the index: its type and its text, so that 1, True and "1" differ."""
-    return keys.encode(f"{type(value).__name__}:{value}", "an indexed metadata value")
+    found = checks.plain(value)
+    return keys.encode(f"{type(found).__name__}:{found}", "an indexed metadata value")
+
+
+def _run(run: Any) -> bytes:
+    text = keys.id_text(run)
+    if text is None:
+        raise InvalidConfigError(f"delete_for_runs: a run id must be a string (or an int or UUID), not {run!r}")
+    return keys.encode(text, "run_id")

@@ -197,15 +197,18 @@ class RedisStatePersistence(Connected):
 
 def prefix_of(kind: str, namespace: str) -> str:
     """The prefix of the keys of a namespace: another one for each namespace, and for each of the two fronts."""
-    if not isinstance(namespace, str) or not namespace:
+    name = checks.plain(namespace)
+    if not isinstance(name, str) or not name:
         raise ValueError(f"namespace must be a non-empty string, not {namespace!r}")
-    return f"lgrs:{kind}:{namespace}"
+    return f"lgrs:{kind}:{name}"
 
 
 def connection_options(url: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """redis_options as `RedisSaver` takes them: without what can have no effect here."""
     if not isinstance(options, Mapping):
         return options
-    socket = {"socket_keepalive", "socket_keepalive_options"} if isinstance(url, str) and url.startswith("unix:") else set()
+    socket = (
+        {"socket_keepalive", "socket_keepalive_options"} if isinstance(url, str) and url.lower().startswith("unix:") else set()
+    )
     idle = {"decode_responses"} | socket
     return {name: value for name, value in options.items() if name not in idle}

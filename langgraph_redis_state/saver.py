@@ -38,6 +38,9 @@ from .verification import Progress, Verification
 
 DEFAULT_URL = "redis://localhost:6379/0"
 
+KEY_BYTES = 16
+"""Shorter keys can be found by trying."""
+
 Secret = str | bytes
 TTL = float | timedelta | Mapping[str, Any]
 
@@ -71,7 +74,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
             time raises `DurabilityError`, and exists on the primary. Reads wait for nothing.
         index_metadata: metadata keys by whose values `find_threads` shall find threads, from their next put on.
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
-        integrity_key: a secret, or several: the first signs the records, all of them verify. None: plain checksums.
+        integrity_key: a secret of 16 bytes or more (a text counts as UTF-8), made by `secrets.token_bytes(32)`; or several: the
+            first signs the records, all of them verify. None: plain checksums.
         accept_unkeyed: with a key, also read records from before there was one. For a while, during migration.
         cache_bytes: memory in bytes for all that the saver remembers: messages that were serialized before are not serialized
             again, and chunks that were sent or verified before are not read again. What the next puts build on may take 4 MiB
@@ -86,7 +90,8 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
     `CheckpointCorruptError` or `CheckpointLostError` when stored bytes are not what was written, and `InvalidConfigError`
     for a config without thread; see `langgraph_redis_state.errors`. "Not found" is `None`, and nothing else is.
 
-    Thread ids that are integers or UUIDs stand for their text. An id may hold any character but NUL.
+    Thread ids that are integers or UUIDs stand for their text. An id may hold any character but NUL. Texts and numbers may be
+    of a subclass: a member of `class Role(str, Enum)`, or a scalar of numpy, is taken for what it is equal to.
     """
 
     def __init__(
@@ -125,7 +130,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
                 max_versions=checks.at_most(max_versions, "max_versions"),
                 max_age=None if max_age is None else checks.ttl_ms(max_age, "max_age"),
                 max_bytes=checks.at_most(max_thread_bytes, "max_thread_bytes") or 0,
-                conflict=_one_of(conflict, ("allow", "raise"), "conflict") == "raise",
+                conflict=checks.one_of(conflict, ("allow", "raise"), "conflict") == "raise",
                 index=_names(index_metadata),
                 cache=checks.whole(cache_bytes, "cache_bytes (0 for none)", 0),
             )
@@ -302,12 +307,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int | None = None) -> None:
         """`keep_latest`: of each namespace the newest checkpoint stays, and reads as before, also its DeltaChannels.
-        `delete`: the threads go, as with `delete_thread`. Thread by thread, each atomic. With `keep_last` the newest N root
+        `delete`, or `delete_all` as LangGraph's agent server calls it: the threads go, as with `delete_thread`. A member of an
+        enum stands for its value. Thread by thread, each atomic. With `keep_last` the newest N root
         checkpoints stay, as with `max_versions`.
 
         Raises:
             ValueError: another strategy, or `keep_last` below 1 or with `delete`.
-            TypeError: one text in place of several ids.
+            TypeError: one text, or a config, in place of several ids.
             ThreadBusyError: a thread kept changing; nothing of it was removed.
         """
         run(self._operations.prune(self.serde, thread_ids, strategy, keep_last), self._connection)
@@ -365,7 +371,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         return await arun(self._rollback(thread_id, to, mode), self._connection)
 
     def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
-        if _one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
+        if checks.one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
             return self._history.fork(self.serde, thread_id, to)
         return self._history.truncate(self.serde, thread_id, to)
 
@@ -575,12 +581,6 @@ def _ttl(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
     return checks.ttl_ms(ttl, "ttl"), refresh
 
 
-def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
-    if value not in allowed:
-        raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
-    return value
-
-
 def _serializer(serde: Any) -> SerializerProtocol | None:
     if serde is None or (not isinstance(serde, type) and (hasattr(serde, "dumps_typed") or hasattr(serde, "dumps"))):
         return serde
@@ -596,9 +596,7 @@ def _durability(level: object) -> Durability | None:
 def _names(index: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(index, Collection) or isinstance(index, str) or not all(isinstance(name, str) and name for name in index):
         raise ValueError(f"index_metadata must be a sequence of metadata keys, not {index!r}")
-    for name in index:
-        keys.encode(name, "a key of index_metadata")
-    return tuple(index)
+    return tuple(keys.encode(name, "a key of index_metadata").decode() for name in index)
 
 
 def _compression(compression: object) -> CompressionType:
@@ -613,6 +611,12 @@ def _secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:
     if key is None:
         return []
     secrets = [key] if isinstance(key, str | bytes) else list(key) if isinstance(key, list | tuple) else []
-    if not secrets or not all(isinstance(secret, str | bytes) and secret for secret in secrets):
-        raise ValueError("integrity_key must be a non-empty str or bytes, or a sequence of them")
-    return [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
+    if not secrets or not all(isinstance(secret, str | bytes) for secret in secrets):
+        raise ValueError("integrity_key must be str or bytes, or a sequence of them")
+    found = [secret.encode() if isinstance(secret, str) else bytes(secret) for secret in secrets]
+    if (short := min(map(len, found))) < KEY_BYTES:
+        raise ValueError(
+            f"integrity_key: a key has {short} bytes, which can be guessed; each takes at least {KEY_BYTES}. Make one with "
+            "secrets.token_bytes(32), and keep it where the other secrets are"
+        )
+    return found

@@ -42,11 +42,13 @@ from .errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from .history import History, ThreadListing
+from .history import History, ThreadListing, server_info
 from .ids import id_above
 from .operations import (
     BUSY_TRIES,
+    PUT,
     REMOVE,
+    STAGE,
     START,
     SURVEY_CHECKPOINTS,
     WARN_BYTES,
@@ -230,7 +232,7 @@ class States(Locked):
         began = time.perf_counter()
         operations, name, keep = self._operations, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
-        yield from operations.check_layout(write=True)
+        yield from operations.check_layout(True, PUT, STAGE, *((REMOVE,) if self._keep else ()))
         seen = self._seen.take(name) if keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
@@ -383,7 +385,7 @@ class States(Locked):
 
     def _content(self, target: Target, id: str) -> Operation[tuple[Any, Value, Entry] | None]:
         """(state, as it is stored, its version); id "": the newest."""
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         found, parts = yield from self._operations.fetch(target, [(b"", id.encode())])
         if not found:
             return None
@@ -395,21 +397,21 @@ class States(Locked):
 
     @_logged
     def list_states(self, tags: Sequence[str] | None, prefix: str | None, match: str) -> Operation[list[StateMetadata]]:
-        if match not in ("any", "all"):
-            raise ValueError(f"match {match!r} is unknown; allowed are 'any', 'all'")
+        match = checks.one_of(match, ("any", "all"), "match")
+        prefix = checks.begin(prefix, "list_states: prefix")
         wanted = None if tags is None else set(_tags(tags))
         names: list[str] = []
         if wanted is None:
             names = yield from self.names(prefix)
         else:
-            yield from self._operations.check_layout(write=False)
+            yield from self._operations.check_layout(False)
             active: dict[str, float] = {}
             for group in [wanted] if match == "all" and wanted else [{tag} for tag in wanted]:
                 index = dict.fromkeys(map(_index_name, group), True)
                 active |= dict((yield from self._history.find(index)))
             names = sorted(active, key=lambda name: (active[name], name), reverse=True)
         result: list[StateMetadata] = []
-        for target in [self._target(name) for name in names if name.startswith(prefix or "")]:
+        for target in [self._target(name) for name in names if name.startswith(prefix)]:
             entries, _ = yield from self._look(target, 1)
             held = set(entries[0].tags) if entries else set()
             if entries and (wanted is None or (wanted <= held if match == "all" else wanted & held)):
@@ -442,12 +444,12 @@ class States(Locked):
 
     @_logged
     def stats(self) -> Operation[dict[str, Any]]:
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         stats = yield from self._history.stats(None)
         info: dict[str, Any] = dict(stats.server or {})
         if info:
             with suppress(ServerRefusedError):  # then the memory is told, and its version is not
-                info |= (yield Read([("INFO", "server")], "stats"))[0]
+                info |= yield from server_info("server")
         with self.lock:
             hits, misses = self._hits, self._misses
         return {
@@ -525,7 +527,7 @@ class States(Locked):
 
     def _look(self, target: Target, most: int | None) -> Operation[Seen]:
         """The newest versions of a state; None: all."""
-        yield from self._operations.check_layout(write=False)
+        yield from self._operations.check_layout(False)
         entries: list[Entry] = []
         revision = b""
         cursor: Cursor | None = START
@@ -589,9 +591,10 @@ def _following(revision: bytes) -> bytes:
 
 
 def _label(version: VersionLike) -> int | str:
-    label = version.version if isinstance(version, StateMetadata) else version
+    given = version.version if isinstance(version, StateMetadata) else version
+    label = checks.plain(given)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
-        raise InvalidConfigError(f"a version is a whole number or a non-empty string, not {label!r}")
+        raise InvalidConfigError(f"a version is a whole number or a non-empty string, not {given!r}")
     if isinstance(label, int) and not -(2**63) <= label < 2**63:
         raise InvalidConfigError(
             f"a version that is a number has at most 64 bits, not {label.bit_length()}; name it with a string"
@@ -619,9 +622,7 @@ def _numbered(label: int | str | None, old: Entry | None, head: Entry | None) ->
 def _tags(tags: Sequence[str] | None) -> list[str]:
     if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags or ()):
         raise InvalidConfigError(f"tags must be a sequence of non-empty strings, not {tags!r}")
-    for tag in tags or ():
-        keys.encode(tag, "a tag")
-    return list(dict.fromkeys(tags or ()))
+    return list(dict.fromkeys(keys.encode(tag, "a tag").decode() for tag in tags or ()))
 
 
 def _index_name(tag: str) -> str:

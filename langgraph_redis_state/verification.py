@@ -80,7 +80,7 @@ class Verification:
         """Findings, or repairs: of the keys at large, of the indexes of a bucket, or of a thread."""
         if not self._begun:
             self._begun = True
-            yield from self._operations.check_layout(write=self._drop is not None)
+            yield from self._operations.check_layout(self._drop is not None, *(() if self._drop is None else (REPAIR,)))
             if self._only is None:
                 return (yield from self._keys())
             self._known[keys.bucket_of(self._only)] = {self._only}

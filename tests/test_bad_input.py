@@ -201,7 +201,7 @@ def test_an_unknown_prune_strategy_names_the_known_ones(saver: RedisSaver, strat
     made = put(saver, at("t"), {"n": 1})
     put(saver, made, {"n": 2})
     for threads in (["t"], []):
-        with pytest.raises(ValueError, match="'keep_latest' and 'delete'"):
+        with pytest.raises(ValueError, match="'keep_latest', 'delete', 'delete_all'"):
             saver.prune(threads, strategy=strategy)
     assert len(list(saver.list(at("t")))) == 2
 
@@ -307,7 +307,7 @@ def test_prune_keeps_a_whole_number_of_at_least_one(saver: RedisSaver, keep: Any
 
 @pytest.mark.parametrize("key", ["", b"", [], [""], ["a", b""], [None], [5], {}, 5])
 def test_an_integrity_key_that_is_none_is_refused(key: Any) -> None:
-    with pytest.raises(ValueError, match="integrity_key must be a non-empty str or bytes"):
+    with pytest.raises(ValueError, match=r"integrity_key must be str or bytes|integrity_key: a key has 0 bytes"):
         RedisSaver(integrity_key=key)
 
 
@@ -333,7 +333,7 @@ def test_a_wrong_redis_option_is_refused_at_construction(options: dict[str, Any]
         RedisSaver("redis://localhost", redis_options=options)
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis", "valkeys://x"])
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis"])
 def test_an_unknown_scheme_names_the_known_ones(url: str) -> None:
     with pytest.raises(ValueError, match=r"redis://.*unix://.*redis\+sentinel://"):
         RedisSaver(url)

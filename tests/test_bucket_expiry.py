@@ -26,7 +26,7 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> int:
     """The keys of a bucket go so many ms after its last thread, instead of a day."""
     text, short = "local SLACK = 86400000\n", 200
     named = [each for module in (operations, history, verification) for each in vars(module).values()]
-    for script in {each for each in named if isinstance(each, Script)}:
+    for script in {each for each in named if isinstance(each, Script) and each.name != "first"}:
         assert text in script.source
         source = script.source.replace(text, f"local SLACK = {short}\n")
         monkeypatch.setitem(script.__dict__, "source", source)

@@ -943,7 +943,7 @@ def repeating(
     client = store._saver.client
     evalsha, busy = client.evalsha, threading.local()
 
-    def twice(sha: str, *args: Any) -> Any:
+    def twice(sha: bytes, *args: Any) -> Any:
         reply = evalsha(sha, *args)
         if getattr(busy, "on", False) or reply[0] != b"ok" or sha != script.sha:
             return reply
@@ -1060,9 +1060,9 @@ def test_a_closed_store_says_so(make: Make) -> None:
 
 
 def test_signed_states(make: Make) -> None:
-    make(integrity_key="right").save_with_metadata({"n": 1}, "s")
-    assert loaded(make(integrity_key=["new", "right"]), "s") == {"n": 1}
-    for wrong in (make(), make(integrity_key="wrong")):
+    make(integrity_key="the right key of tests").save_with_metadata({"n": 1}, "s")
+    assert loaded(make(integrity_key=["the new key of tests", "the right key of tests"]), "s") == {"n": 1}
+    for wrong in (make(), make(integrity_key="the wrong key of tests")):
         with pytest.raises(CheckpointCorruptError):
             wrong.load_with_metadata("s")
 

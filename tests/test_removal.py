@@ -67,11 +67,11 @@ def meddle(
     client.script_load(script.source)
     evalsha, count = client.evalsha, [0]
 
-    def first(sha: str, n: int, *args: Any) -> Any:
+    def first(sha: bytes, n: bytes, *args: Any) -> Any:
         if sha == script.sha:
             count[0] += 1
             if count[0] - 1 in times:
-                what(list(args[:n]))
+                what(list(args[: int(n)]))
         return evalsha(sha, n, *args)
 
     monkeypatch.setattr(client, "evalsha", first)
@@ -135,7 +135,7 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
             for script in (KEEP, STAGE, REMOVE):
                 client.script_load(script.source)
             client.config_set("slowlog-max-len", 100_000)
-            names = {script.sha.encode(): script.name for script in (KEEP, STAGE, REMOVE)}
+            names = {script.sha: script.name for script in (KEEP, STAGE, REMOVE)}
 
             def longest() -> dict[str, int]:
                 """Of three copies the one that the machine disturbed least; in µs."""
@@ -329,7 +329,7 @@ def test_each_script_may_arrive_twice(
     client = saver.client
     evalsha = client.evalsha
 
-    def twice(sha: str, *args: Any) -> Any:
+    def twice(sha: bytes, *args: Any) -> Any:
         if sha == script.sha:
             evalsha(sha, *args)
         return evalsha(sha, *args)

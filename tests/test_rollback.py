@@ -1029,7 +1029,7 @@ def test_two_forks_from_one_target_are_two_heads(saver: RedisSaver) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_signed_thread_goes_back_and_stays_signed(url: str, prefix: str, mode: Any) -> None:
-    with RedisSaver(url, prefix=prefix, integrity_key="secret one") as saver:
+    with RedisSaver(url, prefix=prefix, integrity_key="secret one of tests") as saver:
         runs = Runs()
         graph = beside(saver, runs)
         graph.invoke({"log": ["in"]}, T)

@@ -566,8 +566,8 @@ def test_with_a_key_a_record_of_somebody_without_it_is_refused_before_it_is_dese
     serde = Watching()
     with (
         RedisSaver(url, prefix=prefix) as stranger,
-        RedisSaver(url, prefix=prefix, integrity_key="another secret") as other,
-        RedisSaver(url, prefix=prefix, integrity_key="the secret", serde=serde) as saver,
+        RedisSaver(url, prefix=prefix, integrity_key="another secret of tests") as other,
+        RedisSaver(url, prefix=prefix, integrity_key="the secret of tests", serde=serde) as saver,
     ):
         for thread, writer in (("plain", stranger), ("other", other)):
             made = Stored(writer, raw, prefix, thread)
@@ -597,9 +597,9 @@ def test_with_a_key_a_record_of_somebody_without_it_is_refused_before_it_is_dese
 def test_a_key_that_was_rotated_still_verifies_and_chunks_are_shared(url: str, raw: Any, prefix: str) -> None:
     messages = [words(n, 300) for n in range(30)]
     with (
-        RedisSaver(url, prefix=prefix, integrity_key=b"old") as old,
-        RedisSaver(url, prefix=prefix, integrity_key=["new", "old"]) as both,
-        RedisSaver(url, prefix=prefix, integrity_key="new") as new,
+        RedisSaver(url, prefix=prefix, integrity_key=b"the old key of tests") as old,
+        RedisSaver(url, prefix=prefix, integrity_key=["the new key of tests", "the old key of tests"]) as both,
+        RedisSaver(url, prefix=prefix, integrity_key="the new key of tests") as new,
     ):
         made = Stored(old, raw, prefix, "t")
         made.put("", IDS[0], {"messages": messages})
@@ -617,7 +617,12 @@ def test_a_key_that_was_rotated_still_verifies_and_chunks_are_shared(url: str, r
         assert len(list(new.list(at("copy")))) == 2
 
 
-@pytest.mark.parametrize(("given", "same"), [("secret", b"secret"), (["secret"], "secret"), ((b"secret", "old"), "secret")])
+SECRET = "the secret of tests"
+
+
+@pytest.mark.parametrize(
+    ("given", "same"), [(SECRET, SECRET.encode()), ([SECRET], SECRET), ((SECRET.encode(), "another " + SECRET), SECRET)]
+)
 def test_a_key_may_be_text_or_bytes_or_several(url: str, prefix: str, given: Any, same: Any) -> None:
     with RedisSaver(url, prefix=prefix, integrity_key=given) as one, RedisSaver(url, prefix=prefix, integrity_key=same) as two:
         made = checkpoint({"n": 1})
@@ -628,10 +633,10 @@ def test_a_key_may_be_text_or_bytes_or_several(url: str, prefix: str, given: Any
 def test_unkeyed_data_is_read_with_a_key_only_where_that_is_allowed(url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(url, prefix=prefix) as before:
         Stored(before, raw, prefix, "t").put("", IDS[0], {"n": 1})
-    with RedisSaver(url, prefix=prefix, integrity_key="k", accept_unkeyed=True) as migrating:
+    with RedisSaver(url, prefix=prefix, integrity_key="the key of tests", accept_unkeyed=True) as migrating:
         assert migrating.get_tuple(at("t")).checkpoint["channel_values"] == {"n": 1}
         Stored(migrating, raw, prefix, "t").put("", IDS[1], {"n": 2}, IDS[0])
-    with RedisSaver(url, prefix=prefix, integrity_key="k") as strict:
+    with RedisSaver(url, prefix=prefix, integrity_key="the key of tests") as strict:
         assert strict.get_tuple(at("t")).checkpoint["channel_values"] == {"n": 2}
         with pytest.raises(IntegrityKeyError, match="accept_unkeyed"):
             strict.get_tuple(at("t", "", IDS[0]))

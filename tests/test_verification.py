@@ -527,8 +527,8 @@ def test_staging_that_never_expires_and_keys_of_nobody_are_found(whole: RedisSav
 
 def test_what_is_not_signed_with_the_key_is_a_finding(url: str, prefix: str) -> None:
     with (
-        RedisSaver(url, prefix=prefix, integrity_key=b"the key") as keyed,
-        RedisSaver(url, prefix=prefix, integrity_key=b"another") as other,
+        RedisSaver(url, prefix=prefix, integrity_key=b"the key of tests") as keyed,
+        RedisSaver(url, prefix=prefix, integrity_key=b"another key of tests") as other,
         RedisSaver(url, prefix=prefix) as unkeyed,
     ):
         put(keyed, "t", "", IDS[0], {"n": 1})

@@ -199,9 +199,13 @@ local function touch(ttl) -- after a read: only when less than 90 % remain, so t
   local own, whose = settings_of(call('HGET', T, 'T'))
   if own and own > 0 then ttl = own end
   if own and whose ~= NEVER and ttl > 0 and left < 0.9 * ttl then
-    -- a read is not refused because its refresh is, as it is on a replica
-    local done = redis.pcall('PEXPIREAT', T, number(now + ttl))
-    if done == 1 then expire_at(now + ttl); expire_bucket() end
+    -- a read is not refused because its refresh is, as it is on a replica; the index first: it may say that the thread lives
+    -- longer than it does, and never that it is gone
+    local done = redis.pcall('ZADD', EXPIRY, number(now + ttl), thread)
+    if type(done) == 'number' and redis.pcall('PEXPIREAT', T, number(now + ttl)) == 1 then
+      redis.pcall('PEXPIREAT', I, number(now + ttl))
+      expire_bucket()
+    end
   end
 end
 
@@ -224,8 +228,9 @@ local function heal()
       enter(field)
     end
   end
-  in_batches('ZADD', I, entries)
   local left = #entries > 0 and call('PTTL', T) or -1
+  if left >= 0 then call('PEXPIREAT', T, number(now + left)) end -- a right that is missing shows before anything is written
+  in_batches('ZADD', I, entries)
   if left >= 0 then -- both keys: what is left is told by a clock that went on since now
     expire_at(now + left)
     expire_bucket()
