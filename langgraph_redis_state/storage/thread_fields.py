@@ -76,6 +76,11 @@ class Counts(NamedTuple):
             raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {shown(thread)!r} are none") from None
 
     @property
+    def totals(self) -> tuple[int, ...]:
+        """What there is in the thread: all but what identifies it and its state."""
+        return self[3:]
+
+    @property
     def revision(self) -> bytes:
         """Which state of which thread this is: two are equal only if nothing was written in between."""
         return b"%d %d" % self[:2]
