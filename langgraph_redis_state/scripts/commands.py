@@ -298,8 +298,8 @@ def get(
     have_chunks: Collection[bytes] = (),
 ) -> Operation[Checkpoints]:
     """`wanted`: namespace and id, empty: the newest. Pages and chunks that the reader has are not sent."""
-    arguments = [refresh, b"".join(have_pages), b"".join(have_chunks), *(part for place in wanted for part in place)]
-    reply = yield _call(GET, thread, about, *arguments)
+    places = (part for place in wanted for part in place)
+    reply = yield _call(GET, thread, about, refresh, b"".join(have_pages), b"".join(have_chunks), *places)
     raise_for_reply(reply, about)
     _, found, pages, chunks = reply
     return Checkpoints(_stored(found), _contents(pages), _contents(chunks))
