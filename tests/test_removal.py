@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from shapes import at, id_of, plain
+from soak import rare, times
 from test_storage import audit, grow, keys_of, put, words
 
 from langgraph_redis_state import RedisSaver
@@ -128,11 +129,12 @@ async def test_the_thread_is_the_same_as_if_one_script_had_removed_it_all(
     audit(raw, prefix, "t")
 
 
+@pytest.mark.longer
 def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="many") as saver:
-            config = at("t")
-            for n in range(3000):
+            config, many = at("t"), times(1500, 3000, 3000)
+            for n in range(many):
                 config = put(saver, config, {"n": n})
             for script in (STAGE_REMAINING, STAGE, REMOVE):
                 client.script_load(script.source)
@@ -147,9 +149,9 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
                     saver.copy_thread("t", "copy")
                     client.slowlog_reset()
                     client.config_set("slowlog-log-slower-than", 0)
-                    saver.prune(["copy"], keep_last=1500)
+                    saver.prune(["copy"], keep_last=many // 2)
                     client.config_set("slowlog-log-slower-than", -1)
-                    assert len(list(saver.history("copy"))) == 1500
+                    assert len(list(saver.history("copy"))) == many // 2
                     audit(client, "many", "copy", clean=True)
                     found: dict[str, int] = {}
                     for entry in client.slowlog_get(100_000):
@@ -168,7 +170,7 @@ def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(mo
             assert set(in_steps) == {"keep", "stage", "remove"}
             assert 2 * in_steps["remove"] < at_once["remove"], (in_steps, at_once)
             left = meddle(saver, monkeypatch, STAGE_REMAINING, lambda _: None, range(0))
-            saver.prune(["t"], keep_last=1500)
+            saver.prune(["t"], keep_last=many // 2)
             fields = client.hlen(ThreadKeys("many", b"t").hash) - 1  # S is not copied
             assert left[0] == -(-fields // 200)
 
@@ -369,7 +371,9 @@ def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
     audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize(("script", "n", "which"), [(STAGE, 2, 0), (STAGE, 2, 1), (COMMIT_COPY, 0, 0), (COMMIT_COPY, 0, 1)])
+@pytest.mark.parametrize(
+    ("script", "n", "which"), [(STAGE, 2, 0), (COMMIT_COPY, 0, 1), rare(STAGE, 2, 1), rare(COMMIT_COPY, 0, 0)]
+)
 def test_the_same_with_staging_of_a_copy(
     saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, script: Script, n: int, which: int
 ) -> None:

@@ -1,7 +1,7 @@
 """Histories that stay bounded: what retention and pruning drop, what they must keep, and that nothing is ever half gone.
 
 A client is killed at a few random moments each of a truncation, two prunes and a copy in every run of these tests; `make soak`
-makes that 100 of each, and LGRS_SOAK=n as many.
+makes that 12 of each, and `make soak-long` 100.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from shapes import at, checkpoint, id_of, metadata, new_id, plain
+from soak import times
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -41,7 +42,7 @@ from langgraph_redis_state.storage.records import RecordKey, open_record
 from langgraph_redis_state.storage.thread_fields import split_writes
 
 T = {"configurable": {"thread_id": "t"}}
-KILLS = int(os.environ.get("LGRS_SOAK", "8"))
+KILLS = times(3, 12, 100)
 
 
 class State(TypedDict):
@@ -130,30 +131,33 @@ def talk(graph: Any, saver: RedisSaver, turns: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.longer
 def test_a_chat_with_a_window_stays_flat(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver, last=20), saver, 250)
+        sizes = talk(chat(saver, last=20), saver, times(120, 250))
         assert max(sizes[30:]) < 1.3 * max(sizes[15:30])
-        assert max(sizes[200:]) < 1.3 * max(sizes[30:60])
+        assert max(sizes[100:]) < 1.3 * max(sizes[30:60])
         assert 20 <= len(roots(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_a_growing_chat_costs_its_messages_and_not_their_history(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver), saver, 250)
+        sizes = talk(chat(saver), saver, times(120, 250))
         newest = saver.get_tuple(T)
         alone = {**newest.checkpoint, "id": new_id()}
         saver.put(at("alone"), alone, metadata(), alone["channel_versions"])
         assert sizes[-1] < saver.stats("alone").stored_bytes + 30_000  # 20 records, and their last chunks
-        assert sizes[-1] < 2.1 * sizes[124]
+        assert sizes[-1] < 2.1 * sizes[len(sizes) // 2]
         assert 20 <= len(roots(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_without_retention_a_chat_grows_with_its_messages_and_not_with_their_square(saver: RedisSaver) -> None:
-    sizes = talk(chat(saver), saver, 125)
-    assert sizes[-1] < 2.5 * sizes[62]  # 4 would be its square
+    sizes = talk(chat(saver), saver, times(80, 125))
+    assert sizes[-1] < 2.5 * sizes[len(sizes) // 2]  # 4 would be its square
     assert saver.stats("t").ratio > 10
 
 
@@ -183,19 +187,21 @@ def fan_out(saver: Any, wide: int) -> Any:
     return built.compile(checkpointer=saver)
 
 
+@pytest.mark.longer
 def test_calls_of_subgraphs_go_with_the_step_that_called_them(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        graph = fan_out(saver, 20)
+        wide = times(8, 20)
+        graph = fan_out(saver, wide)
         sizes, counts = [], []
-        for n in range(30):
+        for n in range(times(20, 30)):
             graph.invoke({"log": [f"{n}"]}, T)
             counts.append(saver.stats("t").checkpoints)
             sizes.append(saver.stats("t").stored_bytes)
         # the calls of some invokes: a clean-up that meets other writes of the run is left to the next put
-        assert max(counts) < 5 * (3 + 20 * 3)
+        assert max(counts) < 5 * (3 + wide * 3)
         assert max(sizes) < 5 * min(sizes[3:])
         spaces = {each.config["configurable"]["checkpoint_ns"] for each in saver.list(at("t", None))}
-        assert len(spaces) <= 1 + 20 * 5
+        assert len(spaces) <= 1 + wide * 5
         assert_tidy(raw, prefix)
 
 
@@ -469,10 +475,11 @@ def test_little_or_much_may_stay_and_all_that_is_not_checkpoints_stays_too(
     assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_leaving_a_few_of_many_holds_the_server_no_longer_than_reading_a_page_of_them() -> None:
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="many") as saver:
-            chain(saver, 3000)
+            chain(saver, times(1500, 3000, 3000))
             saver.copy_thread("t", "warm")
             saver.prune(["warm"], keep_last=10)  # from here on scripts are called by name
             client.config_set("slowlog-max-len", 100_000)
@@ -504,7 +511,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with RedisSaver(sys.argv[1], prefix=sys.argv[2], max_versions=4) as saver:
     parent = None
-    for n in range(60):
+    for n in range(40):
         at_ = dice.randrange(len(words))
         words[at_ : at_ + 2] = [f"{n} {dice.getrandbits(64):x} " * 4] * dice.randrange(1, 4)
         made = checkpoint({"words": list(words), "sum": "".join(words)})
@@ -614,6 +621,7 @@ for kind in what:
 """
 
 
+@pytest.mark.longer
 def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     saver: RedisSaver, url: str, prefix: str, raw: Any
 ) -> None:
