@@ -71,9 +71,10 @@ class Call:
 
     def own(self, reply: Any) -> list[Any]:
         """The reply without the token, or ForeignReply."""
-        if not isinstance(reply, list) or not reply or reply[-1] != self.token:
+        *answer, token = reply if isinstance(reply, list) and reply else (None,)
+        if token != self.token:
             raise ForeignReply
-        return reply[:-1]
+        return answer
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""
 
-_ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
+_ANSWER = "local answer = verb()\nanswer[#answer + 1] = token\nreturn answer\n"
 
 
 class Script:

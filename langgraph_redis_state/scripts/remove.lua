@@ -12,7 +12,7 @@
 -- atomic; others see the thread before or after.
 -- Reads everything before it writes anything. Frees memory first and writes after: it works on a full server, which lets a
 -- script end that has begun to write.
--- include: batches counts clock ttl thread receive buckets
+-- include: arguments batches counts clock ttl thread receive buckets
 local expected, rebuild = ARGV[2], ARGV[3] == 'keep'
 local FEWER = 4 -- position of the first
 local state, s = load_thread()
@@ -23,18 +23,13 @@ local left = call('PTTL', T)
 check_key_types()
 for k = TOTALS, #COUNTS do s[COUNTS[k]] = s[COUNTS[k]] - ARGV[FEWER + k - TOTALS] end
 
-local at = FEWER + #COUNTS - TOTALS + 1
-local function list(width)
-  local first = at + 1
-  at = first + width * ARGV[at]
-  return first, at - 1
-end
-local fields, last_field = list(1)
-local members, last_member = list(1)
-local runs, last_run = list(1)
-local written, last_written = list(2)
-local stored, plain = measure_parts(ARGV, list(1))
-local meta, last_meta = list(2)
+local fields, last_field, at = list(FEWER + #COUNTS - TOTALS + 1, 1)
+local members, last_member, at = list(at, 1)
+local runs, last_run, at = list(at, 1)
+local written, last_written, at = list(at, 2)
+local parts, last_part, at = list(at, 1)
+local meta, last_meta = list(at, 2)
+local stored, plain = measure_parts(ARGV, parts, last_part)
 s.stored, s.unique = s.stored - stored, s.unique - plain
 local forgotten = {}
 for k = runs, last_run do

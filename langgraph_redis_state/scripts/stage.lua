@@ -3,12 +3,13 @@
 -- then members of the index.  Reply: ok
 -- Field S of the staging says how many fields came to it: staging that was evicted, and begun again, is not taken for whole.
 -- Idempotent.
--- include: bytes
-local n = tonumber(ARGV[3])
+-- include: bytes arguments
+local lifetime = ARGV[2]
+local fields, last_field, members = list(3, 2)
 local came = 0
-for k = 1, n do came = came + call('HSET', KEYS[8], ARGV[2 + 2 * k], ARGV[3 + 2 * k]) end
+for k = fields, last_field, 2 do came = came + call('HSET', KEYS[8], ARGV[k], ARGV[k + 1]) end
 if came > 0 then call('HSET', KEYS[8], 'S', number(came + (call('HGET', KEYS[8], 'S') or 0))) end
-for k = 4 + 2 * n, #ARGV do call('ZADD', KEYS[9], 0, ARGV[k]) end
-call('PEXPIRE', KEYS[8], ARGV[2])
-call('PEXPIRE', KEYS[9], ARGV[2])
+for k = members, #ARGV do call('ZADD', KEYS[9], 0, ARGV[k]) end
+call('PEXPIRE', KEYS[8], lifetime)
+call('PEXPIRE', KEYS[9], lifetime)
 return { 'ok' }
