@@ -71,10 +71,9 @@ class Call:
 
     def own(self, reply: Any) -> list[Any]:
         """The reply without the token, or ForeignReply."""
-        *answer, token = reply if isinstance(reply, list) and reply else (None,)
-        if token != self.token:
+        if not isinstance(reply, list) or not reply or reply[-1] != self.token:
             raise ForeignReply
-        return answer
+        return reply[:-1]
 
 
 @dataclass(slots=True)
