@@ -139,7 +139,7 @@ Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""
 
-_ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
+_ANSWER = "local answer = verb()\nanswer[#answer + 1] = token\nreturn answer\n"
 
 
 class Script:
