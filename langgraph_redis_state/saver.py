@@ -49,9 +49,8 @@ from .options import (
 )
 from .storage import keys
 from .storage.codec import CompressionType, Integrity
-from .verification.consistency import Finding, Repair
-from .verification.progress import Progress
-from .verification.verify import Verification
+from .verification import verify
+from .verification.findings import Finding, Progress, Repair
 
 
 class RedisSaver(Connected, BaseCheckpointSaver[str]):
@@ -489,13 +488,13 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
-        return stream(Verification(self._engine, thread_id, progress).results(), self._connection)
+        return stream(verify.verify(self._engine, thread_id, progress), self._connection)
 
     def averify(
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
-        return astream(Verification(self._engine, thread_id, progress).results(), self._connection)
+        return astream(verify.verify(self._engine, thread_id, progress), self._connection)
 
     def repair(
         self,
@@ -510,7 +509,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         cannot be read, or has lost a part, stays as it is unless `drop_unreadable`: then it is removed, with the tags that
         name it and what only it used. Look at what `verify` finds before: with the wrong `integrity_key` that is everything.
         """
-        return stream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
+        return stream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)
 
     def arepair(
         self,
@@ -520,7 +519,7 @@ class RedisSaver(Connected, BaseCheckpointSaver[str]):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
-        return astream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
+        return astream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""
