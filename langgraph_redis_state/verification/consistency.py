@@ -79,7 +79,7 @@ def _check_absent(snapshot: ThreadSnapshot) -> Iterator[Problem]:
         yield Problem("lost", "the thread", problem, "what was left of it was removed", snapshot.drop_thread)
     elif snapshot.expiry is not None and snapshot.expiry <= snapshot.now:
         return  # it expired, and the next writes to the bucket remove its entries
-    elif snapshot.runs or snapshot.meta or snapshot.active is not None or snapshot.expiry is not None:
+    elif snapshot.runs or snapshot.metadata or snapshot.active is not None or snapshot.expiry is not None:
         problem = "they name the thread, which is not there"
         yield Problem("bucket", "the bucket's indexes", problem, "its entries were removed", snapshot.drop_thread)
 
@@ -267,8 +267,8 @@ def _check_bucket(snapshot: ThreadSnapshot) -> Iterator[Problem]:
     if 5 not in snapshot.wrong:
         yield from _check_pairs(snapshot.thread, snapshot.runs, "run", b"R", snapshot.used_runs())
     if 6 not in snapshot.wrong:
-        values = {paired(member, snapshot.thread) for member in snapshot.meta if member[:1] == b"T"}
-        yield from _check_pairs(snapshot.thread, snapshot.meta, "value", b"V", values)
+        values = {paired(member, snapshot.thread) for member in snapshot.metadata if member[:1] == b"T"}
+        yield from _check_pairs(snapshot.thread, snapshot.metadata, "value", b"V", values)
 
 
 def _check_pairs(thread: bytes, there: set[bytes], what: str, letter: bytes, needed: Set[bytes]) -> Iterator[Problem]:

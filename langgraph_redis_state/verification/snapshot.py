@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..address import Address
 from ..caching.parts import Parts
@@ -53,7 +52,7 @@ class Field:
 
 @dataclass(slots=True)
 class ThreadSnapshot:
-    """A thread as it was at one moment. `wrong` to `meta` are the reply of `thread_state.lua`."""
+    """A thread as it was at one moment. `wrong` to `metadata` are the fields of `commands.ThreadState`."""
 
     address: Address
     wrong: list[int]
@@ -68,20 +67,13 @@ class ThreadSnapshot:
     now: int
     bucket_left: int
     runs: set[bytes]
-    meta: set[bytes]
+    metadata: set[bytes]
     deleted: set[CheckpointKey] = field(default_factory=set)
     """The checkpoints that are absent, that something belongs to, and that the tombstone names."""
     fields: dict[bytes, Field] = field(default_factory=dict)
     unknown: set[bytes] = field(default_factory=set)
     """Names of fields that this version does not write."""
     index: dict[bytes, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, address: Address, state: Sequence[Any]) -> ThreadSnapshot:
-        wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, bucket_left, runs, meta = state
-        active, expiry = (None if score is None else float(score) for score in (active, expiry))
-        times = (left, index_left, active, expiry, int(now), bucket_left)
-        return cls(address, list(wrong), counts, settings, bool(there), indexed, *times, set(runs), set(meta))
 
     def copy(self) -> ThreadSnapshot:
         return replace(
@@ -91,7 +83,7 @@ class ThreadSnapshot:
             unknown=set(self.unknown),
             index=dict(self.index),
             runs=set(self.runs),
-            meta=set(self.meta),
+            metadata=set(self.metadata),
         )
 
     @property
@@ -168,7 +160,7 @@ class ThreadSnapshot:
         self.drop(b"T")
 
     def drop_thread(self) -> None:
-        self.index, self.active, self.expiry, self.runs, self.meta = {}, None, None, set(), set()
+        self.index, self.active, self.expiry, self.runs, self.metadata = {}, None, None, set(), set()
 
     def drop_key(self, n: int) -> None:
         self.wrong.remove(n)

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ..address import Address
-from ..effects import Argument, Call, Command, Emit, Operation, Read, Scan, Script, Stream, compute, counted, portion
+from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
 from ..errors import CheckpointCorruptError
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
 from ..operations.surveying import read_deleted
 from ..operations.thread_headers import awaited
+from ..scripts import commands
 from ..storage import keys, thread_fields
 from .consistency import WRONG_TYPE, Problem, find_problems, paired, recount
 from .findings import REPAIRABLE, Finding, Progress, Repair
 from .snapshot import RECORDS, Field, ThreadSnapshot, examine, is_field, is_text
-
-THREAD_STATE = Script("thread_state")
-
-REPAIR = Script("repair", writes=True)
 
 PORTION = 50
 """Fields read at once: at most some 13 MB, since no chunk is larger than 256 KiB."""
@@ -73,7 +70,7 @@ def repair(engine: Engine, thread: Any | None, progress: Callable[[Progress], No
 
 def _check(task: Task, only: Address | None) -> Stream:
     """Emits results: first those of stray keys, then bucket by bucket those of its indexes and of each of its threads."""
-    yield from task.engine.check_layout(task.drop is not None, *(() if task.drop is None else (REPAIR,)))
+    yield from task.engine.check_layout(task.drop is not None, *(() if task.drop is None else (commands.REPAIR,)))
     if only is None:
         strays, buckets = yield from _scan_keys(task)
         yield Emit((yield from _remove_strays(task, strays)))
@@ -236,10 +233,8 @@ def _examine_all(address: Address, integrity: Any, content: Mapping[bytes, bytes
 
 
 def _thread_state(address: Address, entries: Entries, context: str) -> Operation[ThreadSnapshot]:
-    runs, meta = entries
-    arguments: list[Argument] = [address.keys.name, len(runs), *runs, *meta]
-    _, *state = yield Call(THREAD_STATE, address.keys.all, arguments, context)
-    return ThreadSnapshot.of(address, state)
+    state = yield from commands.thread_state(address.keys, context, *entries)
+    return ThreadSnapshot(address, *state)
 
 
 # --- repair ---
@@ -256,12 +251,10 @@ def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operat
         return None
     stays = any(name[:1] in RECORDS for name in snapshot.fields)
     active = max((record.header.created_at for record in snapshot.records(b"C")), default=0) or snapshot.now
-    counts = snapshot.counts or b"" if stays else b""
-    arguments: list[Argument] = [snapshot.thread, before.counts or b"", before.settings or b"", counts, active]
-    for each in _changes(before, snapshot, writes):
-        arguments += counted(each)
-    (word,) = yield Call(REPAIR, snapshot.address.keys.all, arguments, context)
-    return None if word == b"stale" else done
+    counts, read = snapshot.counts if stays else None, (before.counts or b"", before.settings or b"")
+    repairs = _difference(before, snapshot, writes)
+    same = yield from commands.repair(snapshot.address.keys, context, *read, counts or b"", active, repairs)
+    return done if same else None
 
 
 def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
@@ -297,18 +290,15 @@ def _writes_that_stay(
     return found
 
 
-def _changes(before: ThreadSnapshot, after: ThreadSnapshot, writes: Collection[Any]) -> list[Collection[Any]]:
-    """The lists of `repair.lua`."""
-    fields = (before.fields.keys() | before.unknown) - (after.fields.keys() | after.unknown)
-    entered = [member for member, score in after.index.items() if before.index.get(member) != score]
-    return [
-        [n for n in before.wrong if n not in after.wrong],
-        fields,
-        writes,
-        before.index.keys() - after.index.keys(),
-        entered,
-        before.runs - after.runs,
-        after.runs - before.runs,
-        before.meta - after.meta,
-        after.meta - before.meta,
-    ]
+def _difference(before: ThreadSnapshot, after: ThreadSnapshot, writes: commands.Fields) -> commands.Repairs:
+    return commands.Repairs(
+        keys=[n for n in before.wrong if n not in after.wrong],
+        drop_fields=(before.fields.keys() | before.unknown) - (after.fields.keys() | after.unknown),
+        write_fields=writes,
+        drop_index=before.index.keys() - after.index.keys(),
+        add_index=[member for member, score in after.index.items() if before.index.get(member) != score],
+        drop_runs=before.runs - after.runs,
+        add_runs=after.runs - before.runs,
+        drop_metadata=before.metadata - after.metadata,
+        add_metadata=after.metadata - before.metadata,
+    )
