@@ -29,10 +29,13 @@ soak: $(VENV)/.dev ## kill a client at 100 random moments of each way to remove 
 reliability: $(VENV)/.dev ## run the fault tests in their long form, write docs/reliability.md (needs Docker)
 	@$(BIN)/python -m integration_tests.faults.report
 
-lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict
+lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict, zizmor and check-jsonschema (the workflows)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict langgraph_redis_state demo
+	@$(BIN)/zizmor --offline --quiet .github
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: less of everything; ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)

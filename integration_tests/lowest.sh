@@ -25,7 +25,7 @@ extras = project["optional-dependencies"]
 wanted = {*project["dependencies"], *extras["embedded"], *extras["demo"], *extras["dev"]}
 for requirement in sorted(wanted):
     name = re.match(r"[\w-]+", requirement)[0]
-    if name not in (project["name"], "mypy", "ruff"):  # itself, and tools that only look at the code
+    if name not in (project["name"], "mypy", "ruff", "zizmor", "check-jsonschema"):  # itself, and tools that only look at the code
         print(requirement.replace(">=", "=="))
 PY
 "$place/bin/python" -m pip --disable-pip-version-check --quiet install \

@@ -418,7 +418,7 @@ def test_a_user_with_these_rights_may_do_nothing_else(servers: Servers, image: s
 
 
 def test_the_documentation_quotes_these_rights() -> None:
-    guide = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "security.md").read_text("utf-8")
     (quoted,) = re.findall(r"^```\n(resetchannels .*?)^```$", guide, re.MULTILINE | re.DOTALL)
     assert quoted.split() == RIGHTS.split()
     for more in (*CLUSTER_RIGHTS.split(), *(right for rights in DURABILITY_RIGHTS.values() for right in rights.split())):

@@ -525,7 +525,7 @@ async def test_clients_of_valkey_py_do_as_well(topology: Server, prefix: str, su
 def test_the_rights_name_the_commands_that_a_level_sends() -> None:
     sent = set(re.findall(r'\("([A-Z]+)"[,)]', Path(durability_module.__file__).read_text())) - {"EVAL", "EVALSHA"}
     assert {right.removeprefix("+").upper() for rights in DURABILITY_RIGHTS.values() for right in rights.split()} == sent
-    told = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    told = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
     for right in {right for rights in DURABILITY_RIGHTS.values() for right in rights.split()}:
         assert f"`{right}`" in told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 from numbers import Integral, Real
@@ -31,11 +30,6 @@ def plain(value: Any) -> Plain | None:
         found = value.item()
         return found if type(found) in (str, bool, int, float) else None
     return None
-
-
-def plainly(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, with texts, numbers and booleans as Python's own types."""
-    return {name: value if (found := plain(value)) is None else found for name, value in values.items()}
 
 
 def one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:

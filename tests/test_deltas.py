@@ -210,8 +210,7 @@ def test_a_put_repeated_after_its_checkpoint_became_the_cut_changes_nothing(save
 def test_a_removal_cut_off_before_its_script_changes_nothing(saver: RedisSaver) -> None:
     memory = InMemorySaver()
     turns([saver, memory], 0, 12)
-    operations = saver._engine
-    removal = operations.prune(saver.serde, ["t"], "keep_latest", None)
+    removal = removing.prune(saver._engine, saver.serde, ["t"], "keep_latest", None)
     sent = 0
     answer: Any = None
     try:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + GUIDES
 ADDRESS = "redis://localhost:6379/0"
 
 
@@ -38,12 +40,28 @@ def test_the_python_of_a_guide_runs_from_top_to_bottom(guide: Path, url: str, pr
                 client.unlink(*left)
 
 
-@pytest.mark.parametrize(("guide", "least"), [("history.md", 8), ("state.md", 8), ("verification.md", 5)])
+@pytest.mark.parametrize(
+    ("guide", "least"), [("history.md", 8), ("state.md", 8), ("verification.md", 5), ("reference.md", 4), ("security.md", 3)]
+)
 def test_a_guide_has_a_worked_example(guide: str, least: int) -> None:
     assert len(blocks(DOCS / guide)) >= least
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
-def test_the_links_of_a_guide_lead_to_files(guide: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", guide.read_text("utf-8")):
-        assert (guide.parent / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as the hosts of repositories name them in links."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#?)([^)]*)\)", page.read_text("utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_the_make_targets_that_pages_name_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in {each for page in PAGES for each in re.findall(r"`make (\w+)`", page.read_text("utf-8"))}:
+        assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), target

@@ -290,17 +290,17 @@ def test_the_state_apis_take_a_level_too(url: str, prefix: str) -> None:
 # --- the scripts ------------------------------------------------------------------------------------------------------
 
 WRITING = re.compile(
-    r"(?:call|in_batches)\('(HSET|HDEL|ZADD|ZREM|SET|UNLINK|RENAME|PERSIST|PEXPIRE|PEXPIREAT)'|\b(?:keep_for|write_again|forget)\("
+    r"(?:call|in_batches)\('(HSET|HDEL|ZADD|ZREM|SET|UNLINK|RENAME|PERSIST|PEXPIRE|PEXPIREAT)'|\b(?:apply_ttl|rewrite|drop_bucket_entries|tidy_bucket)\("
 )
-UNTOLD = ("stage", "keep", "tidy", "first")
+UNTOLD = ("stage", "stage_remaining", "forget_expired", "first_look", "sweep_bucket")
 
 
 def test_every_script_that_writes_for_its_caller_is_waited_for() -> None:
-    """`stage` and `keep` fill what a later script makes visible, and `tidy` forgets what expired: nobody is told of them,
-    nor of the layout number (`first`)."""
-    folder = Path(langgraph_redis_state.__file__).parent / "lua"
+    """`stage` and `stage_remaining` fill what a later script makes visible, `forget_expired` and `sweep_bucket` forget what
+    expired: nobody is told of them, nor of the layout number (`first_look`)."""
+    folder = Path(langgraph_redis_state.__file__).parent / "scripts"
     by_name = {script.name: script for script in SCRIPTS}
-    assert set(by_name) == {path.stem for path in folder.glob("*.lua")} - {"prelude"}
+    assert set(by_name) == {path.stem for path in folder.glob("*.lua")}
     for name, script in by_name.items():
         assert script.writes == (bool(WRITING.search((folder / f"{name}.lua").read_text())) and name not in UNTOLD)
 
@@ -320,13 +320,13 @@ def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() 
     seen: dict[str, int] = {}
     going = exchange(Replicas("all", 1), seen)
     role = [b"master", 1, [[b"a", b"1", b"1"], [b"b", b"2", b"1"]]]
-    assert next(going)("node")[1:] == [("ROLE",), ("WAIT", b"1", b"1000")]
-    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", b"2", b"1000")]
+    assert next(going)("node")[1:] == [("ROLE",), ("WAIT", 1, 1000)]
+    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", 2, 1000)]
     with pytest.raises(StopIteration):
         going.send(("node", [[b"ok", b"token"], role, 2]))
     assert seen == {"node": 2}
-    assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", b"2", b"1000")
-    assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", b"1", b"1000")
+    assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", 2, 1000)
+    assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", 1, 1000)
 
 
 def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() -> None:

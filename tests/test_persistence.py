@@ -483,7 +483,7 @@ def test_a_save_is_one_round_trip_and_one_more_where_it_pushes_a_version_out(mak
     make(max_versions=3).save_with_metadata({"other": 1}, "s")
     with monitored(url) as sent:
         states.save_with_metadata({"n": 1}, "s")
-    assert len(sent) <= 5, "refused, looked again, saved, removed what the other had left"
+    assert len([name for name in sent if name != "PING"]) <= 5, "refused, looked again, saved, removed what the other left"
 
 
 def test_a_save_by_who_does_not_know_the_newest_version_looks_first(make: Make, url: str) -> None:

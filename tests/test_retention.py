@@ -487,7 +487,7 @@ def test_leaving_a_few_of_many_holds_the_server_no_longer_than_reading_a_page_of
                 if command.upper() == b"EVALSHA":
                     name = rest.split()[0]
                     longest[name] = max(longest.get(name, 0), entry["duration"])
-            assert longest[REMOVE.sha.encode()] < 2 * longest[LIST.sha.encode()]
+            assert longest[REMOVE.sha] < 2 * longest[LIST.sha]
 
 
 # --- at the same time, and halfway --------------------------------------------------------------------------------------

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, Checkpoint, CheckpointMetadata, get_checkpoint_metadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from .. import validation
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.messages import SerializedList
@@ -52,7 +51,7 @@ def put(
         raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
     about = target.about("put")
     known = engine.manifests.get(target.keys.name, target.ns, parent) if parent else None
-    full = cast(CheckpointMetadata, validation.plainly(get_checkpoint_metadata(config, metadata)))
+    full = get_checkpoint_metadata(config, metadata)
     draft = _new_checkpoint(engine, serde, target, checkpoint, full, new_versions, parent, known)
     values, ttl = dict(checkpoint["channel_values"]), engine.ttl_of(config)
     unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
