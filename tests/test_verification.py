@@ -395,6 +395,21 @@ def test_writes_that_can_be_read_stay_when_others_of_their_checkpoint_are_droppe
     assert writes() == [write for write in before if write[1] != "long"]
 
 
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_all_pending_writes_of_a_checkpoint_can_be_dropped_at_once(
+    saver: RedisSaver, raw: Any, prefix: str, with_checkpoint: bool
+) -> None:
+    keys = ThreadKeys(prefix, b"t")
+    config = put(saver, "t", "", IDS[0], {"n": 1})
+    saver.put_writes(config, [("a", words(1, 400)), ("b", words(2, 400))], "task")
+    raw.hdel(keys.hash, *(name for name in raw.hkeys(keys.hash) if name[:1] == b"D"))
+    if with_checkpoint:
+        flip(C0, -1)(raw, keys)
+    done = [each.done for each in saver.repair(drop_unreadable=True)]
+    assert [each for each in done if each.startswith("write")] == ["write 1 was removed", "write 2 was removed"]
+    assert [*saver.verify()] == []
+
+
 def test_a_tag_that_is_gone_is_lost_and_no_other_error(whole: RedisSaver, raw: Any, prefix: str) -> None:
     raw.hdel(ThreadKeys(prefix, b"t").hash, b"Ginner")
     for read in (whole.tags, lambda thread: whole.prune([thread]), lambda thread: [*whole.history(thread)]):
