@@ -1,5 +1,5 @@
 """What people do with a thread's history, on every server there is: see `conftest.TARGETS`. What each method means in detail
-is tested in tests/test_history.py and its neighbours; here, that each server does it, for sync and async alike."""
+is tested in tests/history/; here, that each server does it, for sync and async alike."""
 
 from __future__ import annotations
 

@@ -34,14 +34,6 @@ from soak import LEVEL, times
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointLostError, ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 
-COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
-PROFILE = settings(
-    max_examples=times(8, 30, 1_000),
-    stateful_step_count=times(40, 40, 80),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LEVEL == 2 else [])],
-    **COMMON,
-)
-
 THREADS = ["t", "t:1", "u"]
 SPACES = ["", "child:0001", "child:0002", "plain"]
 RUNS = ["run 1", "run 2", "run 3"]
@@ -162,6 +154,14 @@ class Reference(Memory):
         with self.with_removed():
             return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
 
+
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+PROFILE = settings(
+    max_examples=times(8, 30, 1_000),
+    stateful_step_count=times(40, 40, 80),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LEVEL == 2 else [])],
+    **COMMON,
+)
 
 VALUES: list[Any] = [
     *(None, 0, 1, -5, 2**40, "", "é", "text " * 30, b"", b"\xff", (1, True), [], {}, float("nan"), [0.5, None]),
