@@ -11,6 +11,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
 
+from soak import rare
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
@@ -98,7 +99,7 @@ def test_a_size_that_is_none_is_refused(size: Any) -> None:
         RedisSaver(cache_bytes=size)
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 30_000, 200_000, 64 * 1024 * 1024])
+@pytest.mark.parametrize("cache_bytes", [rare(0), 30_000, rare(200_000), 64 * 1024 * 1024])
 def test_a_warm_saver_gives_what_a_cold_one_gives(make: Make, cache_bytes: int) -> None:
     """A chat that grows, is trimmed and forked, with large pending writes, read at any id in any order."""
     chosen, warm, writer = random.Random(5), make(cache_bytes=cache_bytes), make()

@@ -10,6 +10,7 @@ import pytest
 import redis
 from shapes import SyncSurface, at, id_of, put
 
+from soak import rare
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
 from langgraph_redis_state.effects import all_commands
 from langgraph_redis_state.errors import ServerRefusedError
@@ -62,6 +63,7 @@ VERBS: dict[str, Callable[[RedisSaver, list[Any]], Any]] = {
     "persist": lambda saver, configs: saver.persist("t"),
     "repair": lambda saver, configs: list(saver.repair("t")),
 }
+OFTEN = ("put_writes", "delete_thread", "prune", "copy_thread", "truncate")
 
 
 async def refusal(call: Callable[[], Awaitable[Any]]) -> str:
@@ -73,7 +75,7 @@ async def refusal(call: Callable[[], Awaitable[Any]]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb if verb in OFTEN else rare(verb) for verb in VERBS])
 async def test_a_right_that_is_missing_refuses_the_call_before_anything_is_written(
     url: str, prefix: str, raw: redis.Redis, verb: str
 ) -> None:
@@ -103,8 +105,13 @@ async def test_a_right_that_is_missing_refuses_the_call_before_anything_is_writt
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["of an empty prefix", "of a thread"])
-@pytest.mark.parametrize("options", [{}, {"ttl": 60}, {"max_versions": 2}], ids=str)
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *(("sync", {}), ("async", {"max_versions": 2})),
+        *(rare("async", {}), rare("sync", {"ttl": 60}), rare("async", {"ttl": 60}), rare("sync", {"max_versions": 2})),
+    ],
+)
 async def test_a_put_is_refused_before_anything_is_written(
     url: str, prefix: str, raw: redis.Redis, kind: str, options: dict[str, Any], fresh: bool
 ) -> None:
