@@ -13,8 +13,8 @@ import pytest
 import redis
 import redis.asyncio
 from shapes import at, id_of, put
-
 from soak import rare
+
 from langgraph_redis_state import RedisSaver, Replicas
 from langgraph_redis_state.address import Address
 from langgraph_redis_state.client.batching import PACKET_CALLS

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
-
 from soak import rare
+
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 from shapes import SyncSurface, at, id_of, put
-
 from soak import rare
+
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
 from langgraph_redis_state.effects import all_commands
 from langgraph_redis_state.errors import ServerRefusedError

@@ -11,7 +11,6 @@ import inspect
 import operator
 import threading
 import uuid
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -39,13 +38,6 @@ from langgraph_redis_state.errors import (
 
 BIG = [f"{n}: " + "some words that differ " * 8 for n in range(1_500)]
 """About 300 KB in 1,500 elements: several chunks."""
-
-
-@pytest.fixture
-def server_client(url: str) -> Iterator[Any]:
-    """A plain client, to look at and to disturb what the saver keeps."""
-    with redis.Redis.from_url(url) as client:
-        yield client
 
 
 def keys_of(client: Any, prefix: str) -> list[bytes]:
@@ -128,10 +120,10 @@ async def test_list_with_an_id_gives_that_checkpoint_alone(either: Any) -> None:
     assert await ids(either, at("t", checkpoint_id=new_id())) == []
 
 
-async def test_list_without_a_config_walks_every_thread_and_the_latest_active_first(either: Any, server_client: Any) -> None:
+async def test_list_without_a_config_walks_every_thread_and_the_latest_active_first(either: Any, raw: Any) -> None:
     def next_millisecond() -> None:
-        began = server_client.time()
-        while (now := server_client.time()) and now[0] * 1000 + now[1] // 1000 == began[0] * 1000 + began[1] // 1000:
+        began = raw.time()
+        while (now := raw.time()) and now[0] * 1000 + now[1] // 1000 == began[0] * 1000 + began[1] // 1000:
             pass
 
     made: dict[str, list[str]] = {}
@@ -606,25 +598,25 @@ def test_versions_begin_at_one_and_continue_in_their_own_form(saver: RedisSaver,
 # --- deleting, copying, pruning ---------------------------------------------------------------------------------------
 
 
-async def test_deleting_a_thread_leaves_no_key_but_its_tombstone(either: Any, prefix: str, server_client: Any) -> None:
+async def test_deleting_a_thread_leaves_no_key_but_its_tombstone(either: Any, prefix: str, raw: Any) -> None:
     for n in range(3):
         config = await put(either, at("t"), {"x": [*BIG, n]}, run_id=f"r{n}")
         await either.aput_writes(config, [("x", BIG)], "task")
         await put(either, at("t", f"child:{n}"), {"x": n}, parents={"": id_of(config)})
     await either.adelete_thread("t")
-    left = [key for key in keys_of(server_client, prefix) if key != f"{prefix}:layout".encode()]
+    left = [key for key in keys_of(raw, prefix) if key != f"{prefix}:layout".encode()]
     assert [key.split(b"}:", 1)[1] for key in left] == [b"x:t"]
-    assert 590_000 < server_client.pttl(left[0]) <= 600_000
+    assert 590_000 < raw.pttl(left[0]) <= 600_000
 
 
-async def test_deleting_all_runs_of_a_thread_leaves_no_data(either: Any, prefix: str, server_client: Any) -> None:
+async def test_deleting_all_runs_of_a_thread_leaves_no_data(either: Any, prefix: str, raw: Any) -> None:
     for n in range(3):
         config = await put(either, at("t"), {"x": [*BIG, n]}, run_id="r")
         await either.aput_writes(config, [("x", BIG)], "task")
     await either.adelete_for_runs(["r"])
     assert await either.aget_tuple(at("t")) is None
     assert await listed(either, None) == []
-    assert sum(server_client.memory_usage(key) for key in data_keys_of(server_client, prefix, "t")) < 1_000
+    assert sum(raw.memory_usage(key) for key in data_keys_of(raw, prefix, "t")) < 1_000
 
 
 async def test_deleting_runs_reaches_every_thread_and_namespace_and_leaves_other_runs(either: Any) -> None:
@@ -1033,15 +1025,15 @@ def test_decoding_asked_for_in_options_works_or_is_refused(url: str, prefix: str
             asyncio.run(scenario(SyncSurface(saver)))
 
 
-async def test_a_server_that_forgot_its_scripts_is_told_them_again(either: Any, server_client: Any) -> None:
+async def test_a_server_that_forgot_its_scripts_is_told_them_again(either: Any, raw: Any) -> None:
     await put(either, at("t"), {"x": 1})
-    server_client.script_flush()
+    raw.script_flush()
     assert (await either.aget_tuple(at("t"))).checkpoint["channel_values"] == {"x": 1}
-    server_client.script_flush()
+    raw.script_flush()
     await put(either, at("t"), {"x": 2})
-    server_client.script_flush()
+    raw.script_flush()
     assert len(await ids(either, at("t"))) == 2
-    server_client.script_flush()
+    raw.script_flush()
     await either.adelete_thread("t")
     assert await either.aget_tuple(at("t")) is None
 
@@ -1085,11 +1077,9 @@ def test_a_graph_does_not_start_over_when_the_server_does_not_answer() -> None:
     assert ran == []
 
 
-async def test_a_thread_whose_data_vanished_under_its_index_is_lost_and_not_new(
-    either: Any, prefix: str, server_client: Any
-) -> None:
+async def test_a_thread_whose_data_vanished_under_its_index_is_lost_and_not_new(either: Any, prefix: str, raw: Any) -> None:
     await put(either, at("t"), {"x": 1})
-    assert server_client.delete(*server_client.scan_iter(match=f"{prefix}:{{*}}:t:t", count=10_000)) == 1
+    assert raw.delete(*raw.scan_iter(match=f"{prefix}:{{*}}:t:t", count=10_000)) == 1
     with pytest.raises(CheckpointLostError, match="t"):
         await either.aget_tuple(at("t"))
     with pytest.raises(CheckpointLostError):
@@ -1098,11 +1088,11 @@ async def test_a_thread_whose_data_vanished_under_its_index_is_lost_and_not_new(
     assert [t.checkpoint["channel_values"] for t in await listed(either, at("t"))] == [{"x": "a new run"}]
 
 
-async def test_a_thread_whose_index_vanished_is_found_again(either: Any, prefix: str, server_client: Any) -> None:
+async def test_a_thread_whose_index_vanished_is_found_again(either: Any, prefix: str, raw: Any) -> None:
     made = [await put(either, at("t", ns), {"x": ns}) for ns in ("", "child:1", "")]
     await either.aput_writes(made[2], [("x", 1)], "task")
     expected = [plain(found) for found in await listed(either, at("t", None))]
-    assert server_client.delete(*server_client.scan_iter(match=f"{prefix}:{{*}}:i:t", count=10_000)) == 1
+    assert raw.delete(*raw.scan_iter(match=f"{prefix}:{{*}}:i:t", count=10_000)) == 1
     assert plain(await either.aget_tuple(at("t"))) == expected[0]
     assert [plain(found) for found in await listed(either, at("t", None))] == expected
 
@@ -1112,7 +1102,7 @@ async def test_a_thread_whose_index_vanished_is_found_again(either: Any, prefix:
 
 @pytest.mark.parametrize("surface", ["sync", "async"])
 async def test_a_write_renews_the_whole_thread_so_that_no_old_part_expires_under_it(
-    url: str, prefix: str, server_client: Any, surface: str
+    url: str, prefix: str, raw: Any, surface: str
 ) -> None:
     async with RedisSaver(url, prefix=prefix, ttl=100) as opened:
         saver: Any = opened if surface == "async" else SyncSurface(opened)
@@ -1122,12 +1112,12 @@ async def test_a_write_renews_the_whole_thread_so_that_no_old_part_expires_under
             lambda: saver.aput_writes(first, [("x", 1)], "task"),
             lambda: put(saver, at("t", "child:1"), {"x": 1}),
         ):
-            keys = data_keys_of(server_client, prefix, "t")
+            keys = data_keys_of(raw, prefix, "t")
             assert len(keys) == 2
             for key in keys:
-                server_client.pexpire(key, 5_000)
+                raw.pexpire(key, 5_000)
             await renew()
-            left = [server_client.pttl(key) for key in keys]
+            left = [raw.pttl(key) for key in keys]
             assert all(90_000 < ms <= 100_000 for ms in left), left
             assert abs(left[0] - left[1]) < 500
         assert (await saver.aget_tuple(first)).checkpoint["channel_values"] == {"old": BIG}
@@ -1135,26 +1125,24 @@ async def test_a_write_renews_the_whole_thread_so_that_no_old_part_expires_under
 
 @pytest.mark.parametrize("surface", ["sync", "async"])
 @pytest.mark.parametrize("refresh", [True, False])
-async def test_reading_renews_a_thread_unless_told_not_to(
-    url: str, prefix: str, server_client: Any, refresh: bool, surface: str
-) -> None:
+async def test_reading_renews_a_thread_unless_told_not_to(url: str, prefix: str, raw: Any, refresh: bool, surface: str) -> None:
     async with RedisSaver(url, prefix=prefix, ttl=100, refresh_ttl_on_read=refresh) as opened:
         saver: Any = opened if surface == "async" else SyncSurface(opened)
         await put(saver, at("t"), {"x": 1})
-        keys = data_keys_of(server_client, prefix, "t")
+        keys = data_keys_of(raw, prefix, "t")
         for key in keys:
-            server_client.pexpire(key, 50_000)
+            raw.pexpire(key, 50_000)
         await saver.aget_tuple(at("t"))
-        left = [server_client.pttl(key) for key in keys]
+        left = [raw.pttl(key) for key in keys]
         assert [ms > 50_000 for ms in left] == [refresh] * 2
 
 
-async def test_a_thread_that_expired_is_simply_not_there(url: str, prefix: str, server_client: Any) -> None:
+async def test_a_thread_that_expired_is_simply_not_there(url: str, prefix: str, raw: Any) -> None:
     async with RedisSaver(url, prefix=prefix, ttl=100) as saver:
         old = await put(saver, at("t"), {"x": 1}, run_id="r")
         await put(saver, at("other"), {"x": 2})
-        for key in data_keys_of(server_client, prefix, "t"):
-            server_client.pexpireat(key, 1)
+        for key in data_keys_of(raw, prefix, "t"):
+            raw.pexpireat(key, 1)
         assert await saver.aget_tuple(at("t")) is None
         assert [t.checkpoint["channel_values"] for t in await listed(saver, None)] == [{"x": 2}]
         await saver.adelete_for_runs(["r"])
@@ -1163,11 +1151,11 @@ async def test_a_thread_that_expired_is_simply_not_there(url: str, prefix: str, 
         assert (await saver.aget_tuple(at("t"))).checkpoint["channel_values"] == {"x": 3}
 
 
-async def test_without_a_ttl_nothing_expires(either: Any, prefix: str, server_client: Any) -> None:
+async def test_without_a_ttl_nothing_expires(either: Any, prefix: str, raw: Any) -> None:
     config = await put(either, at("t"), {"x": BIG})
     await either.aput_writes(config, [("x", 1)], "task")
     await either.aget_tuple(config)
-    assert [server_client.pttl(key) for key in keys_of(server_client, prefix)] == [-1] * len(keys_of(server_client, prefix))
+    assert [raw.pttl(key) for key in keys_of(raw, prefix)] == [-1] * len(keys_of(raw, prefix))
 
 
 # --- large numbers ----------------------------------------------------------------------------------------------------
