@@ -1,0 +1,210 @@
+"""`HistoryMethods`: what `RedisSaver` has beyond LangGraph's contract, sync and async. Each method is one line: an operation,
+and a driver. What the methods do stands in `history/` and `verification/`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from . import validation
+from .client.driver import arun, astream, run, stream
+from .connected import Connected
+from .effects import Operation
+from .history import diff, rollback, tags, threads, versions
+from .history.diff import ChannelDiff
+from .history.threads import Stats, ThreadInfo
+from .history.versions import Version
+from .verification.consistency import Finding, Repair
+from .verification.progress import Progress
+from .verification.verify import Verification
+
+
+class HistoryMethods(Connected):
+    """Methods on the past of threads, on their expiry, on finding, checking and repairing them."""
+
+    serde: SerializerProtocol
+
+    def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
+        """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
+        return stream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
+
+    def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
+        """`history`, awaited page by page."""
+        return astream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
+
+    def rollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
+        """Takes a thread back to a checkpoint: its id, a tag, or a negative number of steps up from the newest.
+
+        `fork` adds a new newest checkpoint with the state of the target. Nothing is lost; an interrupt of the target is asked
+        again. `truncate` removes all checkpoints after the target, those of subgraphs and their tags included; an interrupt of
+        the target is unanswered again. A graph that is invoked afterwards continues from there. Returns the config of the
+        checkpoint that is now the newest.
+
+        Raises:
+            CheckpointNotFoundError: there is no such checkpoint, tag or distance.
+            ThreadBusyError: others kept writing; nothing was changed.
+        """
+        return run(self._rollback(thread_id, to, mode), self._connection)
+
+    async def arollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
+        """`rollback`, awaited."""
+        return await arun(self._rollback(thread_id, to, mode), self._connection)
+
+    def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
+        if validation.one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
+            return rollback.fork_to(self._engine, self.serde, thread_id, to)
+        return rollback.truncate_to(self._engine, self.serde, thread_id, to)
+
+    def tag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
+        """Names a checkpoint (by default the newest), so that retention and prune keep it and `rollback` finds it. An
+        existing tag moves.
+
+        Raises:
+            CheckpointNotFoundError, ThreadNotFoundError: there is nothing to name.
+        """
+        run(tags.tag(self._engine, self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+
+    async def atag(self, thread_id: str, name: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = "") -> None:
+        """`tag`, awaited."""
+        await arun(tags.tag(self._engine, self.serde, thread_id, name, checkpoint_id, checkpoint_ns), self._connection)
+
+    def untag(self, thread_id: str, name: str) -> bool:
+        """Removes a tag. Returns whether it existed; False, too, if redis-py repeated the call because the reply was lost."""
+        return run(tags.untag(self._engine, thread_id, name), self._connection)
+
+    async def auntag(self, thread_id: str, name: str) -> bool:
+        """`untag`, awaited."""
+        return await arun(tags.untag(self._engine, thread_id, name), self._connection)
+
+    def tags(self, thread_id: str) -> dict[str, str]:
+        """Tags of a thread with their checkpoint ids."""
+        return run(tags.tags(self._engine, thread_id), self._connection)
+
+    async def atags(self, thread_id: str) -> dict[str, str]:
+        """`tags`, awaited."""
+        return await arun(tags.tags(self._engine, thread_id), self._connection)
+
+    def diff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
+        """The channels that differ between two checkpoints (ids, tags or steps back), lists element by element."""
+        return run(diff.diff(self._engine, self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+
+    async def adiff(self, thread_id: str, a: str | int, b: str | int, *, checkpoint_ns: str = "") -> dict[str, ChannelDiff]:
+        """`diff`, awaited."""
+        return await arun(diff.diff(self._engine, self.serde, thread_id, a, b, checkpoint_ns), self._connection)
+
+    # --- expiry and finding ---
+
+    def set_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
+        """Gives a thread its own TTL, from now on and at each later put, whatever the saver's; None: the saver's again.
+
+        Raises:
+            ThreadNotFoundError: there is no such thread.
+        """
+        run(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
+        """`set_ttl`, awaited."""
+        await arun(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
+
+    def apply_ttl(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
+        """Applies this saver's `ttl` to existing threads, starting now; None: to all threads of the prefix.
+
+        Use it after you turn `ttl` on or change it. A saver without `ttl` removes the expiry. Threads with settings of their
+        own (`set_ttl`, `persist`, the TTL of a run) keep them. Each thread is one script. If the call is interrupted, repeat
+        it; each call restarts the TTL. A damaged thread is skipped and logged. `progress` is called with the number of
+        threads done, every 200 threads or each bucket. Returns how many threads have the saver's TTL now.
+        """
+        return run(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
+
+    async def aapply_ttl(
+        self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """`apply_ttl`, awaited."""
+        return await arun(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
+
+    def persist(self, thread_id: str) -> None:
+        """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""
+        run(threads.expire(self._engine, thread_id, "persist"), self._connection)
+
+    async def apersist(self, thread_id: str) -> None:
+        """`persist`, awaited."""
+        await arun(threads.expire(self._engine, thread_id, "persist"), self._connection)
+
+    def list_threads(
+        self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
+    ) -> Iterator[ThreadInfo]:
+        """Threads by their last activity, those whose id begins with `prefix`. 1024 small reads, without SCAN or KEYS."""
+        return stream(threads.list_threads(self._engine, prefix, limit, newest_first, None), self._connection)
+
+    def alist_threads(
+        self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
+    ) -> AsyncIterator[ThreadInfo]:
+        """`list_threads`, awaited page by page."""
+        return astream(threads.list_threads(self._engine, prefix, limit, newest_first, None), self._connection)
+
+    def find_threads(self, **metadata: Any) -> Iterator[ThreadInfo]:
+        """Threads whose latest metadata have these values, for keys given as `index_metadata`, last active first.
+
+        Raises:
+            ValueError: no key, a key that is not indexed, or a value that is neither text, number nor boolean.
+        """
+        return stream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
+
+    def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
+        """`find_threads`, awaited page by page."""
+        return astream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
+
+    def stats(self, thread_id: str | None = None) -> Stats:
+        """Counts and bytes of a thread, or of all together with the server's `INFO memory` where it may be asked."""
+        return run(threads.read_stats(self._engine, thread_id), self._connection)
+
+    async def astats(self, thread_id: str | None = None) -> Stats:
+        """`stats`, awaited."""
+        return await arun(threads.read_stats(self._engine, thread_id), self._connection)
+
+    # --- verification ---
+
+    def verify(self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None) -> Iterator[Finding]:
+        """Reads and checks every stored byte of a thread, or of all threads, and yields a `Finding` for each problem.
+
+        Changes nothing, no TTL either. Values are verified, not deserialized. A thread that is written to meanwhile is read
+        again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
+        each portion that was read.
+        """
+        return stream(Verification(self._engine, thread_id, progress).results(), self._connection)
+
+    def averify(
+        self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
+    ) -> AsyncIterator[Finding]:
+        """`verify`, awaited portion by portion."""
+        return astream(Verification(self._engine, thread_id, progress).results(), self._connection)
+
+    def repair(
+        self,
+        thread_id: str | None = None,
+        *,
+        drop_unreadable: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Iterator[Repair]:
+        """Repairs what `verify` finds, each thread atomically, and yields what was done. It repairs only as far as the caller
+        iterates.
+
+        Indexes and counts are rebuilt from the thread's hash; unreferenced chunks are removed. Unreadable or incomplete records
+        are kept unless `drop_unreadable` is set, which removes them together with their tags and their own chunks. Run `verify`
+        first: with the wrong `integrity_key`, every record is unreadable.
+        """
+        return stream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
+
+    def arepair(
+        self,
+        thread_id: str | None = None,
+        *,
+        drop_unreadable: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AsyncIterator[Repair]:
+        """`repair`, awaited portion by portion."""
+        return astream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
