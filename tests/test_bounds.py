@@ -13,6 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from shapes import at, checkpoint, id_of, metadata
+from soak import rare
 
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
 from langgraph_redis_state.caching.manifests import Manifest, ManifestCache
@@ -224,7 +225,7 @@ def put(saver: RedisSaver, config: Any, values: dict[str, Any], version: int) ->
     return saver.put(config, checkpoint(values, versions), metadata(), versions)
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 8_000_000])
+@pytest.mark.parametrize("cache_bytes", [rare(0), 8_000_000])
 def test_a_saver_with_states_of_every_shape(cache_bytes: int, url: str, prefix: str, traced: Callable[[], int]) -> None:
     tick = count(1)
     with RedisSaver(url, prefix=prefix, cache_bytes=cache_bytes) as saver:

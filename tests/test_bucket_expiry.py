@@ -33,7 +33,8 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> int:
     text, short = "local SLACK = 86400000\n", 200
     named = [each for module in ROOMS for each in vars(module).values()]
     for script in {each for each in named if isinstance(each, Script) and each.name != "first"}:
-        assert text in script.source
+        if text not in script.source:  # it sets no moment of expiry
+            continue
         source = script.source.replace(text, f"local SLACK = {short}\n")
         monkeypatch.setitem(script.__dict__, "source", source)
         monkeypatch.setitem(script.__dict__, "sha", hashlib.sha1(source.encode()).hexdigest())

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadDeletedError
-from langgraph_redis_state.operations import retention
+from langgraph_redis_state.operations import thread_headers
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 
@@ -227,7 +227,7 @@ async def test_nothing_of_a_run_stays_whose_thread_is_deleted_while_a_node_runs(
             assert all(0 < raw.pttl(key) <= 600_000 for key in keys(raw, prefix))
             old.clear()
             result = (await invoke("new"))["log"]
-            monkeypatch.setattr(retention, "LATE_MS", 0)
+            monkeypatch.setattr(thread_headers, "LATE_MS", 0)
             await asaver.aprune(["t"])
             assert [each async for each in asaver.averify()] == []
             assert raw.pttl(ThreadKeys(prefix, b"t").hash) == -1
@@ -282,7 +282,7 @@ def left(request: pytest.FixtureRequest, saver: RedisSaver) -> tuple[str, str]:
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was stored before the newest root checkpoint has waited long enough."""
-    monkeypatch.setattr(retention, "LATE_MS", 0)
+    monkeypatch.setattr(thread_headers, "LATE_MS", 0)
 
 
 def lone(raw: Any, prefix: str) -> bool:
@@ -306,7 +306,7 @@ def test_prune_removes_what_waits_for_nothing(
 ) -> None:
     if times == 2:  # also where nothing else is to be removed
         with monkeypatch.context() as patched:
-            patched.setattr(retention, "LATE_MS", 600_000)
+            patched.setattr(thread_headers, "LATE_MS", 600_000)
             saver.prune(["t"], strategy="keep_latest", keep_last=keep_last)
         assert not lone(raw, prefix)
     saver.prune(["t"], strategy="keep_latest", keep_last=keep_last)

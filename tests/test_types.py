@@ -40,6 +40,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel, SecretStr
 from shapes import SyncSurface, assert_same, at, checkpoint, difference, listed, metadata, plain
+from soak import rare
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import SerializationError
@@ -283,7 +284,8 @@ SERIALIZERS: dict[str, Callable[[], Any]] = {
     "strict": lambda: JsonPlusSerializer(allowed_msgpack_modules=[(__name__, "Point"), (__name__, "Person")]),
 }
 
-surfaces = pytest.mark.parametrize("surface", ["sync", "async"])
+surfaces = pytest.mark.parametrize("surface", ["sync", rare("async")])
+"""Types do not depend on it: the same operation converts for both."""
 
 
 async def check(url: str, prefix: str, surface: str, serde: Callable[[], Any], values: dict[str, Any]) -> None:
