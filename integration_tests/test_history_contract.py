@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conversations import remembering
 from langgraph.graph import START, StateGraph
 from servers import Server
 from shapes import at, id_of
-from test_rollback import remembering
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
