@@ -6,11 +6,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration soak reliability lint bench clean
+.PHONY: help demo test integration soak soak-long reliability lint bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the bytes
 	@$(BIN)/python -m demo
@@ -23,8 +23,11 @@ integration: $(VENV)/.dev ## run the tests that need Docker: every supported ser
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
 	@$(BIN)/python -m pytest integration_tests
 
-soak: $(VENV)/.dev ## kill a client at 100 random moments of each way to remove or copy, on an embedded server
-	@LGRS_SOAK=100 $(BIN)/python -m pytest tests/test_retention.py -k killed
+soak: $(VENV)/.dev ## run the cases that `make test` leaves out, and the tests with larger numbers
+	@LGRS_SOAK=1 $(BIN)/python -m pytest tests -n auto -m "soak or longer or hypothesis"
+
+soak-long: $(VENV)/.dev ## the same with the largest numbers: 1,000 random histories, 100 clients killed in each removal
+	@LGRS_SOAK=long $(BIN)/python -m pytest tests -n auto -m "soak or longer or hypothesis"
 
 reliability: $(VENV)/.dev ## run the fault tests in their long form, write docs/reliability.md (needs Docker)
 	@$(BIN)/python -m integration_tests.faults.report

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 sys.path[1:1] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent / "faults")]
-pytest.register_assert_rewrite("shapes", "test_conformance", "test_traps")
+pytest.register_assert_rewrite("shapes", "conformance", "exercise", "audit")
 
 from figures import told  # noqa: E402
 from servers import Box, Replicated, Server, cluster, restricted, sentinel, single, tls  # noqa: E402

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests with the lowest version of every dependency that pyproject.toml allows, where `make` runs them with the
-# newest: LangGraph's conformance suite, the traps, drivers, packets, durability, connections and verification on the embedded
+# newest: LangGraph's conformance suite, the contract by verb, drivers, packets, durability, connections and verification on the embedded
 # server, real graphs, and the contract on servers in Docker. What those versions bring along is held in lowest-constraints.txt.
 # Then some of it with versions of redis-py between the lowest and the newest, and graphs with the LangGraph releases that change
 # what they load in place (1.2.0, the lowest that the demo allows, to 1.2.12) and the oldest that langgraph-checkpoint 4.3 goes with.
@@ -31,8 +31,12 @@ PY
 "$place/bin/python" -m pip --disable-pip-version-check --quiet install \
   -r "$place/lowest.txt" -c integration_tests/lowest-constraints.txt -e . </dev/null
 echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
-"$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_traps.py tests/test_drivers.py tests/test_batches.py \
-  tests/test_durability.py tests/test_connection.py tests/test_verification.py tests/test_sharing.py tests/test_graphs.py </dev/null
+wire=(tests/contract/test_conformance.py tests/unit/test_drivers.py
+  tests/client/test_{batches,durability,urls,injected_clients,closing}.py)
+verbs=(tests/contract/test_{list,put,put_writes,ids,metadata,delete,prune,copy,ttl,large,sharing}.py
+  tests/contract/test_graphs{,_after_removals,_on_old_checkpoints}.py
+  tests/client/test_{loops,servers}.py tests/damage/test_{lost_keys,verify,repair}.py)
+"$place/bin/python" -m pytest -q -n auto "${wire[@]}" "${verbs[@]}" </dev/null
 "$place/bin/python" -m pytest -q integration_tests/test_contract.py integration_tests/test_topologies.py \
   -k "redis:8.0-resp or cluster-resp or sentinel-resp or topologies" </dev/null
 
@@ -40,8 +44,7 @@ echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
 for version in 6.4.0 7.0.1; do
   "$place/bin/python" -m pip --disable-pip-version-check --quiet install "redis==$version" </dev/null
   echo "redis-py $version"
-  "$place/bin/python" -m pytest -q tests/test_conformance.py tests/test_drivers.py tests/test_batches.py tests/test_durability.py \
-    tests/test_connection.py </dev/null
+  "$place/bin/python" -m pytest -q -n auto "${wire[@]}" </dev/null
 done
 
 # graphs with other releases of LangGraph; what these bring along is not held
@@ -49,5 +52,5 @@ for version in 1.2.12 1.0.6; do
   "$place/bin/python" -m pip --disable-pip-version-check --quiet install "langgraph==$version" </dev/null
   echo "LangGraph $version with langgraph-checkpoint $("$place/bin/python" -c \
     'from importlib.metadata import version; print(version("langgraph-checkpoint"))')"
-  "$place/bin/python" -m pytest -q tests/test_sharing.py </dev/null
+  "$place/bin/python" -m pytest -q tests/contract/test_sharing.py </dev/null
 done

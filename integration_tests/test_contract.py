@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import redis
+from conformance import check
 from conftest import CLUSTER_RIGHTS, DURABILITY_RIGHTS, IMAGES, RIGHTS, TOPOLOGIES_OF, Servers
+from exercise import scenario
 from graphs import play
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance.capabilities import Capability
@@ -21,8 +23,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT
 from servers import Server, clients
 from shapes import SyncSurface, assert_same, at, checkpoint, expiries, id_of, ids, listed, metadata, plain, put
-from test_conformance import check
-from test_traps import scenario
 
 import langgraph_redis_state
 from langgraph_redis_state import RedisSaver

@@ -1,5 +1,5 @@
 """What people do with a thread's history, on every server there is: see `conftest.TARGETS`. What each method means in detail
-is tested in tests/test_history.py and its neighbours; here, that each server does it, for sync and async alike."""
+is tested in tests/history/; here, that each server does it, for sync and async alike."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conversations import remembering
 from langgraph.graph import START, StateGraph
 from servers import Server
 from shapes import at, id_of
-from test_rollback import remembering
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver

@@ -1,5 +1,5 @@
 """What real servers say when they refuse, provoked, and the error of the package that comes of it. The texts stand word for
-word in tests/test_translation.py.
+word in tests/unit/test_translation.py.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from conftest import TOPOLOGIES_OF, Servers
 from servers import Server, single
 from shapes import state_calls
-from test_persistence import Surface
+from states import Surface
 
 from langgraph_redis_state import (
     AgentCheckpointer,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import Any
 
 import numpy as np
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
@@ -235,3 +236,21 @@ def vars_of(thing: Any) -> dict[str, Any]:
 def assert_same(expected: Any, actual: Any) -> None:
     found = difference(expected, actual)
     assert found is None, found
+
+
+def spoil(value: Any) -> None:
+    """Changes everything in it that can be changed."""
+    if isinstance(value, dict):
+        for each in value.values():
+            spoil(each)
+        for name in list(value):
+            if not isinstance(value[name], dict | list):
+                value[name] = "spoiled"
+        value["spoiled"] = "spoiled"
+    elif isinstance(value, list | tuple):
+        for each in value:
+            spoil(each)
+        if isinstance(value, list):
+            value[:] = ["spoiled"]
+    elif isinstance(value, AIMessage):
+        value.content = "spoiled"

@@ -18,12 +18,12 @@ from urllib.parse import unquote
 
 import pytest
 import redis
+from audit import audit
 from figures import KEPT_IN, figure
 from proxy import Fault, Proxies, Proxy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from shapes import SyncSurface, at, checkpoint, listed, metadata, plain
-from test_storage import audit
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer

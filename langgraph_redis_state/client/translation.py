@@ -3,7 +3,7 @@
 A server that refuses is `ServerRefusedError`; one that gives no answer is `ServerUnavailableError`. `CheckpointCorruptError` is
 only for a key of another type, and for a script that could not read what it found. Errors are known by the names of their
 classes, since valkey-py has those of redis-py under its own root, and by their text: inside a script each server words them in
-its own way. The texts of Redis 6.2 to 8.0 and Valkey 8.1 stand in tests/test_translation.py, and
+its own way. The texts of Redis 6.2 to 8.0 and Valkey 8.1 stand in tests/unit/test_translation.py, and
 integration_tests/test_refusal_texts.py provokes them.
 """
 
