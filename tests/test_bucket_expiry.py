@@ -15,14 +15,14 @@ from lifetimes import bucket, check_bucket, gone, left, neighbours, put, traces,
 from shapes import at, checkpoint, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.client import driver
+from langgraph_redis_state.client import exchange
 from langgraph_redis_state.effects import Script
 from langgraph_redis_state.history import rollback, tags, threads
 from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
 from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_of
 from langgraph_redis_state.verification import verify
 
-ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
+ROOMS = [exchange, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
 DAY = 86_400_000
 
 

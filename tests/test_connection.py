@@ -664,7 +664,7 @@ async def test_a_forked_child_leaves_the_async_client_of_its_parent_alone(connec
 
 def test_redis_is_imported_when_it_is_needed() -> None:
     code = (
-        "import sys; from langgraph_redis_state.connection import Connection; Connection('redis://h:1/0'); "
+        "import sys; from langgraph_redis_state.client.connection import Connection; Connection('redis://h:1/0'); "
         "assert 'redis' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -90,7 +90,7 @@ def test_puts_that_a_signal_handler_interrupts_neither_crash_nor_hang_nor_block_
 
 LEAKS = """
     import faulthandler, signal, sys, time
-    from langgraph_redis_state.connection import Connection
+    from langgraph_redis_state.client.connection import Connection
     faulthandler.dump_traceback_later(20, exit=True)  # it hangs
 
     class TooLong(BaseException):
