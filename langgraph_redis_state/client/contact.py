@@ -78,7 +78,7 @@ class Contact:
     def kind(self, error: str) -> str | None:
         """Why the first call may have failed with this error: the server is of another kind than the URL says. None if it is
         not, or if that cannot be found out."""
-        until = time.monotonic() + KIND_SECONDS
+        until = time.monotonic() + min(KIND_SECONDS, self._answer_seconds)
         topology = self._target.topology
         wanted = topology if topology in ("sentinel", "cluster") else "standalone"
         found = "standalone" if re.search("unknown command.*SENTINEL", error, re.IGNORECASE) else wanted
