@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,8 @@ class Clients:
 
     client: Any
     sentinels: tuple[Any, ...] = ()
-    batches: Batches = field(default_factory=Batches)
+    batches: Batches | None = None
+    """What one event loop sends together; None in a Cluster, where keys are on many nodes, and for sync clients."""
 
     @property
     def all(self) -> tuple[Any, ...]:
@@ -93,8 +94,9 @@ def build_async(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
         sentinels = redis_module(".asyncio.sentinel")
         # redis-py's Sentinel pool raises "Too many connections"; this one waits for a free one.
         waiting = type("WaitingSentinelPool", (sentinels.SentinelConnectionPool, pool_class), {})
-        return _of_sentinels(sentinels.Sentinel, waiting, target, settings)
-    return Clients(redis_module(".asyncio").Redis.from_pool(pool_class(connection_class=kind, **_address(target), **settings)))
+        return replace(_of_sentinels(sentinels.Sentinel, waiting, target, settings), batches=Batches())
+    pool = pool_class(connection_class=kind, **_address(target), **settings)
+    return Clients(redis_module(".asyncio").Redis.from_pool(pool), batches=Batches())
 
 
 @cache
