@@ -29,7 +29,7 @@ from langgraph_redis_state.address import Address
 from langgraph_redis_state.client import exchange
 from langgraph_redis_state.client.confirming import ROUNDS, confirmed
 from langgraph_redis_state.client.driver import run
-from langgraph_redis_state.client.exchange import Evaluate, Send
+from langgraph_redis_state.client.exchange import Send
 from langgraph_redis_state.effects import Call, Script
 from langgraph_redis_state.history import rollback, tags, threads
 from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
@@ -377,8 +377,8 @@ def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again()
     packet = next(going)
     assert packet.node.name == "old"
     alone = replied(going, packet, MovedError("MOVED 1 new:1"), 1)
-    assert isinstance(alone, Evaluate)
-    assert alone.call.script is writing.PUT
+    assert isinstance(alone, Call)
+    assert alone.script is writing.PUT
     again = going.send([b"ok", b"token"])
     assert again.node.name == "new"
     with pytest.raises(StopIteration) as stop:
@@ -391,7 +391,7 @@ def test_a_slot_that_keeps_moving_is_an_error_in_the_end() -> None:
     packet = next(going)
     moved = MovedError("MOVED 1 new:1")
     for _ in range(ROUNDS - 1):
-        assert isinstance(replied(going, packet, moved, 1), Evaluate)
+        assert isinstance(replied(going, packet, moved, 1), Call)
         packet = going.send([b"ok", b"token"])
     with pytest.raises(MovedError):
         replied(going, packet, moved, 1)

@@ -17,7 +17,8 @@ from ..effects import Call, Compute, Operation, Read, ReplyMismatch, Scan, Strea
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
-from .exchange import Connect, Disconnect, Evaluate, Exchange, Pause, Send, Step, called, read, scanned
+from .contact import Contact
+from .exchange import ByText, Connect, Disconnect, Exchange, Pause, Send, Step, called, read, scanned
 from .library import AsyncClient, SyncClient, in_cluster
 from .translation import MOVING_SECONDS, slot_moves, translated
 from .workarounds import client_of_node, close_idle, close_idle_async, send_to_node
@@ -47,7 +48,9 @@ def run(operation: Operation[T], connection: Connection) -> T:
             return result
         reply = error = None
         try:
-            if isinstance(step, Connect):
+            if isinstance(step, Call):
+                reply = client.evalsha(step.script.sha, *step.arguments)
+            elif isinstance(step, Connect):
                 client = reply = connection.client()
             else:
                 reply = _waited(client, step)
@@ -56,11 +59,8 @@ def run(operation: Operation[T], connection: Connection) -> T:
 
 
 def _waited(client: SyncClient, step: Step) -> Any:
-    if isinstance(step, Evaluate):
-        call = step.call
-        if step.by_text:
-            return client.eval(call.script.source.encode(), *call.arguments)
-        return client.evalsha(call.script.sha, *call.arguments)
+    if isinstance(step, ByText):
+        return client.eval(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work()
     if isinstance(step, Send):
@@ -85,8 +85,10 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
             return result
         reply = error = None
         try:
-            if isinstance(step, Evaluate) and not step.by_text and (batches := connection.batches(client)):
-                reply = await batches.reply(client, step.call)
+            if isinstance(step, Call):
+                batches = connection.batches(client)
+                sent = client.evalsha(step.script.sha, *step.arguments) if batches is None else batches.reply(client, step)
+                reply = await sent
             elif isinstance(step, Connect):
                 client = reply = connection.async_client()
                 if in_cluster(client):  # it learns its slots at first use, and several tasks at once would trip over it
@@ -98,11 +100,8 @@ async def arun(operation: Operation[T], connection: Connection) -> T:
 
 
 async def _awaited(client: AsyncClient, step: Step) -> Any:
-    if isinstance(step, Evaluate):
-        call = step.call
-        if step.by_text:
-            return await client.eval(call.script.source.encode(), *call.arguments)
-        return await client.evalsha(call.script.sha, *call.arguments)
+    if isinstance(step, ByText):
+        return await client.eval(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work() if step.size <= COMPUTE_INLINE else await asyncio.to_thread(step.work)
     if isinstance(step, Send):
@@ -135,8 +134,9 @@ async def astream(operation: Stream, connection: Connection) -> AsyncIterator[An
 
 
 def perform(operation: Operation[T], connection: Connection, *, is_async: bool) -> Exchange[T]:
-    """An operation in steps."""
+    """An operation in steps. While a Cluster moves the slot of an effect, the effect is repeated."""
     client: object = None
+    contact: Contact | None = None
     reply: Any = None
     error: Exception | None = None
     while True:
@@ -146,18 +146,28 @@ def perform(operation: Operation[T], connection: Connection, *, is_async: bool) 
             result: T = stop.value
             return result
         reply = error = None
+        until = 0.0
         try:
             if isinstance(effect, Compute):
                 reply = yield effect
                 continue
-            contact = connection.contact(is_async=is_async)
-            if contact is not None and not contact.answered:
-                problem = yield Compute(contact.problem, BLOCKING)
-                if problem is not None:
-                    raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
             if client is None:
+                contact = connection.contact(is_async=is_async)
+                if contact is not None and not contact.answered and (problem := (yield Compute(contact.problem, BLOCKING))):
+                    raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
                 client = yield Connect()
-            reply = yield from _replied(client, effect, connection)
+            while True:
+                try:
+                    reply = yield from _exchange(client, effect, connection)
+                    break
+                except ReplyMismatch:
+                    yield Disconnect()
+                    raise
+                except Exception as caught:
+                    until = until or time.monotonic() + MOVING_SECONDS
+                    if not (in_cluster(client) and slot_moves(caught)) or time.monotonic() > until:
+                        raise
+                yield Pause(MOVING_PAUSE)
             if contact is not None:
                 contact.used = True
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
@@ -166,24 +176,13 @@ def perform(operation: Operation[T], connection: Connection, *, is_async: bool) 
                 error = yield from _explained(caught, effect, connection, client, is_async)
 
 
-def _replied(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
-    """The reply to an effect. While a Cluster moves its slot, it is asked for again."""
-    until = time.monotonic() + MOVING_SECONDS
-    while True:
-        try:
-            if isinstance(effect, Call):
-                level = connection.durability
-                if level is None or not effect.script.writes:
-                    return (yield from called(client, effect))
-                return (yield from confirmed(client, effect, level, connection.replicas_seen, connection.where))
-            return (yield from read(client, effect) if isinstance(effect, Read) else scanned(client, effect))
-        except ReplyMismatch:
-            yield Disconnect()
-            raise
-        except Exception as error:
-            if not (in_cluster(client) and slot_moves(error)) or time.monotonic() > until:
-                raise
-        yield Pause(MOVING_PAUSE)
+def _exchange(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
+    if isinstance(effect, Call):
+        level = connection.durability
+        if level is None or not effect.script.writes:
+            return called(client, effect)
+        return confirmed(client, effect, level, connection.replicas_seen, connection.where)
+    return read(client, effect) if isinstance(effect, Read) else scanned(client, effect)
 
 
 def _explained(

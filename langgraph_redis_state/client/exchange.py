@@ -1,7 +1,8 @@
 """What is exchanged with the server for a call or a read, once for both worlds. No I/O and no waiting here.
 
 Rule 1: an exchange is a generator. It yields a step, is sent what came of it (or has its error thrown in), and returns a reply.
-Rule 2: a step is what a client library does in one go: `Connect`, `Evaluate`, `Send`, `Pause`, `Disconnect`, and `Compute`.
+Rule 2: a step is what a client library does in one go: a `Call` by the SHA of its script, `ByText`, `Send`,
+`Connect`, `Disconnect`, `Pause`, and `Compute`.
 Rule 3: a driver (driver.py) performs the step, by blocking or by awaiting, and decides nothing.
 
 EVALSHA first, EVAL when the server does not know the script (a new server, a failover, SCRIPT FLUSH). Repeating commands after
@@ -26,12 +27,11 @@ class Connect:
     """The reply is the client to use, connected as far as it has to be."""
 
 
-@dataclass(slots=True)  # not frozen: that takes four times as long to make, and one is made for each call
-class Evaluate:
-    """A script, by its SHA or by its text, on whichever node the client library finds. The reply is as the server sent it."""
+@dataclass(frozen=True, slots=True)
+class ByText:
+    """A `Call` whose script is sent as text, for a server that does not know it."""
 
     call: Call
-    by_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Disconnect:
     """Closes the client's idle connections, on one of which there may be replies that belong to nobody."""
 
 
-Step = Connect | Evaluate | Send | Pause | Disconnect | Compute
+Step = Call | ByText | Send | Connect | Disconnect | Pause | Compute
 Exchange = Generator[Step, Any, T]
 
 SCAN_COUNT = 1000
@@ -74,11 +74,11 @@ def called(client: object, call: Call) -> Exchange[list[Any]]:
     """Runs a script: its reply without the token."""
     try:
         try:
-            reply = yield Evaluate(call)
+            reply = yield call
         except Exception as error:
             if not is_named(error, "NoScriptError"):
                 raise
-            reply = yield Evaluate(call, by_text=True)
+            reply = yield ByText(call)
     except Exception as error:
         # An error carries no token and may be the reply to another call, so the script is sent again, in a frame. Not a script
         # that somebody stopped, which would run as long again, nor one whose error ends the connection.
