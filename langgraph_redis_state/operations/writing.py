@@ -24,7 +24,7 @@ from . import retention
 from .buckets import sweep
 from .engine import Engine, logger, raise_for_reply
 from .reading import read_manifest
-from .removing import _remove_surely, retain
+from .removing import remove_surely, retain
 from .uploading import STAGE, upload
 
 PUT = Script("put", writes=True)
@@ -104,12 +104,12 @@ def put(
         _serialize_again(engine, serde, target, values, draft)
 
     expected = parent if engine.settings.conflict else None
-    reply = yield from send(
+    reply, _ = yield from send(
         engine, target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
     )
     if reply[0] == b"deleted" and not target.ns:
         with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
-            yield from _remove_surely(engine, serde, target, retention.everything, "put")
+            yield from remove_surely(engine, serde, target, retention.everything, "put")
     raise_for_reply(engine, reply, about)
     newest, stored = reply[1].decode(errors="replace"), int(reply[4])
     if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
@@ -141,8 +141,9 @@ def send(
     guards: Sequence[bytes] | None = None,
     indexed: Sequence[tuple[bytes, bytes]] = (),
     again: Callable[[], None] | None = None,
-) -> Operation[list[Any]]:
-    """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
+) -> Operation[tuple[list[Any], EncodedCheckpoint]]:
+    """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try, and what
+    was sent.
 
     `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `indexed`:
     metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
@@ -189,7 +190,7 @@ def send(
     if reply[0] == b"ok":
         engine.manifests.put(target.keys.name, target.ns, target.checkpoint, sealed.known, draft.parent)
         yield from sweep(engine)
-    return reply
+    return reply, sealed
 
 
 def _new_checkpoint(
