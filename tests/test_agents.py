@@ -14,6 +14,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage, messages_to_dict
+from soak import times
 
 from langgraph_redis_state import (
     AgentCheckpointer,
@@ -221,7 +222,7 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(20, 60))
 @given(
     scratchpad=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), plain, max_size=4),
     messages=st.lists(plain, max_size=3),

@@ -18,6 +18,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 from shapes import assert_same, at, checkpoint, id_of, metadata, new_id, plain
+from soak import times
 from test_storage import audit, keys_of, put, words
 
 from langgraph_redis_state import RedisSaver
@@ -167,7 +168,7 @@ def test_writers_pruners_copiers_and_deleters_at_once_leave_a_sound_thread(
 def _grow_in_child(url: str, prefix: str, number: int) -> None:
     with RedisSaver(url, prefix=prefix) as saver:
         config: Any = at("t")
-        for n in range(60):
+        for n in range(30):
             config = put(saver, config, {"who": number, "n": n, "text": words((number, n), 150)})
             saver.put_writes(config, [("w", n)], f"task {number}")
 
@@ -181,10 +182,10 @@ def test_processes_that_write_one_thread_lose_nothing(saver: RedisSaver, raw: An
         child.join(60)
         assert child.exitcode == 0
     found = list(saver.list(at("t")))
-    assert len(found) == 120
+    assert len(found) == 60
     for number in range(2):
         mine = [each for each in found if each.checkpoint["channel_values"]["who"] == number]
-        assert [each.checkpoint["channel_values"]["n"] for each in mine] == list(range(60))[::-1]
+        assert [each.checkpoint["channel_values"]["n"] for each in mine] == list(range(30))[::-1]
         assert all(each.pending_writes[0][2] == each.checkpoint["channel_values"]["n"] for each in mine)
     audit(raw, prefix, "t", clean=True)
 
@@ -464,14 +465,16 @@ def test_three_thousand_writes_by_as_many_tasks(saver: RedisSaver, raw: Any, pre
     audit(raw, prefix, "t", clean=True)
 
 
-def test_a_checkpoint_with_fifty_thousand_chunks(saver: RedisSaver, raw: Any, prefix: str) -> None:
-    values = {f"channel {n}": f"{n:06}" * 17 for n in range(50_000)}
+@pytest.mark.longer
+def test_a_checkpoint_with_thousands_of_chunks(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    many = times(12_000, 50_000, 50_000)
+    values = {f"channel {n}": f"{n:06}" * 17 for n in range(many)}
     config = put(saver, at("t"), values)
     child = put(saver, config, {**values, "more": 1}, ["more"])
     found = saver.get_tuple(child)
     assert found.checkpoint["channel_values"] == {**values, "more": 1}
     told = audit(raw, prefix, "t", clean=True)
-    assert told["chunks"] == 50_000
+    assert told["chunks"] == many
 
 
 def test_large_metadata_and_a_large_pending_write(saver: RedisSaver, raw: Any, prefix: str) -> None:
@@ -486,7 +489,8 @@ def test_large_metadata_and_a_large_pending_write(saver: RedisSaver, raw: Any, p
 
 
 def test_a_page_of_checkpoints_with_large_writes_is_cut_by_bytes(saver: RedisSaver) -> None:
-    from langgraph_redis_state.operations.reading import LIST, PAGE_BYTES
+    from langgraph_redis_state.operations.reading import PAGE_BYTES
+    from langgraph_redis_state.scripts.commands import LIST
 
     config: Any = at("t")
     for n in range(20):

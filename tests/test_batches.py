@@ -28,7 +28,7 @@ from langgraph_redis_state.errors import (
     ServerUnavailableError,
     ThreadDeletedError,
 )
-from langgraph_redis_state.operations.reading import GET
+from langgraph_redis_state.scripts.commands import GET
 
 TASKS = 64
 BIG = 300_000

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph_redis_state.states import Header
 from shapes import at, checkpoint, id_of, metadata
 
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
@@ -24,6 +23,7 @@ from langgraph_redis_state.state.metadata import Seen, StateVersion
 from langgraph_redis_state.state.versioning import States
 from langgraph_redis_state.storage.bodies import Value
 from langgraph_redis_state.storage.codec import digest
+from langgraph_redis_state.storage.records import Header
 
 LIMIT = 600_000
 SLACK = 1.3

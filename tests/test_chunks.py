@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from soak import times
 
 from langgraph_redis_state.storage import chunks
 from langgraph_redis_state.storage.codec import CHUNK_MAX
@@ -37,7 +38,7 @@ def cut(value: object, fine: bool = False) -> tuple[list[chunks.Segment], list[b
 
 
 @given(values)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(25, 150), deadline=None)
 def test_any_value_comes_back(value: object) -> None:
     for fine in (False, True):
         cut([value] * 40, fine)
@@ -61,14 +62,14 @@ def test_containers_of_many_elements_are_never_cut_fine() -> None:
 
 
 @given(st.binary(max_size=5000), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(50, 150), deadline=None)
 def test_any_bytes_come_back_even_if_called_msgpack(blob: bytes, structured: bool) -> None:
     segments, pieces = chunks.cut(blob, structured)
     assert chunks.join(segments, pieces) == blob
 
 
 @given(st.integers(0x80, 0xFF), st.binary(min_size=1100, max_size=3000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(40, 200), deadline=None)
 def test_lying_container_headers_come_back(first: int, rest: bytes) -> None:
     blob = bytes([first]) + rest
     segments, pieces = chunks.cut(blob, True)

@@ -10,6 +10,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from shapes import at
+from soak import rare, times
 
 from langgraph_redis_state import CheckpointLostError, RedisSaver
 from langgraph_redis_state.client.driver import run
@@ -83,32 +84,35 @@ def options(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.mark.longer
 def test_channels_of_different_rhythms_are_right_at_every_listed_checkpoint(url: str, prefix: str, options: Any) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, **options) as saver:
-        turns([saver, memory], 0, 60)
+        turns([saver, memory], 0, times(24, 60))
         left = same_as(saver, memory)
-        assert len(left) < 120 if "max_age" in options else len(left) <= 50
+        assert len(left) < 2 * times(24, 60) if "max_age" in options else len(left) <= 50
         sound(saver)
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.longer
+@pytest.mark.parametrize("durability", ["sync", rare("async"), "exit"])
 def test_retention_goes_on_with_a_channel_that_was_never_written_and_one_written_long_ago(
     url: str, prefix: str, durability: Any
 ) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        turns([saver, memory], 0, 150, durability)
+        turns([saver, memory], 0, times(50, 150), durability)
         assert len(same_as(saver, memory)) == 5
         assert chat(saver).get_state(THREAD).values["once"] == ["once"]
         sound(saver)
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("how", [{}, {"keep_last": 1}, {"keep_last": 7}], ids=str)
 def test_pruning_again_and_again_loses_nothing(saver: RedisSaver, how: Any) -> None:
     memory = InMemorySaver()
     saver_and_memory = [saver, memory]
-    for n in range(0, 60, 7):
+    for n in range(0, times(28, 60), 7):
         turns(saver_and_memory, n, n + 7)
         saver.prune(["t"], **how)
         left = same_as(saver, memory)
@@ -116,11 +120,12 @@ def test_pruning_again_and_again_loses_nothing(saver: RedisSaver, how: Any) -> N
         sound(saver)
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("mode", ["fork", "truncate"])
 def test_a_thread_goes_back_to_every_listed_checkpoint_and_on_from_there(url: str, prefix: str, mode: Any) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        turns([saver, memory], 0, 60)
+        turns([saver, memory], 0, times(24, 60))
         expected = same_as(saver, memory)
         ids = [(each.checkpoint_id, each.step) for each in saver.history("t")]
         for n, (id, step) in enumerate(ids):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
+from soak import times
 
 from demo import __main__ as command
 from demo import papers, play, story
@@ -30,9 +31,10 @@ def context(tmp_path: Path) -> DeskContext:
     return DeskContext(tmp_path / "journal")
 
 
+@pytest.mark.longer
 def test_the_demo_runs_to_its_end_without_a_terminal_and_again_on_the_same_path(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
-    for encoding in ("utf-8", "ascii"):
+    for encoding in ("ascii", "utf-8")[: times(1, 2, 2)]:
         done = subprocess.run(
             [sys.executable, "-m", "demo", "--path", str(folder)],
             cwd=ROOT,
@@ -49,7 +51,7 @@ def test_the_demo_runs_to_its_end_without_a_terminal_and_again_on_the_same_path(
         assert times_smaller is not None
         assert float(times_smaller[1]) > 4, "the README says: less than a quarter"
         assert max(map(len, done.stdout.splitlines())) <= 100
-    assert len(list(folder.glob("claim-????????.journal"))) == 2, "the second run began a thread of its own"
+    assert len(list(folder.glob("claim-????????.journal"))) == times(1, 2, 2), "each run begins a thread of its own"
 
 
 def test_the_desk_waits_for_a_person_and_pays_what_the_person_leaves(desk: Desk, context: DeskContext) -> None:
@@ -123,6 +125,7 @@ def test_the_journal_shows_what_a_second_process_ran_again(tmp_path: Path) -> No
     assert story.ran_again(journal, 1, 2) == ["assess", "settle"]
 
 
+@pytest.mark.soak
 def test_a_claim_that_does_not_hold_ends_the_demo_with_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,19 +8,19 @@
   its place, as another process would;
 - a RedisSaver through its async methods, on a prefix of its own.
 
-`HYPOTHESIS_PROFILE=soak pytest tests/test_differential.py` runs it for long, and makes a failure that was found small.
+`make soak-long` runs it for long, and makes a failure that was found small.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -29,15 +29,18 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED, _DeltaSnapshot
 from shapes import at, checkpoint, difference, new_id, plain
+from soak import LEVEL, times
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointLostError, ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
-QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
-settings.register_profile("fast", max_examples=15, stateful_step_count=40, phases=QUICK, **COMMON)
-settings.register_profile("soak", max_examples=2_000, stateful_step_count=80, **COMMON)
-PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+PROFILE = settings(
+    max_examples=times(8, 30, 1_000),
+    stateful_step_count=times(40, 40, 80),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LEVEL == 2 else [])],
+    **COMMON,
+)
 
 THREADS = ["t", "t:1", "u"]
 SPACES = ["", "child:0001", "child:0002", "plain"]
@@ -616,5 +619,6 @@ class Histories(RuleBasedStateMachine):
         self.other = RedisSaver(self.url, prefix=self.prefix, compression="none")
 
 
+@pytest.mark.longer
 def test_random_histories_are_equal_on_every_saver(url: str) -> None:
     run_state_machine_as_test(type("Histories", (Histories,), {"url": url}), settings=PROFILE)

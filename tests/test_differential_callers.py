@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_differential import PROFILE, Histories
@@ -79,6 +80,7 @@ class Callers(Histories):
         self.awaited = Spoiling(self.url, prefix=f"{self.prefix}-a", index_metadata=["user"])
 
 
+@pytest.mark.longer
 def test_histories_are_equal_though_callers_change_what_they_gave_and_got(url: str) -> None:
-    fewer = settings(PROFILE, max_examples=max(4, PROFILE.max_examples // 4))
+    fewer = settings(PROFILE, max_examples=max(3, PROFILE.max_examples // 4))
     run_state_machine_as_test(type("Callers", (Callers,), {"url": url}), settings=fewer)

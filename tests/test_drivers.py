@@ -15,7 +15,7 @@ from langgraph_redis_state.address import Address
 from langgraph_redis_state.client.clients import _releasing_once
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.errors import ServerUnavailableError
-from langgraph_redis_state.operations.reading import GET
+from langgraph_redis_state.scripts.commands import GET
 
 FIRST = ["EVALSHA"] if int(redis.__version__.split(".")[0]) < 6 else []
 """What a pool of redis-py wanted to know."""

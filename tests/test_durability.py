@@ -29,12 +29,10 @@ from langgraph_redis_state.address import Address
 from langgraph_redis_state.client import driver
 from langgraph_redis_state.durability import ROUNDS, confirmed
 from langgraph_redis_state.effects import Call, Script
-from langgraph_redis_state.history import rollback, tags, threads
-from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
 from langgraph_redis_state.operations.surveying import read_headers
-from langgraph_redis_state.verification import verify
+from langgraph_redis_state.scripts import commands
 
-ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
+ROOMS = [driver, commands]
 NOBODY = Replicas(1, timeout=0.05)
 """More than a server without replicas can give."""
 SCRIPTS = [each for module in ROOMS for each in vars(module).values() if isinstance(each, Script)]
@@ -159,8 +157,8 @@ def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: Re
     target = Address(saver._engine.settings.prefix, "t", "", id_of(made))
     survey = langgraph_redis_state.client.driver.run(read_headers(saver._engine, target), saver._connection)
     script, args = {
-        "tag": (tags.TAG, [b"Gnone", b""]),
-        "removal": (removing.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
+        "tag": (commands.TAG, [b"Gnone", b""]),
+        "removal": (commands.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
@@ -292,12 +290,12 @@ def test_the_state_apis_take_a_level_too(url: str, prefix: str) -> None:
 WRITING = re.compile(
     r"(?:call|in_batches)\('(HSET|HDEL|ZADD|ZREM|SET|UNLINK|RENAME|PERSIST|PEXPIRE|PEXPIREAT)'|\b(?:apply_ttl|rewrite|drop_bucket_entries|tidy_bucket)\("
 )
-UNTOLD = ("stage", "stage_remaining", "forget_expired", "first_look", "sweep_bucket")
+UNTOLD = ("stage", "forget_expired", "first_look", "sweep_bucket")
 
 
 def test_every_script_that_writes_for_its_caller_is_waited_for() -> None:
-    """`stage` and `stage_remaining` fill what a later script makes visible, `forget_expired` and `sweep_bucket` forget what
-    expired: nobody is told of them, nor of the layout number (`first_look`)."""
+    """`stage` fills what a later script makes visible, `forget_expired` and `sweep_bucket` forget what expired: nobody is told
+    of them, nor of the layout number (`first_look`)."""
     folder = Path(langgraph_redis_state.__file__).parent / "scripts"
     by_name = {script.name: script for script in SCRIPTS}
     assert set(by_name) == {path.stem for path in folder.glob("*.lua")}
@@ -313,7 +311,7 @@ class MovedError(Exception):
 
 
 def exchange(level: Any, seen: dict[str, int]) -> Any:
-    return confirmed(Call(writing.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
+    return confirmed(Call(commands.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
 
 
 def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() -> None:
@@ -345,7 +343,7 @@ def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() 
 def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again() -> None:
     going = exchange(Replicas(1, 1), {})
     assert callable(next(going))
-    assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is writing.PUT
+    assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is commands.PUT
     assert callable(going.send(None))
     with pytest.raises(StopIteration) as stop:
         going.send(("new", [[b"ok", b"newest", b"token"], 1]))

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -79,7 +80,7 @@ PUTS = """
 @needs_timers
 def test_puts_that_a_signal_handler_interrupts_neither_crash_nor_hang_nor_block_later_ones(url: str, prefix: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(__file__).rpartition("/")[0]],
+        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(Path(__file__).parent)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -27,6 +27,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 from shapes import assert_same, state_calls
+from soak import times
 from test_storage import audit, monitored
 
 from benchmarks.states import SIZES, shares
@@ -45,8 +46,7 @@ from langgraph_redis_state import (
     StateMetadata,
 )
 from langgraph_redis_state.effects import Script
-from langgraph_redis_state.operations.removing import REMOVE
-from langgraph_redis_state.operations.writing import PUT
+from langgraph_redis_state.scripts.commands import PUT, REMOVE
 from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_key
 
 Make = Callable[..., RedisStatePersistence]
@@ -369,12 +369,12 @@ def test_a_checksum_is_that_of_another_process(url: str, namespace: str) -> None
             text=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }
     assert len(sums) == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=times(8, 40))
 @given(
     saved=st.lists(
         st.dictionaries(
@@ -945,7 +945,7 @@ WORKER = """
 import sys
 from langgraph_redis_state import RedisStatePersistence
 with RedisStatePersistence(sys.argv[1], namespace=sys.argv[2], max_versions=None) as states:
-    print(*(states.save_with_metadata({"who": sys.argv[3], "n": n, "text": sys.argv[3] * 500}, "s").version for n in range(25)))
+    print(*(states.save_with_metadata({"who": sys.argv[3], "n": n, "text": sys.argv[3] * 500}, "s").version for n in range(15)))
 """
 
 
@@ -956,11 +956,11 @@ def test_processes_that_save_one_state_lose_none(url: str, namespace: str, make:
     ]
     printed = [worker.communicate(timeout=60)[0].split() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert sorted(int(version) for line in printed for version in line) == list(range(1, 101))
+    assert sorted(int(version) for line in printed for version in line) == list(range(1, 61))
     states = make(max_versions=None)
-    assert numbers(states, "s") == list(range(1, 101))
+    assert numbers(states, "s") == list(range(1, 61))
     for who, line in zip("abcd", printed, strict=True):
-        assert [loaded(states, "s", int(version))["n"] for version in line] == list(range(25))
+        assert [loaded(states, "s", int(version))["n"] for version in line] == list(range(15))
         assert loaded(states, "s", int(line[-1]))["who"] == who
 
 

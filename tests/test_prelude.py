@@ -15,26 +15,26 @@ from langgraph_redis_state.storage.records import STAMP
 from langgraph_redis_state.storage.thread_fields import opened_counts
 
 KEYS = [b"{t}%d" % n for n in range(7)]
-PRELUDE = Script("prelude").source.partition("local function verb()")[0]
+LIBRARIES = Script("put").source.partition("local function verb()")[0]
 
 
 def evaluated(saver: RedisSaver, code: str, *arguments: Any) -> Any:
-    return saver.client.eval(PRELUDE + code, len(KEYS), *KEYS, b"thread", *arguments, b"token")
+    return saver.client.eval(LIBRARIES + code, len(KEYS), *KEYS, b"thread", *arguments, b"token")
 
 
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
 def test_numbers_are_written_and_read_big_endian(saver: RedisSaver, width: int) -> None:
     most = min(1 << 8 * width, 1 << 50)
     numbers = [0, 1, 255, 256, 65_535, 65_536, most - 1, *(random.Random(n).randrange(most) for n in range(200))]
-    code = f"local o = {{}} for k = 2, #ARGV do o[#o+1] = b(tonumber(ARGV[k]), {width}) end return o"
+    code = f"local o = {{}} for k = 2, #ARGV do o[#o+1] = write_uint(tonumber(ARGV[k]), {width}) end return o"
     written = evaluated(saver, code, *numbers)
     assert written == [number.to_bytes(width, "big") for number in numbers]
-    code = f"local o = {{}} for k = 2, #ARGV do o[#o+1] = number(u('x' .. ARGV[k] .. 'x', 2, {width})) end return o"
+    code = f"local o = {{}} for k = 2, #ARGV do o[#o+1] = number(read_uint('x' .. ARGV[k] .. 'x', 2, {width})) end return o"
     assert evaluated(saver, code, *written) == [b"%d" % number for number in numbers]
 
 
 def test_two_bytes_are_read_big_endian(saver: RedisSaver) -> None:
-    code = "local o = {} for k = 2, #ARGV do o[#o+1] = u(ARGV[k], 1, 2) end return o"
+    code = "local o = {} for k = 2, #ARGV do o[#o+1] = read_uint(ARGV[k], 1, 2) end return o"
     numbers = [0, 1, 255, 256, 65_535]
     assert evaluated(saver, code, *(number.to_bytes(2, "big") for number in numbers)) == numbers
 
@@ -42,13 +42,13 @@ def test_two_bytes_are_read_big_endian(saver: RedisSaver) -> None:
 def test_a_negative_size_does_not_stop_a_script(saver: RedisSaver) -> None:
     """A part that is sent again may be smaller than the damaged one it replaces."""
     for width in (3, 4, 5, 6):
-        written = evaluated(saver, f"return b(tonumber(ARGV[2]), {width})", -300)
+        written = evaluated(saver, f"return write_uint(tonumber(ARGV[2]), {width})", -300)
         assert written == (-300 % (1 << 8 * width)).to_bytes(width, "big")
 
 
 def test_checks_are_those_of_the_codec(saver: RedisSaver) -> None:
     contents = [random.Random(n).randbytes(n % 70) for n in range(300)]
-    code = "local o = {} for k = 2, #ARGV do o[#o+1] = check4(ARGV[k]) end return o"
+    code = "local o = {} for k = 2, #ARGV do o[#o+1] = short_check(ARGV[k]) end return o"
     assert evaluated(saver, code, *contents) == [place_check(content) for content in contents]
 
 
@@ -56,11 +56,11 @@ def test_counts_come_back(saver: RedisSaver) -> None:
     names = ("born", "rev", "versions", "checkpoints", "writes", "chunks", "stored", "logical", "unique", "referred")
     numbers = [1_700_000_000_000_000, *range(1, 9), 2**49]
     fields = ", ".join(f"{name} = {number}" for name, number in zip(names, numbers, strict=True))
-    text = evaluated(saver, f"return counts_text({{ {fields} }})")
+    text = evaluated(saver, f"return format_counts({{ {fields} }})")
     assert opened_counts(text, b"thread", "").split() == [b"%d" % number for number in numbers]
-    read = "local s = counts_of(ARGV[2]) return { " + ", ".join(f"number(s.{name})" for name in names) + " }"
+    read = "local s = parse_counts(ARGV[2]) return { " + ", ".join(f"number(s.{name})" for name in names) + " }"
     assert evaluated(saver, read, text) == [b"%d" % number for number in numbers]
-    assert evaluated(saver, "return counts_of(ARGV[2]) == nil and 1 or 0", text.replace(b" 4 ", b" 5 ")) == 1
+    assert evaluated(saver, "return parse_counts(ARGV[2]) == nil and 1 or 0", text.replace(b" 4 ", b" 5 ")) == 1
 
 
 def test_the_stamp_is_as_long_as_the_scripts_think(saver: RedisSaver) -> None:

@@ -1,7 +1,7 @@
 """Histories that stay bounded: what retention and pruning drop, what they must keep, and that nothing is ever half gone.
 
 A client is killed at a few random moments each of a truncation, two prunes and a copy in every run of these tests; `make soak`
-makes that 100 of each, and LGRS_SOAK=n as many.
+makes that 12 of each, and `make soak-long` 100.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from shapes import at, checkpoint, id_of, metadata, new_id, plain
+from soak import times
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadBusyError
 from langgraph_redis_state.operations import removal_plan
-from langgraph_redis_state.operations.reading import LIST
-from langgraph_redis_state.operations.removing import REMOVE
 from langgraph_redis_state.operations.retention import is_due
+from langgraph_redis_state.scripts.commands import LIST, REMOVE
 from langgraph_redis_state.storage.codec import DIGEST, Integrity
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import RecordKey, open_record
 from langgraph_redis_state.storage.thread_fields import split_writes
 
 T = {"configurable": {"thread_id": "t"}}
-KILLS = int(os.environ.get("LGRS_SOAK", "8"))
+KILLS = times(3, 12, 100)
 
 
 class State(TypedDict):
@@ -130,30 +130,33 @@ def talk(graph: Any, saver: RedisSaver, turns: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.longer
 def test_a_chat_with_a_window_stays_flat(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver, last=20), saver, 250)
+        sizes = talk(chat(saver, last=20), saver, times(120, 250))
         assert max(sizes[30:]) < 1.3 * max(sizes[15:30])
-        assert max(sizes[200:]) < 1.3 * max(sizes[30:60])
+        assert max(sizes[100:]) < 1.3 * max(sizes[30:60])
         assert 20 <= len(roots(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_a_growing_chat_costs_its_messages_and_not_their_history(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver), saver, 250)
+        sizes = talk(chat(saver), saver, times(120, 250))
         newest = saver.get_tuple(T)
         alone = {**newest.checkpoint, "id": new_id()}
         saver.put(at("alone"), alone, metadata(), alone["channel_versions"])
         assert sizes[-1] < saver.stats("alone").stored_bytes + 30_000  # 20 records, and their last chunks
-        assert sizes[-1] < 2.1 * sizes[124]
+        assert sizes[-1] < 2.1 * sizes[len(sizes) // 2]
         assert 20 <= len(roots(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_without_retention_a_chat_grows_with_its_messages_and_not_with_their_square(saver: RedisSaver) -> None:
-    sizes = talk(chat(saver), saver, 125)
-    assert sizes[-1] < 2.5 * sizes[62]  # 4 would be its square
+    sizes = talk(chat(saver), saver, times(80, 125))
+    assert sizes[-1] < 2.5 * sizes[len(sizes) // 2]  # 4 would be its square
     assert saver.stats("t").ratio > 10
 
 
@@ -183,19 +186,21 @@ def fan_out(saver: Any, wide: int) -> Any:
     return built.compile(checkpointer=saver)
 
 
+@pytest.mark.longer
 def test_calls_of_subgraphs_go_with_the_step_that_called_them(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        graph = fan_out(saver, 20)
+        wide = times(8, 20)
+        graph = fan_out(saver, wide)
         sizes, counts = [], []
-        for n in range(30):
+        for n in range(times(20, 30)):
             graph.invoke({"log": [f"{n}"]}, T)
             counts.append(saver.stats("t").checkpoints)
             sizes.append(saver.stats("t").stored_bytes)
         # the calls of some invokes: a clean-up that meets other writes of the run is left to the next put
-        assert max(counts) < 5 * (3 + 20 * 3)
+        assert max(counts) < 5 * (3 + wide * 3)
         assert max(sizes) < 5 * min(sizes[3:])
         spaces = {each.config["configurable"]["checkpoint_ns"] for each in saver.list(at("t", None))}
-        assert len(spaces) <= 1 + 20 * 5
+        assert len(spaces) <= 1 + wide * 5
         assert_tidy(raw, prefix)
 
 
@@ -411,9 +416,9 @@ def test_a_branch_that_ended_is_pruned_by_its_age_in_ids(saver: RedisSaver) -> N
     assert saver.get_tuple(at("t", "", side)).checkpoint["channel_values"] == {"side": 1}
 
 
-@pytest.mark.parametrize("short", [removal_plan.SHORT, 0], ids=["at once", "through staging"])
-def test_on_a_full_server_one_can_prune_truncate_and_delete(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removal_plan, "SHORT", short)
+@pytest.mark.parametrize("remade", [removal_plan.REMADE, -1000], ids=["what is less", "anew"])
+def test_on_a_full_server_one_can_prune_truncate_and_delete(remade: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal_plan, "REMADE", remade)
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full", redis_options={"retry_on_timeout": False}) as saver:
             words = [os.urandom(300).hex() for _ in range(200)]
@@ -469,10 +474,11 @@ def test_little_or_much_may_stay_and_all_that_is_not_checkpoints_stays_too(
     assert_tidy(raw, prefix)
 
 
+@pytest.mark.longer
 def test_leaving_a_few_of_many_holds_the_server_no_longer_than_reading_a_page_of_them() -> None:
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="many") as saver:
-            chain(saver, 3000)
+            chain(saver, times(1500, 3000, 3000))
             saver.copy_thread("t", "warm")
             saver.prune(["warm"], keep_last=10)  # from here on scripts are called by name
             client.config_set("slowlog-max-len", 100_000)
@@ -504,7 +510,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with RedisSaver(sys.argv[1], prefix=sys.argv[2], max_versions=4) as saver:
     parent = None
-    for n in range(60):
+    for n in range(40):
         at_ = dice.randrange(len(words))
         words[at_ : at_ + 2] = [f"{n} {dice.getrandbits(64):x} " * 4] * dice.randrange(1, 4)
         made = checkpoint({"words": list(words), "sum": "".join(words)})
@@ -563,17 +569,18 @@ def test_every_read_verifies_while_four_processes_write_and_retention_runs(
 
 KILLED = """
 import os, random, signal, sys, time
-from langgraph_redis_state import RedisSaver, operations, removal
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.operations import removal_plan
 
 url, prefix, goal, kills = sys.argv[1:5]
 
-def through_staging():
-    removal.SHORT, operations.KEEP_FIELDS = 0, 5
+def anew():
+    removal_plan.REMADE = -1000
 
 what = {
     "truncate": lambda saver, n: saver.rollback(f"truncate {n}", goal, mode="truncate"),
     "prune": lambda saver, n: saver.prune([f"prune {n}"], keep_last=3),
-    "staged": lambda saver, n: through_staging() or saver.prune([f"staged {n}"], keep_last=3),
+    "anew": lambda saver, n: anew() or saver.prune([f"anew {n}"], keep_last=3),
     "copy": lambda saver, n: saver.copy_thread("template", f"copy {n}"),
 }
 dice = random.Random(1)
@@ -614,6 +621,7 @@ for kind in what:
 """
 
 
+@pytest.mark.longer
 def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     saver: RedisSaver, url: str, prefix: str, raw: Any
 ) -> None:
@@ -628,7 +636,7 @@ def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     before = everything(saver, "template")
     after = {}
     threads = [*(f"timed {n}" for n in range(4)), *range(KILLS)]
-    for kind in ("truncate", "prune", "staged"):
+    for kind in ("truncate", "prune", "anew"):
         for n in (*threads, "whole"):
             saver.copy_thread("template", f"{kind} {n}")
         if kind == "truncate":
@@ -640,7 +648,7 @@ def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     assert (len(after["truncate"]), len(after["prune"])) == (9, 4)
     after["copy"], nothing = before, []
     subprocess.run([sys.executable, "-c", KILLED, url, prefix, made[8], str(KILLS)], check=True)
-    for kind in ("truncate", "prune", "staged", "copy"):
+    for kind in ("truncate", "prune", "anew", "copy"):
         outcomes: Counter[str] = Counter()
         for n in range(KILLS):
             found = everything(saver, f"{kind} {n}")

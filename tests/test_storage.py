@@ -20,6 +20,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME, _DeltaSnapshot
 from langgraph.types import Interrupt
 from shapes import at, checkpoint, expiries, id_of, metadata, new_id, plain, words
+from soak import rare, times
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointLostError
@@ -205,8 +206,9 @@ def test_a_history_of_ancestors_is_one_command_for_a_hundred(saver: RedisSaver, 
 # --- many checkpoints -------------------------------------------------------------------------------------------------
 
 
-async def test_twelve_thousand_checkpoints_are_all_there_whatever_the_page(asaver: RedisSaver, raw: Any, prefix: str) -> None:
-    made = [f"{n:05}" for n in range(12_000)]
+@pytest.mark.longer
+async def test_thousands_of_checkpoints_are_all_there_whatever_the_page(asaver: RedisSaver, raw: Any, prefix: str) -> None:
+    made = [f"{n:05}" for n in range(times(2_500, 12_000, 12_000))]
 
     async def write(name: str) -> None:
         ns = "" if int(name) % 3 else f"sub:{int(name) % 7}"
@@ -224,10 +226,10 @@ async def test_twelve_thousand_checkpoints_are_all_there_whatever_the_page(asave
     assert await ids(limit=1) == newest_first[:1]
     assert await ids(limit=101) == newest_first[:101]
     paged: list[str] = []
-    while page := await ids(limit=1_700, before=at("t", checkpoint_id=paged[-1]) if paged else None):
+    while page := await ids(limit=700, before=at("t", checkpoint_id=paged[-1]) if paged else None):
         paged += page
     assert paged == newest_first
-    assert await ids(filter={"step": 0}, limit=10_500) == newest_first[:10_500]
+    assert await ids(filter={"step": 0}, limit=2_100) == newest_first[:2_100]
     audit(raw, prefix, "t", clean=True)
     await asaver.adelete_thread("t")
     assert keys_of(raw, prefix) == {"x:t", f"{prefix}:layout"}
@@ -514,7 +516,7 @@ def test_max_versions_keeps_an_interrupt_that_waits_and_namespaces_that_stay(url
         audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, rare(2), rare(3)])
 def test_the_counts_are_true_after_any_sequence_of_verbs(url: str, raw: Any, prefix: str, seed: int) -> None:
     chosen = random.Random(seed)
     with RedisSaver(url, prefix=prefix) as one, RedisSaver(url, prefix=prefix, compression="zlib") as two:

@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
 from shapes import at, checkpoint, id_of, metadata, plain, words
+from soak import LEVEL, times
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.caching.parts import Parts
@@ -144,14 +145,16 @@ def build_large(saver: RedisSaver, client: Any, prefix: str) -> Stored:
 # --- one flipped bit --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.longer
 def test_a_flipped_bit_in_any_byte_of_a_small_thread_is_corruption_or_changes_nothing(
     saver: RedisSaver, raw: Any, prefix: str
 ) -> None:
     made = build_small(saver, raw, prefix)
     for name, content in made.fields.items():
         for position in range(len(content)):
+            bits = range(8) if LEVEL else ((position * 3) % 8, (position * 3 + 4) % 8)
             every_bit = position < STAMP + FIXED if name[:1] == b"C" else position < 6 + STAMP + FIXED
-            for bit in range(8) if every_bit else (position % 8, (position + 4) % 8):
+            for bit in bits if every_bit else (position % 8, (position + 4) % 8)[: times(1, 2, 2)]:
                 made.hset(name, flipped(content, position, bit))
                 one_by_one, newest, _ = made.readers()
                 for read in (one_by_one, newest):
@@ -186,11 +189,12 @@ def sampled(content: bytes, seed: int, most: int) -> list[int]:
     )
 
 
+@pytest.mark.longer
 def test_a_flipped_bit_in_a_thread_with_chunks_and_pages_is_corruption(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = build_large(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
         kind = name[:1]
-        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21)):
+        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21) // times(2, 1, 1)):
             made.hset(name, flipped(content, position, (position + number) % 8))
             error = outcome(made.readers()[0] if position % 2 else made.readers()[2])
             where = (name, position, error)
@@ -236,17 +240,12 @@ def assert_equal(found: Any, expected: Any) -> None:
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        build_small,
-        build_large,
-    ],
-)
+@pytest.mark.longer
+@pytest.mark.parametrize("build", [build_small, build_large])
 def test_a_copy_of_a_damaged_thread_is_refused_or_whole(saver: RedisSaver, raw: Any, prefix: str, build: Any) -> None:
     made = build(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, 30)[:: 1 if name[:1] in b"CWS" else 8]:
+        for position in sampled(content, number, times(12, 30, 30))[:: 1 if name[:1] in b"CWS" else 8]:
             made.hset(name, flipped(content, position, position % 8))
             target = f"copy {number} {position}"
             try:
@@ -267,20 +266,15 @@ def test_a_copy_of_a_damaged_thread_is_refused_or_whole(saver: RedisSaver, raw: 
         made.hset(name, content)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        build_small,
-        build_large,
-    ],
-)
+@pytest.mark.longer
+@pytest.mark.parametrize("build", [build_small, build_large])
 def test_pruning_a_damaged_thread_destroys_nothing_that_stays(saver: RedisSaver, raw: Any, prefix: str, build: Any) -> None:
     made = build(saver, raw, prefix)
     newest: dict[str, str] = {}
     for ns, id in made.truth:
         newest[ns] = max(newest.get(ns, ""), id)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, 30)[:: 2 if name[:1] in b"CWS" else 6]:
+        for position in sampled(content, number, times(12, 30, 30))[:: 2 if name[:1] in b"CWS" else 6]:
             damaged = flipped(content, position, position % 8)
             made.hset(name, damaged)
             try:
@@ -299,6 +293,7 @@ def test_pruning_a_damaged_thread_destroys_nothing_that_stays(saver: RedisSaver,
             made.restore()
 
 
+@pytest.mark.longer
 def test_writing_into_a_damaged_thread_loses_nothing_silently(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = build_small(saver, raw, prefix)
     written = b"W\0" + IDS[1].encode()
@@ -307,7 +302,7 @@ def test_writing_into_a_damaged_thread_loses_nothing_silently(saver: RedisSaver,
     config = at("small", "", IDS[1])
     after = before | {("task 2", RESUME): ["again"], ("task 3", "n"): 4, ("task 1", INTERRUPT): ["other"]}
     for position in range(len(content)):
-        for bit in range(8) if position < 10 else (position % 8, 7):
+        for bit in range(8) if position < 10 and LEVEL else (position % 8, 7):
             made.hset(written, flipped(content, position, bit))
             try:
                 saver.put_writes(config, [(RESUME, ["again"])], "task 2")
@@ -322,10 +317,11 @@ def test_writing_into_a_damaged_thread_loses_nothing_silently(saver: RedisSaver,
             made.restore()
 
 
+@pytest.mark.longer
 def test_a_put_into_a_damaged_thread_loses_nothing(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = build_small(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, 40):
+        for position in sampled(content, number, times(16, 40, 40)):
             damaged = flipped(content, position, position % 8)
             made.hset(name, damaged)
             try:

@@ -1173,32 +1173,32 @@ async def test_without_a_ttl_nothing_expires(either: Any, prefix: str, server_cl
 # --- large numbers ----------------------------------------------------------------------------------------------------
 
 
-async def test_more_channels_and_writes_than_lua_can_unpack(either: Any) -> None:
-    names = [f"channel {n}" for n in range(9_000)]
+async def test_more_channels_and_writes_than_lua_can_unpack(asaver: RedisSaver) -> None:
+    names = [f"channel {n}" for n in range(8_200)]
     values = {name: [n, "x" * 100] for n, name in enumerate(names)}
-    config = await put(either, at("t"), values)
-    await either.aput_writes(config, [(name, n) for n, name in enumerate(names)], "task")
-    found = await either.aget_tuple(config)
+    config = await put(asaver, at("t"), values)
+    await asaver.aput_writes(config, [(name, n) for n, name in enumerate(names)], "task")
+    found = await asaver.aget_tuple(config)
     assert found.checkpoint["channel_values"] == values
     assert found.pending_writes == [("task", name, n) for n, name in enumerate(names)]
-    child = await either.aput(config, checkpoint(values | {"more": 1}), metadata(), {"more": 1})
-    await either.acopy_thread("t", "copy")
-    await either.aprune(["t"])
-    assert (await either.aget_tuple(at("t"))).checkpoint["channel_values"] == values | {"more": 1}
-    assert await ids(either, at("t")) == [id_of(child)]
-    assert len((await either.aget_tuple(at("copy", "", id_of(config)))).pending_writes) == 9_000
-    await either.adelete_thread("copy")
-    assert await either.aget_tuple(at("copy")) is None
+    child = await asaver.aput(config, checkpoint(values | {"more": 1}), metadata(), {"more": 1})
+    await asaver.acopy_thread("t", "copy")
+    await asaver.aprune(["t"])
+    assert (await asaver.aget_tuple(at("t"))).checkpoint["channel_values"] == values | {"more": 1}
+    assert await ids(asaver, at("t")) == [id_of(child)]
+    assert len((await asaver.aget_tuple(at("copy", "", id_of(config)))).pending_writes) == 8_200
+    await asaver.adelete_thread("copy")
+    assert await asaver.aget_tuple(at("copy")) is None
 
 
-async def test_more_threads_and_runs_than_a_page(either: Any) -> None:
+async def test_more_threads_and_runs_than_a_page(asaver: RedisSaver) -> None:
     for n in range(1_100):
-        await put(either, at(f"t{n}"), run_id="one run" if n % 2 else f"run {n}")
-    assert len(await ids(either, None)) == 1_100
-    await either.adelete_for_runs(["one run"])
-    assert {t.config["configurable"]["thread_id"] for t in await listed(either, None)} == {f"t{n}" for n in range(0, 1_100, 2)}
-    await either.aprune([f"t{n}" for n in range(1_100)], strategy="delete")
-    assert await ids(either, None) == []
+        await put(asaver, at(f"t{n}"), run_id="one run" if n % 2 else f"run {n}")
+    assert len(await ids(asaver, None)) == 1_100
+    await asaver.adelete_for_runs(["one run"])
+    assert {t.config["configurable"]["thread_id"] for t in await listed(asaver, None)} == {f"t{n}" for n in range(0, 1_100, 2)}
+    await asaver.aprune([f"t{n}" for n in range(1_100)], strategy="delete")
+    assert await ids(asaver, None) == []
 
 
 # --- through real graphs ----------------------------------------------------------------------------------------------

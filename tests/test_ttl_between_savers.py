@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from langgraph.graph import START, MessagesState, StateGraph
 from lifetimes import gone, left, put, wait
 from shapes import at, checkpoint, metadata
+from soak import times
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
 from langgraph_redis_state.storage.keys import ThreadKeys
@@ -269,7 +270,7 @@ def made_by(saver: RedisSaver, thread: str, first: str) -> dict[str, Callable[[]
     }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(10, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(st.tuples(st.sampled_from(sorted(WHO)), st.sampled_from(CALLS)), max_size=12))
 def test_who_decides_in_any_order(url: str, prefix: str, raw: Any, calls: list[tuple[str, str]]) -> None:
     thread = uuid.uuid4().hex

@@ -12,6 +12,7 @@ import pytest
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from langgraph.types import Interrupt
 from shapes import at, checkpoint, expiries, id_of, metadata, plain, words
+from soak import times
 
 from langgraph_redis_state import Finding, Progress, RedisSaver
 from langgraph_redis_state.errors import (
@@ -630,10 +631,11 @@ def test_a_repair_is_planned_again_if_the_thread_changes_before_it(whole: RedisS
     assert [*whole.verify("t")] == []
 
 
+@pytest.mark.longer
 def test_no_command_takes_long_however_long_the_thread_is(url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(url, prefix=prefix) as saver:
         parent, messages = None, []
-        for n in range(2_000):
+        for n in range(times(1_000, 2_000, 4_000)):
             messages = [*messages[-60:], words(n, 30)]
             config = put(
                 saver, "t", "", f"1f0a0000-0000-6000-8000-{n:012}", {"messages": messages, "n": n}, parent, run_id=f"r{n // 50}"

@@ -48,7 +48,7 @@ for k, record in ipairs(records) do
 end
 local most = tonumber(ARGV[4])
 if most > 0 and s.stored > most then return { 'large', number(s.stored) } end
-s.rev = s.rev + 1
+s.changes = s.changes + 1
 written[#written + 1] = 'S'
 written[#written + 1] = format_counts(s)
 in_batches('HSET', T, written)

@@ -56,7 +56,7 @@ if not same then
   added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
   fields[#fields + 1] = field
   fields[#fields + 1] = stamp(created, version, added, field) .. record
-  s.rev = s.rev + 1
+  s.changes = s.changes + 1
   s.stored = s.stored + bytes
   s.chunks = s.chunks + chunks
   s.unique = s.unique + unique

@@ -58,7 +58,7 @@ local missing, fields, bytes, chunks, unique = resolve_parts(records, at)
 if #missing > 1 then return refused(missing) end
 
 if #take > 0 then
-  s.rev = s.rev + 1
+  s.changes = s.changes + 1
   local count = blob and read_uint(blob, 2, 3) or 0
   local tail, fresh, replaced = {}, {}, {}
   for _, write in ipairs(take) do
@@ -73,7 +73,7 @@ if #take > 0 then
       count = count + 1
       s.writes = s.writes + 1
     end
-    tail[#tail + 1] = write_uint(STAMP + #record, 4) .. stamp(now, s.rev, #record, field .. '\0' .. marker) .. record
+    tail[#tail + 1] = write_uint(STAMP + #record, 4) .. stamp(now, s.changes, #record, field .. '\0' .. marker) .. record
     fresh[marker] = #tail
     add_to_counts(s, record, 1, 1)
   end

@@ -1,5 +1,4 @@
--- Fills the staging of one copy or one large upload, or the index in that of one large removal. Nobody sees it; it expires by
--- itself if the client dies.
+-- Fills the staging of one copy or one large upload. Nobody sees it; it expires by itself if the client dies.
 -- KEYS[8] hash, KEYS[9] sorted set.  ARGV: 1 thread, 2 lifetime in ms, 3 number of fields, then field and value each,
 -- then members of the index.  Reply: ok
 -- Field S of the staging says how many fields came to it: staging that was evicted, and begun again, is not taken for whole.

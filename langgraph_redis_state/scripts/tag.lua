@@ -17,7 +17,7 @@ if (old or '') == content then
   used()
   return { 'ok', 0 }
 end
-s.rev = s.rev + 1
+s.changes = s.changes + 1
 s.stored = s.stored + (content == '' and 0 or #field + #content) - (old and #field + #old or 0)
 if content == '' then
   call('HDEL', T, field)

@@ -29,6 +29,7 @@ from ..caching.manifests import Manifest
 from ..caching.parts import Parts
 from ..effects import Operation, Read, compute, emitted
 from ..errors import (
+    CheckpointConflictError,
     CheckpointerError,
     CheckpointNotFoundError,
     SerializationError,
@@ -37,16 +38,16 @@ from ..errors import (
     ThreadNotFoundError,
 )
 from ..history.threads import expire, find, list_threads, read_stats, server_info
-from ..operations.engine import Engine, metadata_text, raise_for_reply
-from ..operations.reading import START, Cursor, StoredCheckpoint, fetch, open_record, read_page
-from ..operations.removing import REMOVE, delete_thread, next_revision, remove_known, remove_surely
+from ..operations.engine import Engine, metadata_text
+from ..operations.reading import START, Cursor, fetch, read_page
+from ..operations.removing import delete_thread, next_revision, remove_known, remove_surely
 from ..operations.retention import is_due, newest_roots
 from ..operations.surveying import SURVEY_CHECKPOINTS
 from ..operations.thread_headers import CheckpointKey, ThreadHeaders
-from ..operations.uploading import STAGE
-from ..operations.writing import PUT, WARN_BYTES, NewCheckpoint, send
-from ..serialization.decode import OpenedRecord, loaded
-from ..serialization.encode import dumped, stored_rest
+from ..operations.writing import WARN_BYTES, send
+from ..scripts import commands
+from ..serialization.decode import StoredCheckpoint, loaded
+from ..serialization.encode import NewCheckpoint, dumped, stored_rest
 from ..storage import records
 from ..storage.bodies import Value
 from ..storage.ids import id_above
@@ -125,7 +126,7 @@ class States(Locked):
         """Saves `content`: serialized, or as another version stores it. `own`: the state's own TTL in ms, 0: no change."""
         began = time.perf_counter()
         about = f"saving state {target.thread!r}"
-        yield from self._engine.check_layout(True, PUT, STAGE, *((REMOVE,) if self._keep else ()))
+        yield from self._engine.check_layout(True, commands.PUT, commands.STAGE, *((commands.REMOVE,) if self._keep else ()))
         seen = self._seen.take(target.keys.name) if self._keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
@@ -136,25 +137,22 @@ class States(Locked):
             metadata = {**told, **numbered(label, old, before.head), "compression": self._engine.settings.compression.value}
             base = old or before.head
             known = self._engine.manifests.get(target.keys.name, b"", base.id.encode()) if base else None
-            reply, saved, sent = yield from self._put(target, content, metadata, before, old, known, own)
-            if reply[0] == b"ok":
+            try:
+                done, saved, sent = yield from self._put(target, content, metadata, before, old, known, own)
                 break
-            if reply[0] != b"conflict" and remembered is None:
-                raise_for_reply(self._engine, reply, about)
-            logger.debug("%s: the state changed since it was read, reading it again", about)
+            except CheckpointConflictError:
+                logger.debug("%s: the state changed since it was read, reading it again", about)
         else:
             raise ThreadBusyError(f"{about}: other programs saved first {TRIES} times; nothing was written, try again")
-        stored, count, revision, left = int(reply[4]), int(reply[5]), reply[6], int(reply[9])
-        if stored > WARN_BYTES:
-            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, stored)
+        if done.stored > WARN_BYTES:
+            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, done.stored)
         if own:
-            left = own
             with suppress(ThreadNotFoundError):  # another program deleted the state
                 yield from expire(self._engine, target.thread, "own", own / 1000)
         versions = [saved if each is old else each for each in before.versions] if old else [saved, *before.versions]
-        undisturbed = not before.versions or revision == next_revision(before.revision)
+        undisturbed = not before.versions or done.revision == next_revision(before.revision)
         try:
-            yield from self._remove_surplus(target, Seen(versions, revision), old, count, undisturbed)
+            yield from self._remove_surplus(target, Seen(versions, done.revision), old, done.roots, undisturbed)
         except CheckpointerError as error:  # surplus versions are not shown, and the next save tries again
             logger.error("%s: it is saved, but what it replaces could not be removed: %s", about, error)
         there = known.chunks if known else set()
@@ -167,7 +165,7 @@ class States(Locked):
             *(("?", "?") if base and not known else (len(sent.chunks - there), len(sent.chunks & there))),
             (time.perf_counter() - began) * 1000,
         )
-        return saved.described(target.thread, left)
+        return saved.described(target.thread, own or done.left)
 
     def _put(
         self,
@@ -178,7 +176,7 @@ class States(Locked):
         old: StateVersion | None,
         known: Manifest | None,
         own: int,
-    ) -> Operation[tuple[list[Any], StateVersion, Manifest]]:
+    ) -> Operation[tuple[commands.Put, StateVersion, Manifest]]:
         """One try to store a version after those in `before`, or in place of `old`. `known`: what one of them refers to."""
         about = f"saving state {target.thread!r}"
         head = before.head.id if before.head else ""
@@ -203,13 +201,10 @@ class States(Locked):
         if any(not value for _, value in indexed):  # that no version has these tags any more is true at this revision only
             expected += b"\0" + before.revision
         ttl = own or self._engine.settings.ttl
-        reply, sealed = yield from send(
-            self._engine, target, about, draft, ttl, expected=expected, known=known, indexed=indexed
-        )
-        header = records.parsed(bytes(records.STAMP) + sealed.record, target.place(b"C", b"", target.checkpoint))[0]
-        if reply[0] == b"ok":
-            header.version, header.created_at, header.new_bytes = int(reply[2]), int(reply[7]), int(reply[8])
-        return reply, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1])), sealed.known
+        done, sent = yield from send(self._engine, target, about, draft, ttl, expected=expected, known=known, indexed=indexed)
+        header = records.parsed(bytes(records.STAMP) + sent.record, target.place(b"C", b"", target.checkpoint))[0]
+        header.version, header.created_at, header.new_bytes = done.version, done.created_at, done.new_bytes
+        return done, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1])), sent.known
 
     def _remove_surplus(
         self, target: Address, seen: Seen, old: StateVersion | None, count: int, undisturbed: bool
@@ -269,8 +264,8 @@ class States(Locked):
         found, parts = yield from fetch(self._engine, target, [(b"", id.encode())])
         if not found:
             return None
-        version, opened = self._opened(target, found[0])
-        known = opened.known(parts, {})
+        version = self._version(found[0])
+        known = found[0].manifest(parts, {})
         self._engine.manifests.put(target.keys.name, b"", found[0].checkpoint, known)
         return version, known.values[WHOLE], parts
 
@@ -394,7 +389,7 @@ class States(Locked):
         while cursor is not None and (most is None or len(versions) < most):
             size = SURVEY_CHECKPOINTS if most is None else min(SURVEY_CHECKPOINTS, most - len(versions))
             page = yield from read_page(self._engine, target, "", cursor, size, whole=False)
-            versions += [self._opened(target, found)[0] for found in page.found]
+            versions += [self._version(found) for found in page.found]
             revision, cursor = revision or page.revision, page.following
         return Seen(versions, revision)
 
@@ -405,16 +400,15 @@ class States(Locked):
         label = version_label(version)
         return named((yield from self._look(target, self._keep)).versions, label)
 
-    def _opened(self, target: Address, found: StoredCheckpoint) -> tuple[StateVersion, OpenedRecord]:
-        opened = open_record(self._engine, target, found)
+    def _version(self, found: StoredCheckpoint) -> StateVersion:
+        header, rest = found.header, found.rest
         try:
-            rest, metadata = self._serde.loads_typed(opened.rest)
-            metadata["checksum"], dict.fromkeys(opened.channels)[WHOLE]
-            size = opened.header.logical - len(opened.rest[1])
-            return StateVersion(found.checkpoint.decode(), opened.header, metadata, rest["ts"], size), opened
+            checkpoint, metadata = self._serde.loads_typed(rest)
+            metadata["checksum"], dict.fromkeys(found.channels)[WHOLE]
+            return StateVersion(found.checkpoint.decode(), header, metadata, checkpoint["ts"], header.logical - len(rest[1]))
         except Exception as error:
             raise SerializationError(
-                f"{opened.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
+                f"{found.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
                 "and the prefix it was saved with"
             ) from error
 
