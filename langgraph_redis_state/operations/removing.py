@@ -11,6 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
+from ..caching.parts import Parts
 from ..effects import Operation, Read, compute
 from ..errors import (
     CheckpointCorruptError,
@@ -21,6 +22,7 @@ from ..errors import (
 )
 from ..scripts import commands
 from ..storage import keys, records
+from ..storage.records import Header
 from ..storage.thread_fields import Counts
 from . import retention
 from .buckets import threads_indexed
@@ -98,10 +100,11 @@ def prune(
 
 
 def remove_surely(
-    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice, what: str
+    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice, what: str, sweep: bool = False
 ) -> Operation[None]:
+    """`remove_all_but`, tried again while the thread changes, up to BUSY_TRIES times."""
     for _ in range(BUSY_TRIES):
-        if (yield from remove_all_but(engine, serde, target, keep)) is not None:
+        if (yield from remove_all_but(engine, serde, target, keep, sweep)) is not None:
             return
     raise ThreadBusyError(
         f"{target.about(what)}: the thread changed each of {BUSY_TRIES} times while choosing what to keep; "
@@ -110,10 +113,10 @@ def remove_surely(
 
 
 def remove_all_but(
-    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice
+    engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice, sweep: bool = False
 ) -> Operation[tuple[int, int] | None]:
     """Removes every checkpoint that `keep` does not choose: how many that were, of how many. None if the thread changed in
-    between."""
+    between. `sweep`: also removes chunks and pages that nothing refers to if `keep` chooses all checkpoints."""
     survey = yield from read_headers(engine, target)
     if survey is None:
         return None
@@ -123,9 +126,58 @@ def remove_all_but(
         return [place for place in survey.headers if place not in kept]
 
     dropped = yield from compute(choose, sum(survey.sizes.values()))
-    if (dropped or survey.early) and not (yield from remove(engine, serde, target, survey, dropped)):
+    if (dropped or survey.early or sweep) and not (yield from remove(engine, serde, target, survey, dropped)):
         return None
     return len(dropped), len(survey.headers)
+
+
+def remove_known(
+    engine: Engine,
+    target: Address,
+    revision: bytes,
+    kept: Sequence[Header],
+    gone: Mapping[str, Header],
+    replaced: Sequence[Header],
+) -> Operation[bytes | None]:
+    """`remove` for a thread of root checkpoints whose headers are all known at `revision`: one script, without a survey.
+
+    Removes the checkpoints `gone`, by id, and what only they and the overwritten records `replaced` refer to. Returns the new
+    revision; None if nothing was removed: the thread changed, or this is more than one script should measure. `remove` has no
+    such limit.
+    """
+    about = target.about("removing checkpoints")
+    yield from engine.check_layout(False, commands.REMOVE)
+    went = [*gone.values(), *replaced]
+    staying = {page for header in kept for page in header.pages}
+    leaving = {page for header in went for page in header.pages}
+    parts = Parts(verified=engine.chunks)
+    parts.lists = {name: listed for name in staying | leaving if (listed := engine.chunks.pages.get(name)) is not None}
+    parts.pages = (yield from read_reference_pages(engine, target, [*(staying | leaving) - parts.lists.keys()], about)).pages
+    if not staying | leaving <= parts.lists.keys() | parts.pages.keys():
+        return None
+
+    def chunks_of(pages: set[bytes], headers: Sequence[Header]) -> set[bytes]:
+        return {name for page in pages for name in parts.page(page, about)}.union(*(header.loose for header in headers))
+
+    leaving -= staying  # a page that stays keeps its chunks
+    chunks = chunks_of(leaving, went) - chunks_of(staying, kept)
+    fields = [keys.checkpoint_field(b"", id.encode()) for id in gone]
+    names = [*fields, *sorted([b"P" + name for name in leaving] + [b"D" + name for name in chunks])]
+    if len(names) > WEIGHED:
+        return None
+    if not names:
+        return revision
+    logical, chunked = sum(header.logical for header in gone.values()), sum(header.chunked for header in gone.values())
+    # the script measures the stored bytes and the plain bytes of chunks
+    less = Counts.difference(checkpoints=len(gone), chunks=len(chunks), logical=logical, referred=chunked)
+    plan = commands.RemovalPlan(False, less, names, fields, measured=names)
+    return next_revision(revision) if (yield from commands.remove(target.keys, about, revision, plan)) else None
+
+
+def next_revision(revision: bytes) -> bytes:
+    """The revision of a thread after one change."""
+    born, number = revision.split()
+    return b"%s %d" % (born, int(number) + 1)
 
 
 def remove(

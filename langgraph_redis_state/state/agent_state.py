@@ -1,4 +1,7 @@
-"""TODO"""
+"""The state of an agent as plain JSON values: classes, checks, and conversion from and to JSON. No I/O.
+
+A value that JSON cannot hold is refused with the name of its field, because it would come back as something else.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ..errors import SerializationError
 
 
 class TodoStatus(str, Enum):
-    """How far a todo is."""
+    """The progress of a todo."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -23,7 +26,7 @@ class TodoStatus(str, Enum):
 
 @dataclass(slots=True)
 class TodoItem:
-    """One thing to do. `extra` holds fields that others added."""
+    """A task of an agent. `extra` holds all other fields, unchanged."""
 
     content: str
     status: TodoStatus = TodoStatus.PENDING
@@ -64,7 +67,7 @@ _KINDS: dict[str, type] = {"todos": list, "files": dict, "scratchpad": dict, "me
 
 @dataclass(slots=True)
 class AgentStateSnapshot:
-    """The state of an agent. `extra` holds all other fields, as they came."""
+    """The state of an agent. `extra` holds all other fields, unchanged."""
 
     todos: list[TodoItem] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
@@ -80,8 +83,8 @@ class AgentStateSnapshot:
         """
         todos: Any = self.todos
         if isinstance(todos, list | tuple):
-            items = [TodoItem.of(todo, f"todos[{at}]") for at, todo in enumerate(todos)]
-            todos = [item.to_dict(f"todos[{at}]") for at, item in enumerate(items)]
+            named = [(todo, f"todos[{at}]") for at, todo in enumerate(todos)]
+            todos = [TodoItem.of(todo, where).to_dict(where) for todo, where in named]
         own = {"todos": todos, "files": self.files, "scratchpad": self.scratchpad, "messages": self.messages}
         try:
             values = {name: plain_json(value, name) for name, value in with_extra(own, self.extra, "the state").items()}
@@ -127,7 +130,7 @@ class AgentStateSnapshot:
 
 
 def with_extra(own: dict[str, Any], extra: Any, where: str) -> dict[str, Any]:
-    """An object's own fields, and those that others added."""
+    """The fields of an object together with its extra fields; a name in both is an error."""
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
         raise SerializationError(f"{where}: extra holds fields by their names, which are text, not {reprlib.repr(extra)}")
     if twice := own.keys() & extra.keys():

@@ -1,8 +1,8 @@
-"""`AgentCheckpointer`: the last state of each agent thread, as JSON. A front on `RedisStatePersistence`, nothing of its own.
+"""`AgentCheckpointer`: the last state of each agent thread, as JSON, stored with `RedisStatePersistence`.
 
-The state is what deep agents share between planner, tools and runtime: a list of todos, files, a scratchpad, messages. It is
-kept as plain JSON values and nothing else, so that programs in other languages can exchange it (`to_json`, `from_json`); the
-names and forms are those of the Rust crates agents-core and agents-persistence.
+The state is what deep agents share between planner, tools and runtime: todos, files, a scratchpad, messages. It is stored as
+plain JSON values, so that programs in other languages can exchange it (`to_json`, `from_json`). Names and forms are those of
+the Rust crates agents-core and agents-persistence.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing_extensions import Self
 
 from ..client.driver import arun, run
 from ..connected import Connected
-from ..effects import Operation
 from ..errors import InvalidConfigError, SerializationError
 from .agent_state import AgentStateSnapshot
+from .metadata import StateMetadata
 from .persistence import RedisStatePersistence, prefix_of
+from .versioning import state_ids
 
 
 class AgentCheckpointer(Connected):
@@ -26,13 +27,13 @@ class AgentCheckpointer(Connected):
 
     Args:
         url: where the server is, as `RedisSaver` takes it.
-        namespace: threads of two namespaces never see each other.
-        ttl: seconds or a timedelta after its last save that a thread expires; None: never.
+        namespace: threads of two namespaces are separate.
+        ttl: a thread expires so many seconds, or this timedelta, after its last save; None: never.
         max_versions: how many states of a thread are kept; `load_state` gives the newest.
-        options: whatever else `RedisStatePersistence` takes: `redis_options`, `compression_type`, `integrity_key`, ...
+        options: other arguments of `RedisStatePersistence`: `redis_options`, `compression_type`, `integrity_key`, ...
 
     Each method has a twin with `a` before its name, to be awaited. They raise what the saver's methods raise; None and an
-    empty list always mean that there is nothing.
+    empty list always mean that nothing is stored.
     """
 
     def __init__(
@@ -59,19 +60,19 @@ class AgentCheckpointer(Connected):
         Raises:
             SerializationError: JSON cannot hold a value; names thread and field, nothing was written.
         """
-        run(self._save(thread_id, state), self._connection)
+        self._states.save_with_metadata(_plain(thread_id, state), thread_id)
 
     async def asave_state(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> None:
         """`save_state`, awaited. The state is serialized before this waits for the first time."""
-        await arun(self._save(thread_id, state), self._connection)
+        await self._states.asave_with_metadata(_plain(thread_id, state), thread_id)
 
     def load_state(self, thread_id: str) -> AgentStateSnapshot | None:
         """The last state of a thread; None if there is none."""
-        return run(self._load(thread_id), self._connection)
+        return _snapshot(thread_id, self._states.load_with_metadata(thread_id))
 
     async def aload_state(self, thread_id: str) -> AgentStateSnapshot | None:
         """`load_state`, awaited."""
-        return await arun(self._load(thread_id), self._connection)
+        return _snapshot(thread_id, await self._states.aload_with_metadata(thread_id))
 
     def delete_thread(self, thread_id: str) -> None:
         """Deletes a thread; nothing happens if there is none."""
@@ -83,50 +84,46 @@ class AgentCheckpointer(Connected):
 
     def list_threads(self) -> list[str]:
         """The ids of all threads that have not expired, the last saved first."""
-        return run(self._states._states.names(), self._connection)
+        return run(state_ids(self._engine), self._connection)
 
     async def alist_threads(self) -> list[str]:
         """`list_threads`, awaited."""
-        return await arun(self._states._states.names(), self._connection)
+        return await arun(state_ids(self._engine), self._connection)
 
-    def _save(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> Operation[None]:
-        try:
-            snapshot = state if isinstance(state, AgentStateSnapshot) else AgentStateSnapshot.from_dict(state)
-            values = snapshot.to_dict()
-        except SerializationError as error:
-            raise SerializationError(f"saving agent thread {thread_id!r}: {error}; nothing was written") from None
-        yield from self._states._states.save(values, thread_id, None, None, None)
 
-    def _load(self, thread_id: str) -> Operation[AgentStateSnapshot | None]:
-        found = yield from self._states._states.load(thread_id, None)
-        try:
-            return None if found is None else AgentStateSnapshot.from_dict(found[0])
-        except SerializationError as error:
-            raise SerializationError(f"loading agent thread {thread_id!r}: {error}; something else saved it") from None
+def _plain(thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return (state if isinstance(state, AgentStateSnapshot) else AgentStateSnapshot.from_dict(state)).to_dict()
+    except SerializationError as error:
+        raise SerializationError(f"saving agent thread {thread_id!r}: {error}; nothing was written") from None
+
+
+def _snapshot(thread_id: str, found: tuple[Any, StateMetadata] | None) -> AgentStateSnapshot | None:
+    try:
+        return None if found is None else AgentStateSnapshot.from_dict(found[0])
+    except SerializationError as error:
+        raise SerializationError(f"loading agent thread {thread_id!r}: {error}; another program saved it") from None
 
 
 class AgentCheckpointerBuilder:
-    """Collects the arguments of `AgentCheckpointer`, by their names."""
+    """Collects the arguments of `AgentCheckpointer` by name."""
 
     def __init__(self) -> None:
         self._arguments: dict[str, Any] = {}
 
-    def url(self, url: str) -> Self:
-        self._arguments["url"] = url
-        return self
-
-    def namespace(self, namespace: str) -> Self:
-        self._arguments["namespace"] = namespace
-        return self
-
-    def ttl(self, ttl: float | timedelta | None) -> Self:
-        self._arguments["ttl"] = ttl
-        return self
-
     def options(self, **options: Any) -> Self:
-        """Whatever else `AgentCheckpointer` takes."""
+        """Any arguments of `AgentCheckpointer`."""
         self._arguments |= options
         return self
+
+    def url(self, url: str) -> Self:
+        return self.options(url=url)
+
+    def namespace(self, namespace: str) -> Self:
+        return self.options(namespace=namespace)
+
+    def ttl(self, ttl: float | timedelta | None) -> Self:
+        return self.options(ttl=ttl)
 
     def build(self) -> AgentCheckpointer:
         """Raises InvalidConfigError if there is no url."""

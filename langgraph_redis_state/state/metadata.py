@@ -1,9 +1,9 @@
-"""TODO"""
+"""What describes a state and its versions: metadata, version numbers, tags, checksums. Pure functions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from sys import getsizeof
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import ormsgpack
 
 from .. import validation
-from ..address import Address
 from ..caching.manifests import NAME
 from ..errors import InvalidConfigError
 from ..storage import keys
@@ -29,17 +28,17 @@ class StateMetadata:
     created_at: datetime
     """When the server first stored this version, UTC."""
     updated_at: datetime
-    """When it was last replaced (the clock of the program that did), else `created_at`."""
+    """When it was last replaced, by the clock of the program that did it; else `created_at`."""
     tags: list[str]
     size_bytes: int
-    """What the state takes serialized."""
+    """Bytes of the serialized state."""
     stored_bytes: int
-    """What saving it added on the server: compressed, without what it shares with what was there."""
+    """Bytes that saving it added on the server: compressed, without chunks that were there already."""
     compression_type: CompressionType
     checksum: str
     """BLAKE2b-128 of the serialized content, hexadecimal. Equal for equal content: sets and str keys have no order."""
     ttl_seconds: float | None
-    """Seconds until the state expires, with all its versions; None: it does not."""
+    """Seconds until the state expires, with all its versions; None: never."""
 
 
 VersionLike = int | str | StateMetadata
@@ -48,15 +47,14 @@ StateLike = str | StateMetadata
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A version as its record tells it. `parts`: the fields of the chunks and pages it refers to, None if not known yet."""
+class StateVersion:
+    """A version as its record stores it. `ts`: when it was replaced, '' if never; `size`: bytes of the serialized state."""
 
     id: str
     header: Header
     metadata: Mapping[str, Any]
     ts: str
     size: int
-    parts: frozenset[bytes] | None
 
     @property
     def counted(self) -> int:
@@ -72,11 +70,11 @@ class Entry:
     def tags(self) -> list[str]:
         return list(self.metadata.get("tags", ()))
 
-    def described(self, target: Address, left: int) -> StateMetadata:
+    def described(self, state_id: str, left: int) -> StateMetadata:
         """`left`: ms until the state expires, negative if it does not."""
         created = datetime.fromtimestamp(self.header.created_at / 1000, timezone.utc)
         return StateMetadata(
-            state_id=target.thread,
+            state_id=state_id,
             version=self.version,
             created_at=created,
             updated_at=max(created, datetime.fromisoformat(self.ts)) if self.ts else created,
@@ -90,40 +88,25 @@ class Entry:
 
 
 class Seen(NamedTuple):
-    """Versions of a state, newest first, at a revision."""
+    """The newest versions of a state, newest first, and the revision of the thread that they belong to. Only ever a hint."""
 
-    entries: Sequence[Entry]
+    versions: Sequence[StateVersion]
     revision: bytes
 
     @property
+    def head(self) -> StateVersion | None:
+        return self.versions[0] if self.versions else None
+
+    @property
     def size(self) -> int:
-        """Bytes of memory: what CPython takes for a version, its tags, and what it refers to."""
+        """Bytes of memory: what CPython needs for a version, its tags, and its references."""
         return sum(
             2500
-            + getsizeof(entry.parts)
-            + NAME * (len(entry.parts or ()) + len(entry.header.pages) + len(entry.header.loose))
-            + sum(getsizeof(tag) + 20 for tag in entry.metadata.get("tags", ()))
-            + 2 * getsizeof(entry.version)
-            for entry in self.entries
+            + NAME * (len(each.header.pages) + len(each.header.loose))
+            + sum(getsizeof(tag) + 20 for tag in each.metadata.get("tags", ()))
+            + 2 * getsizeof(each.version)
+            for each in self.versions
         )
-
-
-def parts_of(pages: Iterable[bytes], chunks: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset([b"P" + page for page in pages] + [b"D" + chunk for chunk in chunks])
-
-
-def union(entries: Iterable[Entry]) -> frozenset[bytes]:
-    return frozenset().union(*(entry.parts or () for entry in entries))
-
-
-def count_chunks(parts: Iterable[bytes]) -> int:
-    return sum(part[:1] == b"D" for part in parts)
-
-
-def next_revision(revision: bytes) -> bytes:
-    """The revision after one change."""
-    born, number = revision.split()
-    return b"%s %d" % (born, int(number) + 1)
 
 
 def version_label(version: VersionLike) -> int | str:
@@ -138,12 +121,13 @@ def version_label(version: VersionLike) -> int | str:
     return label
 
 
-def named(entries: Sequence[Entry], label: int | str | None) -> Entry | None:
-    return next((entry for entry in entries if label is not None and str(entry.version) == str(label)), None)
+def named(versions: Sequence[StateVersion], label: int | str | None) -> StateVersion | None:
+    return next((each for each in versions if label is not None and str(each.version) == str(label)), None)
 
 
-def numbered(label: int | str | None, old: Entry | None, head: Entry | None) -> dict[str, Any]:
-    """`version` if it was given, and `offset`, so that the server's counter and the offset give the highest number so far."""
+def numbered(label: int | str | None, old: StateVersion | None, head: StateVersion | None) -> dict[str, Any]:
+    """The metadata that number a version: `version` if given, and `offset`, which added to the server's counter gives the
+    highest number so far."""
     if old:
         return {name: old.metadata[name] for name in ("version", "offset") if name in old.metadata}
     highest, count = (head.counted, head.header.version) if head else (0, 0)
@@ -166,8 +150,7 @@ def index_name(tag: str) -> str:
 
 
 def content_checksum(type_: str, blob: bytes) -> bytes:
-    """Of the content with dicts and sets in one order, since equal content shall have equal checksums; as it is where that
-    cannot be done. Never stored."""
+    """BLAKE2b of the serialized content, with dicts and sets sorted if that is possible: equal content has equal checksums."""
     ordered = _ordered(blob) if type_ == "msgpack" else blob
     return hashlib.blake2b(type_.encode() + b"\0" + ordered, digest_size=DIGEST).digest()
 
@@ -181,6 +164,6 @@ def _ordered(blob: bytes) -> bytes:
         if isinstance(value, list) and value[:1] == ["builtins"] and value[1] in ("set", "frozenset"):
             value[2].sort(key=ormsgpack.packb)
         ordered = ormsgpack.packb(value, option=ormsgpack.OPT_SORT_KEYS)
-    except Exception:  # noqa: BLE001 - whatever it is, its bytes are its content
+    except Exception:  # noqa: BLE001 - no msgpack that can be sorted
         return blob
     return ordered if len(ordered) == len(blob) else blob  # bytes that only look like msgpack

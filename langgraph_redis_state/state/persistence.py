@@ -1,17 +1,20 @@
-"""`RedisStatePersistence`: versioned, tagged state for programs that are no LangGraph graph. Each method is one line.
+"""`RedisStatePersistence`: versioned, tagged state for programs without a LangGraph graph. Each method is one line.
 
-What the methods do stands in `states.py`, on the operations of the saver; who waits, in `drivers.py`.
+The operations are in `versioning`, built on the verbs of the saver; `client/driver.py` runs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from .. import validation
 from ..client.driver import arun, run
 from ..connected import Connected
+from ..effects import Operation
 from ..saver import RedisSaver
 from ..storage.codec import CompressionType
 from .metadata import StateLike, StateMetadata, VersionLike
@@ -20,32 +23,39 @@ from .versioning import States
 __all__ = ["RedisStatePersistence", "StateMetadata"]
 
 _NOT_FOR_STATES = {
-    *("url", "ttl", "refresh_ttl_on_read", "tombstone", "compression"),  # have names of their own here, or are as they must be
+    *("url", "ttl", "refresh_ttl_on_read", "tombstone", "compression"),  # named differently here, or fixed
     *("max_age", "conflict", "index_metadata"),
 }
 
 
+P = ParamSpec("P")
+
+T = TypeVar("T")
+
+logger = logging.getLogger("langgraph_redis_state")
+
+
 class RedisStatePersistence(Connected):
-    """Saves any state the serializer takes, by id and version, on plain Redis.
+    """Stores any state that the serializer accepts, by id and version, on plain Redis.
 
     Args:
-        redis_url: as `RedisSaver` takes it: one server, TLS, unix socket, Cluster, Sentinel.
-        compression_type: LZ4, ZLIB or NONE, for what is saved from now on; everything stored stays readable.
-        enable_versioning: False keeps one version of each state, the one saved last.
-        max_versions: how many versions a state keeps, the newest; None: all of them.
-        default_ttl: seconds (or a timedelta) after its last save that a state expires, whole and at once. None: never.
-        redis_options: keyword arguments for redis-py's connections. `decode_responses` is accepted and has no effect: bytes are
-            stored, and objects come back. On a unix socket the keepalive options of TCP have none either.
-        namespace: states of two namespaces never see each other.
-        options: whatever else `RedisSaver` takes: `serde`, `integrity_key`, `max_thread_bytes`, `client`, ...
+        redis_url: a URL as for `RedisSaver`: one server, TLS, unix socket, Cluster, Sentinel.
+        compression_type: LZ4, ZLIB or NONE, for later saves; what is stored already stays readable.
+        enable_versioning: False keeps only the last saved version of each state.
+        max_versions: how many of its newest versions a state keeps; None: all.
+        default_ttl: a state expires, with all its versions, so many seconds (or a timedelta) after its last save. None: never.
+        redis_options: keyword arguments for redis-py's connections. `decode_responses` is accepted and has no effect. On a
+            unix socket the keepalive options of TCP have no effect either.
+        namespace: states of two namespaces are separate.
+        options: other arguments of `RedisSaver`: `serde`, `integrity_key`, `max_thread_bytes`, `client`, ...
 
     Raises:
-        ValueError, TypeError: an option is not possible; the message says what is.
+        ValueError, TypeError: an option is not valid; the message says which values are.
 
-    Each method has a twin with `a` before its name, to be awaited. They raise what the saver's methods raise: a server that
-    does not answer is `ServerUnavailableError`, damaged bytes are `CheckpointCorruptError`, and never "not there".
+    Each method has a twin with `a` before its name, to be awaited. They raise what the saver's methods raise: if the server
+    does not answer `ServerUnavailableError`, if stored bytes are damaged `CheckpointCorruptError`. None means "not there".
 
-    Where a state id or version is asked for, the `StateMetadata` of one will do. 1 and "1" name the same version.
+    A `StateMetadata` is accepted in place of a state id or a version. 1 and "1" name the same version.
     """
 
     def __init__(
@@ -83,11 +93,11 @@ class RedisStatePersistence(Connected):
         tags: Sequence[str] | None = None,
         ttl_seconds: float | timedelta | None = None,
     ) -> StateMetadata:
-        """Saves a state. Version None counts on; one that exists is replaced where it stands among the others.
+        """Saves a state. Version None: the next number. A version that exists is replaced and keeps its position.
 
         Args:
-            tags: what `search_by_tags` shall find this version by while it is the newest.
-            ttl_seconds: the state's own TTL, from now on and at each later save. None: the one it has, else `default_ttl`.
+            tags: `search_by_tags` finds the state by these tags while this version is the newest.
+            ttl_seconds: the state's own TTL, which each later save extends again. None: the one it has, else `default_ttl`.
 
         Raises:
             SerializationError: the serializer refuses a value; names the key, nothing was written.
@@ -107,96 +117,123 @@ class RedisStatePersistence(Connected):
 
     def load_with_metadata(self, state_id: StateLike, version: VersionLike | None = None) -> tuple[Any, StateMetadata] | None:
         """(state, metadata) of a version, by default the newest; None if there is none."""
-        return run(self._states.load(state_id, version), self._connection)
+        return self._run(self._states.load, state_id, version)
 
     async def aload_with_metadata(
         self, state_id: StateLike, version: VersionLike | None = None
     ) -> tuple[Any, StateMetadata] | None:
         """`load_with_metadata`, awaited."""
-        return await arun(self._states.load(state_id, version), self._connection)
+        return await self._arun(self._states.load, state_id, version)
 
     def list_states(self, tags: Sequence[str] | None = None, prefix: str | None = None) -> list[StateMetadata]:
-        """The newest version of each state, the last saved first: those with any of the tags, whose id begins with `prefix`."""
-        return run(self._states.list_states(tags or None, prefix, "any"), self._connection)
+        """The newest version of each state that has any of the tags and whose id begins with `prefix`, last saved first."""
+        return self._run(self._states.list_states, tags or None, prefix, "any")
 
     async def alist_states(self, tags: Sequence[str] | None = None, prefix: str | None = None) -> list[StateMetadata]:
         """`list_states`, awaited."""
-        return await arun(self._states.list_states(tags or None, prefix, "any"), self._connection)
+        return await self._arun(self._states.list_states, tags or None, prefix, "any")
 
     def search_by_tags(self, tags: Sequence[str], match: Literal["any", "all"] = "any") -> list[StateMetadata]:
-        """The newest version of each state that has any, or all, of the tags; the last saved first."""
-        return run(self._states.list_states(tags, None, match), self._connection)
+        """The newest version of each state if that has any, or all, of the tags; last saved first."""
+        return self._run(self._states.list_states, tags, None, match)
 
     async def asearch_by_tags(self, tags: Sequence[str], match: Literal["any", "all"] = "any") -> list[StateMetadata]:
         """`search_by_tags`, awaited."""
-        return await arun(self._states.list_states(tags, None, match), self._connection)
+        return await self._arun(self._states.list_states, tags, None, match)
 
     def list_versions(self, state_id: StateLike) -> list[StateMetadata]:
-        """The versions of a state, oldest first, never more than `max_versions`; none if there is no such state."""
-        return run(self._states.list_versions(state_id), self._connection)
+        """The versions of a state, oldest first, at most `max_versions`; empty if there is no such state."""
+        return self._run(self._states.list_versions, state_id)
 
     async def alist_versions(self, state_id: StateLike) -> list[StateMetadata]:
         """`list_versions`, awaited."""
-        return await arun(self._states.list_versions(state_id), self._connection)
+        return await self._arun(self._states.list_versions, state_id)
 
     def exists(self, state_id: StateLike, version: VersionLike | None = None) -> bool:
         """Whether there is such a state, or version of it."""
-        return run(self._states.exists(state_id, version), self._connection)
+        return self._run(self._states.exists, state_id, version)
 
     async def aexists(self, state_id: StateLike, version: VersionLike | None = None) -> bool:
         """`exists`, awaited."""
-        return await arun(self._states.exists(state_id, version), self._connection)
+        return await self._arun(self._states.exists, state_id, version)
 
     def delete_version(self, state_id: StateLike, version: VersionLike) -> bool:
-        """Deletes a version with all that only it used; whether there was one. With its last version a state goes."""
-        return run(self._states.delete_version(state_id, version), self._connection)
+        """Deletes a version and what only it refers to. Returns whether it existed. Without versions a state does not exist."""
+        return self._run(self._states.delete_version, state_id, version)
 
     async def adelete_version(self, state_id: StateLike, version: VersionLike) -> bool:
         """`delete_version`, awaited."""
-        return await arun(self._states.delete_version(state_id, version), self._connection)
+        return await self._arun(self._states.delete_version, state_id, version)
 
     def delete_state(self, state_id: StateLike) -> bool:
-        """Deletes a state with all its versions; whether there was one."""
-        return run(self._states.delete_state(state_id), self._connection)
+        """Deletes a state with all its versions. Returns whether it existed."""
+        return self._run(self._states.delete_state, state_id)
 
     async def adelete_state(self, state_id: StateLike) -> bool:
         """`delete_state`, awaited."""
-        return await arun(self._states.delete_state(state_id), self._connection)
+        return await self._arun(self._states.delete_state, state_id)
 
     def rollback(self, state_id: StateLike, version: VersionLike, truncate: bool = False) -> StateMetadata:
-        """Goes back to a version: saves its content as a new one, so that the mistake stays visible. `truncate`: removes what
-        came after it instead.
+        """Takes a state back to a version: saves its content as a new version. `truncate`: removes the versions after it
+        instead.
 
         Raises:
             CheckpointNotFoundError: there is no such version.
         """
-        return run(self._states.rollback(state_id, version, truncate), self._connection)
+        return self._run(self._states.rollback, state_id, version, truncate)
 
     async def arollback(self, state_id: StateLike, version: VersionLike, truncate: bool = False) -> StateMetadata:
         """`rollback`, awaited."""
-        return await arun(self._states.rollback(state_id, version, truncate), self._connection)
+        return await self._arun(self._states.rollback, state_id, version, truncate)
 
     def touch(self, state_id: StateLike, ttl_seconds: float | timedelta | None = None) -> bool:
-        """Gives a state its own TTL from now on; None: `default_ttl` again. Whether there is such a state."""
-        return run(self._states.touch(state_id, ttl_seconds), self._connection)
+        """Gives a state its own TTL; None: `default_ttl` again. Returns whether the state exists."""
+        return self._run(self._states.touch, state_id, ttl_seconds)
 
     async def atouch(self, state_id: StateLike, ttl_seconds: float | timedelta | None = None) -> bool:
         """`touch`, awaited."""
-        return await arun(self._states.touch(state_id, ttl_seconds), self._connection)
+        return await self._arun(self._states.touch, state_id, ttl_seconds)
 
     def get_stats(self) -> dict[str, Any]:
         """`states` (also as `total_states`), `versions`, `stored_bytes`, `logical_bytes`, `compression_ratio` (logical for each
         stored byte), `hits` and `misses` of loads through this object, and `redis_info`: `used_memory` in bytes,
         `used_memory_human`, `redis_version`; empty where the server does not allow INFO."""
-        return run(self._states.stats(), self._connection)
+        return self._run(self._states.stats)
 
     async def aget_stats(self) -> dict[str, Any]:
         """`get_stats`, awaited."""
-        return await arun(self._states.stats(), self._connection)
+        return await self._arun(self._states.stats)
+
+    def _run(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(logged(operation, *args, **kwargs), self._connection)
+
+    async def _arun(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await arun(logged(operation, *args, **kwargs), self._connection)
+
+
+def logged(operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+    """Runs an operation and logs at level DEBUG its arguments, its result and its time."""
+    began = time.perf_counter()
+    result = yield from operation(*args, **kwargs)
+    if logger.isEnabledFor(logging.DEBUG):
+        asked = ", ".join(each.state_id if isinstance(each, StateMetadata) else repr(each) for each in args)
+        took = (time.perf_counter() - began) * 1000
+        logger.debug("%s(%s): %s, %.1f ms", operation.__name__, asked, _outcome(result), took)
+    return result
+
+
+def _outcome(result: Any) -> str:
+    if isinstance(result, list):
+        return f"{len(result)} found"
+    if isinstance(result, tuple):  # a state and its metadata
+        return f"{result[1].size_bytes} bytes"
+    if isinstance(result, StateMetadata):
+        return f"version {result.version!r}"
+    return "not there" if result is None else str(result) if isinstance(result, bool) else "done"
 
 
 def prefix_of(kind: str, namespace: str) -> str:
-    """The prefix of the keys of a namespace: another one for each namespace, and for each of the two fronts."""
+    """The prefix of all keys of a namespace; `kind` separates the two classes of this folder."""
     name = validation.plain(namespace)
     if not isinstance(name, str) or not name:
         raise ValueError(f"namespace must be a non-empty string, not {namespace!r}")
@@ -204,11 +241,10 @@ def prefix_of(kind: str, namespace: str) -> str:
 
 
 def connection_options(url: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """redis_options as `RedisSaver` takes them: without what can have no effect here."""
+    """`redis_options` for `RedisSaver`, without those that have no effect."""
     if not isinstance(options, Mapping):
         return options
-    socket = (
-        {"socket_keepalive", "socket_keepalive_options"} if isinstance(url, str) and url.lower().startswith("unix:") else set()
-    )
-    idle = {"decode_responses"} | socket
+    idle = {"decode_responses"}
+    if isinstance(url, str) and url.lower().startswith("unix:"):
+        idle |= {"socket_keepalive", "socket_keepalive_options"}
     return {name: value for name, value in options.items() if name not in idle}

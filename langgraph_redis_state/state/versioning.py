@@ -1,134 +1,99 @@
-"""What each method of `RedisStatePersistence` does, once, as operations on those of the saver. No I/O, no storage of its own.
+"""The operations behind `RedisStatePersistence`, built on the verbs of the saver. No I/O and no storage of its own.
 
-A state id is a thread, a version of it is a checkpoint in the root namespace, the state is its one channel, cut so that a key
-of a dict that changes is stored by itself. So whatever holds for the saver holds here: deduplication, checksums, expiry,
-Cluster, and the tools that read its threads.
+A state id is a thread. A version is a checkpoint in the root namespace. The state is the only channel, cut so that a changed
+key of a dict is stored alone. Everything that holds for the saver holds here: deduplication, checksums, expiry, Cluster.
 
-Rule 1: a state is serialized before the first effect; what is saved is the state as it was when the call was made.
-Rule 2: a put says which version must be the newest. So of many savers none overwrites another, each tries again, and a command
-that redis-py repeats is recognised. What the newest is, a process remembers from its own last save; if it is wrong, it looks.
-Rule 3: versions are numbered by the server's counter of the thread, which never goes back. A number that was given moves it:
-the record tells by how much (`offset`).
-Rule 4: the tag index may name a state whose newest version lost the tag; searching reads that version and decides.
+Rule 1: a state is serialized before the first effect, so the call saves the state as it was when it was made.
+Rule 2: a put names the version that must be the newest. If two programs save at once, one is refused and tries again, and a
+command that redis-py repeats is recognized. A process remembers the versions of its last save; if refused, it reads them.
+Rule 3: the server's counter of the thread numbers versions and never decreases. A number given by the caller moves the count:
+the record stores by how much (`offset`).
+Rule 4: the tag index may name a state whose newest version no longer has the tag. A search reads that version and decides.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
 from ..caching.bounded import BoundedCache, Locked
+from ..caching.manifests import Manifest
+from ..caching.parts import Parts
 from ..effects import Operation, Read, compute, emitted
 from ..errors import (
     CheckpointConflictError,
-    CheckpointCorruptError,
     CheckpointerError,
-    CheckpointLostError,
     CheckpointNotFoundError,
     SerializationError,
     ServerRefusedError,
     ThreadBusyError,
-    ThreadDeletedError,
     ThreadNotFoundError,
-    ThreadTooLargeError,
 )
-from ..history.rollback import truncate_to
 from ..history.threads import expire, find, list_threads, read_stats, server_info
 from ..operations.engine import Engine, metadata_text
-from ..operations.reading import START, Cursor, decode_tuple, fetch, read_page, read_reference_pages
-from ..operations.removal_plan import WEIGHED
-from ..operations.removing import BUSY_TRIES, delete_thread, remove
-from ..operations.surveying import SURVEY_CHECKPOINTS, read_headers
+from ..operations.reading import START, Cursor, fetch, read_page
+from ..operations.removing import delete_thread, next_revision, remove_known, remove_surely
+from ..operations.retention import is_due, newest_roots
+from ..operations.surveying import SURVEY_CHECKPOINTS
+from ..operations.thread_headers import CheckpointKey, ThreadHeaders
 from ..operations.writing import WARN_BYTES, send
 from ..scripts import commands
-from ..scripts.commands import RemovalPlan
-from ..serialization import decode
-from ..serialization.decode import StoredCheckpoint
+from ..serialization.decode import StoredCheckpoint, loaded
 from ..serialization.encode import NewCheckpoint, dumped, stored_rest
-from ..storage import keys
+from ..storage import records
 from ..storage.bodies import Value
 from ..storage.ids import id_above
-from ..storage.records import Header
-from ..storage.thread_fields import Counts
+from ..storage.keys import ROOT
 from .metadata import (
-    Entry,
     Seen,
     StateLike,
     StateMetadata,
+    StateVersion,
     VersionLike,
     checked_tags,
     content_checksum,
-    count_chunks,
     index_name,
     named,
-    next_revision,
     numbered,
-    parts_of,
-    union,
     version_label,
 )
 
 logger = logging.getLogger("langgraph_redis_state")
 
-P = ParamSpec("P")
-
-T = TypeVar("T")
-
-
-def _logged(operation: Callable[Concatenate[States, P], Operation[T]]) -> Callable[Concatenate[States, P], Operation[T]]:
-    """Says at the end what was asked, what came of it, and how long it took."""
-
-    @functools.wraps(operation)
-    def logged(self: States, /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        began = time.perf_counter()
-        result = yield from operation(self, *args, **kwargs)
-        if logger.isEnabledFor(logging.DEBUG):
-            asked = ", ".join(f"{each.state_id if isinstance(each, StateMetadata) else each!r}" for each in args)
-            took = (time.perf_counter() - began) * 1000
-            logger.debug("%s(%s): %s, %.1f ms", operation.__name__, asked, _outcome(result), took)
-        return result
-
-    return logged
-
-
-def _outcome(result: Any) -> str:
-    if isinstance(result, list):
-        return f"{len(result)} found"
-    if isinstance(result, tuple):  # a state and its metadata
-        return f"{result[1].size_bytes} bytes"
-    if isinstance(result, StateMetadata):
-        return f"version {result.version!r}"
-    return "not there" if result is None else str(result) if isinstance(result, bool) else "done"
-
-
 GONE = -2
-"""What PTTL says of a key that is not there: the state expired while it was read."""
+"""PTTL's reply for a key that does not exist: the state expired while it was read."""
 
 TRIES = 1000
-"""Each try that fails is a save of somebody else that succeeded."""
+"""Each failed try is a successful save of another program."""
 
 WHOLE = "state"
-"""Name of the one channel."""
+"""Name of the only channel."""
+
+
+def state_ids(engine: Engine, prefix: str | None = None) -> Operation[list[str]]:
+    """The ids of all states, the last saved first."""
+    listing = list_threads(engine, prefix, None, True, None)
+    found: list[str] = []
+    while (infos := (yield from emitted(listing))) is not None:
+        found += [info.thread_id for info in infos]
+    return found
 
 
 class States(Locked):
-    """All operations on states. `keep`: how many versions a state has at most, None: any number."""
+    """All operations on states. `keep`: the most versions of a state, None: no limit."""
 
     def __init__(self, engine: Engine, serde: SerializerProtocol, keep: int | None) -> None:
         super().__init__()
         self._engine, self._serde, self._keep = engine, serde, keep
         self._seen: BoundedCache[bytes, Seen] = BoundedCache(engine.seen_bytes, lambda name, seen: len(name) + seen.size)
-        """What a state was after the last save of this process. Only ever a hint."""
         self._hits = self._misses = 0
 
     # --- saving ---
@@ -138,103 +103,88 @@ class States(Locked):
     ) -> Operation[StateMetadata]:
         target = self._target(state_id)
         label = None if version is None else version_label(version)
-        described: dict[str, Any] = {"source": "update", **({"tags": checked_tags(tags)} if tags else {})}
+        told: dict[str, Any] = {"source": "update", **({"tags": checked_tags(tags)} if tags else {})}
         own = 0 if ttl is None else validation.ttl_ms(ttl, "ttl_seconds")
-        content = self._dumped(state, f"saving state {target.thread!r}")
-        described["checksum"] = yield from compute(lambda: content_checksum(*content), len(content[1]))
-        return (yield from self._store(target, content, described, label, own))
-
-    def _dumped(self, state: Any, about: str) -> tuple[str, bytes]:
+        about = f"saving state {target.thread!r}"
         try:
-            return dumped(self._serde, state, about)
+            content = dumped(self._serde, state, about)
         except SerializationError:
             for key, value in state.items() if isinstance(state, dict) else ():
-                dumped(self._serde, value, f"{about}, key {key!r}")
+                dumped(self._serde, value, f"{about}, key {key!r}")  # raises for the key that is at fault
             raise
+        told["checksum"] = yield from compute(lambda: content_checksum(*content), len(content[1]))
+        return (yield from self._store(target, content, told, label, own))
 
     def _store(
         self,
         target: Address,
         content: tuple[str, bytes] | Value,
-        described: Mapping[str, Any],
+        told: Mapping[str, Any],
         label: int | str | None = None,
         own: int = 0,
     ) -> Operation[StateMetadata]:
-        """`content`: serialized, or as another version holds it. `own`: the state's own TTL from now on, ms; 0: as it is."""
+        """Saves `content`: serialized, or as another version stores it. `own`: the state's own TTL in ms, 0: no change."""
         began = time.perf_counter()
-        engine, name, keep = self._engine, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
-        yield from engine.check_layout(True, commands.PUT, commands.STAGE, *((commands.REMOVE,) if self._keep else ()))
-        seen = self._seen.take(name) if keep or label is None else None
+        yield from self._engine.check_layout(True, commands.PUT, commands.STAGE, *((commands.REMOVE,) if self._keep else ()))
+        seen = self._seen.take(target.keys.name) if self._keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
-            # twice as many as are kept: others may not have come to remove what they pushed out
-            most = 2 * keep if keep else 1 if label is None else None
-            entries, revision = remembered or (yield from self._look(target, most))
-            head = entries[0] if entries else None
-            old = named(entries[:keep], label)
-            base = old or head
-            id = old.id if old else id_above(head.id if head else "", about)
-            metadata = {**described, **numbered(label, old, head), "compression": engine.settings.compression.value}
-            ts = datetime.now(timezone.utc).isoformat() if old else ""  # else the server says when
-            parent = (old.header.parent if old else head.id if head else None) or ""
-            target.checkpoint = id.encode()
-            draft = self._draft(content, ts, metadata, parent, about)
-            index = self._index(described.get("tags", ()), entries, old)
-            expected = head.id.encode() if head else b""
-            if any(not value for _, value in index):  # what no version has any more, as far as these are what is stored
-                expected += b"\0" + revision
-            known = engine.manifests.get(name, b"", base.id.encode()) if base else None
-            ttl = own or engine.settings.ttl
+            # twice as many as are kept: another program may not have removed its surplus yet
+            most = 2 * self._keep if self._keep else 1 if label is None else None
+            before = remembered or (yield from self._look(target, most))
+            old = named(before.versions[: self._keep], label)
+            metadata = {**told, **numbered(label, old, before.head), "compression": self._engine.settings.compression.value}
+            base = old or before.head
+            known = self._engine.manifests.get(target.keys.name, b"", base.id.encode()) if base else None
             try:
-                done, _ = yield from send(engine, target, about, draft, ttl, expected=expected, known=known, indexed=index)
+                done, saved, sent = yield from self._put(target, content, metadata, before, old, known, own)
                 break
             except CheckpointConflictError:
-                pass
-            except (CheckpointLostError, CheckpointCorruptError, ThreadDeletedError, ThreadTooLargeError):
-                if remembered is None:
-                    raise
-            logger.debug("%s: it is not as it was, looking again", about)
+                logger.debug("%s: the state changed since it was read, reading it again", about)
         else:
-            raise ThreadBusyError(f"{about}: other savers were first {TRIES} times; nothing was written, try again")
-        left = done.left
+            raise ThreadBusyError(f"{about}: other programs saved first {TRIES} times; nothing was written, try again")
         if done.stored > WARN_BYTES:
             logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, done.stored)
         if own:
-            left = own
-            with suppress(ThreadNotFoundError):  # deleted meanwhile
+            with suppress(ThreadNotFoundError):  # another program deleted the state
                 yield from expire(self._engine, target.thread, "own", own / 1000)
-        sent = engine.manifests.get(name, b"", target.checkpoint)
-        parts = parts_of(sent.pages, sent.chunks) if sent else None
-        size = content.size if isinstance(content, Value) else len(content[1])
-        logical = len(draft.rest[1]) + size
-        header = Header(done.created_at, done.version, done.new_bytes, logical=logical, parent=parent or None)
-        header.chunked = sent.values[WHOLE].chunked if sent else 0
-        saved = Entry(id, header, metadata, ts, size, parts)
-        versions = [saved if each is old else each for each in entries] if old else [saved, *entries]
-        undisturbed = parts is not None and (not entries or done.revision == next_revision(revision))
+        versions = [saved if each is old else each for each in before.versions] if old else [saved, *before.versions]
+        undisturbed = not before.versions or done.revision == next_revision(before.revision)
         try:
-            yield from self._tidy(target, versions, old, done.roots, done.revision if undisturbed else None)
-        except CheckpointerError as error:  # it is saved; older versions are not shown, and the next save tries again
+            yield from self._remove_surplus(target, Seen(versions, done.revision), old, done.roots, undisturbed)
+        except CheckpointerError as error:  # surplus versions are not shown, and the next save tries again
             logger.error("%s: it is saved, but what it replaces could not be removed: %s", about, error)
-        there = base.parts if base else frozenset()
+        there = known.chunks if known else set()
         logger.debug(
             "save: state %r version %r: %d bytes, %d new on the server, %s new and %s shared chunks, %.1f ms",
             target.thread,
             saved.version,
-            size,
-            header.new_bytes,
-            *(("?", "?") if there is None or parts is None else (count_chunks(parts - there), count_chunks(parts & there))),
+            saved.size,
+            saved.header.new_bytes,
+            *(("?", "?") if base and not known else (len(sent.chunks - there), len(sent.chunks & there))),
             (time.perf_counter() - began) * 1000,
         )
-        return saved.described(target, left)
+        return saved.described(target.thread, own or done.left)
 
-    def _draft(
-        self, content: tuple[str, bytes] | Value, ts: str, metadata: Mapping[str, Any], parent: str, about: str
-    ) -> NewCheckpoint:
-        """A checkpoint without versions of channels, which only a running graph needs."""
+    def _put(
+        self,
+        target: Address,
+        content: tuple[str, bytes] | Value,
+        metadata: Mapping[str, Any],
+        before: Seen,
+        old: StateVersion | None,
+        known: Manifest | None,
+        own: int,
+    ) -> Operation[tuple[commands.Put, StateVersion, Manifest]]:
+        """One try to store a version after those in `before`, or in place of `old`. `known`: what one of them refers to."""
+        about = f"saving state {target.thread!r}"
+        head = before.head.id if before.head else ""
+        id, parent = (old.id, old.header.parent or "") if old else (id_above(head, about), head)
+        target.checkpoint = id.encode()
+        ts = datetime.now(timezone.utc).isoformat() if old else ""  # the server stores when a version was created
         rest, flags = stored_rest({"v": 4, "id": None, "ts": ts, "channel_versions": {}, "versions_seen": {}})
-        return NewCheckpoint(
+        draft = NewCheckpoint(
             rest=dumped(self._serde, [rest, metadata], f"{about}: its metadata"),
             serialized={} if isinstance(content, Value) else {WHOLE: content},
             carried={WHOLE: content} if isinstance(content, Value) else {},
@@ -246,141 +196,114 @@ class States(Locked):
             run=b"",
             fine=True,
         )
+        indexed = self._indexed(metadata.get("tags", ()), before.versions, old)
+        expected = head.encode()
+        if any(not value for _, value in indexed):  # that no version has these tags any more is true at this revision only
+            expected += b"\0" + before.revision
+        ttl = own or self._engine.settings.ttl
+        done, sent = yield from send(self._engine, target, about, draft, ttl, expected=expected, known=known, indexed=indexed)
+        header = records.parsed(bytes(records.STAMP) + sent.record, target.place(b"C", b"", target.checkpoint))[0]
+        header.version, header.created_at, header.new_bytes = done.version, done.created_at, done.new_bytes
+        return done, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1])), sent.known
 
-    def _tidy(
-        self, target: Address, versions: Sequence[Entry], old: Entry | None, count: int, revision: bytes | None
+    def _remove_surplus(
+        self, target: Address, seen: Seen, old: StateVersion | None, count: int, undisturbed: bool
     ) -> Operation[None]:
-        """Removes versions beyond those that are kept, and what only the former content of a replaced one used; remembers the
-        rest. `count`: how many there are on the server; `revision`: that of `versions`, None if others came in between."""
-        kept = versions[: self._keep]
-        if old or (self._keep and count > self._keep):
-            known = None
-            if revision is not None and count == len(versions):
-                known = yield from self._resolved(target, [*versions, *([old] if old else ())])
-            if known is None or revision is None:
-                return (yield from self._sweep(target))
-            kept, gone = known[: len(kept)], versions[len(kept) :]
-            parts = union(known[len(kept) :]) - union(kept)
-            if gone or parts:
-                fields = [keys.checkpoint_field(b"", each.id.encode()) for each in gone]
-                names = [*fields, *parts]
-                if len(names) > WEIGHED:
-                    return (yield from self._sweep(target))
-                logical, referred = sum(each.header.logical for each in gone), sum(each.header.chunked for each in gone)
-                # what is stored of it, the script weighs
-                deltas = Counts.difference(
-                    checkpoints=len(gone), chunks=count_chunks(parts), logical=logical, referred=referred
-                )
-                plan = RemovalPlan(False, deltas, names, fields, measured=names)
-                if not (yield from commands.remove(target.keys, f"saving state {target.thread!r}", revision, plan)):
-                    # others changed it since: they remove the versions that are too many, but do not know what `old` had
-                    return (yield from self._sweep(target)) if old else None
-                revision = next_revision(revision)
+        """After a save: removes surplus versions if that is due, and chunks that only the former content of `old` used.
+
+        Remembers the others. `count`: versions on the server; `undisturbed`: no other program changed the state meanwhile.
+        """
+        versions, revision = seen.versions, seen.revision if undisturbed else None
+        if old or is_due(count, self._keep, None):
+            versions, surplus = versions[: self._keep], versions[self._keep or len(versions) :]
+            if revision is not None and count == len(seen.versions):
+                kept, gone = [each.header for each in versions], {each.id: each.header for each in surplus}
+                replaced = [old.header] if old else []
+                revision = yield from remove_known(self._engine, target, revision, kept, gone, replaced)
+            else:
+                revision = None
+            if revision is None:
+                yield from remove_surely(self._engine, self._serde, target, self._newest, "save", sweep=old is not None)
         if revision is not None:
-            self._seen.put(target.keys.name, Seen(kept[: self._keep or 1], revision))
+            self._seen.put(target.keys.name, Seen(versions if self._keep else versions[:1], revision))
 
-    def _sweep(self, target: Address) -> Operation[None]:
-        """The same, from all that is stored."""
-        for _ in range(BUSY_TRIES):  # others that save meanwhile tidy too
-            survey = yield from read_headers(self._engine, target)
-            if survey is not None:
-                places = sorted((place for place in survey.headers if not place[0]), reverse=True)
-                surplus = places[self._keep :] if self._keep else []
-                if (yield from remove(self._engine, self._serde, target, survey, surplus)):
-                    return
-
-    def _index(self, tags: Iterable[str], entries: Sequence[Entry], old: Entry | None) -> list[tuple[bytes, bytes]]:
-        """What changes in the index: the tags of the version that is saved come; those go that only versions had which it
-        replaces or pushes out. Where an older version is replaced none go: others may be saving the newest."""
-        gone = entries[self._keep - 1 :] if self._keep and not old else [old] if old and old is entries[0] else []
-        staying = {tag for entry in entries if entry not in gone for tag in entry.tags}
-        leaving = {tag for entry in gone for tag in entry.tags} - staying
+    def _indexed(
+        self, tags: Iterable[str], versions: Sequence[StateVersion], old: StateVersion | None
+    ) -> list[tuple[bytes, bytes]]:
+        """Changes of the tag index: adds the tags of the saved version, removes those that only versions had which it replaces
+        or pushes out. Replacing an older version removes none: another program may be saving the newest."""
+        gone = versions[self._keep - 1 :] if self._keep and not old else [old] if old and old is versions[0] else []
+        staying = {tag for each in versions if each not in gone for tag in each.tags}
+        leaving = {tag for each in gone for tag in each.tags} - staying
         changes = dict.fromkeys(leaving, b"") | dict.fromkeys(tags, metadata_text(True))
         return [(index_name(tag).encode(), value) for tag, value in changes.items()]
 
     # --- reading ---
 
-    @_logged
     def load(self, state_id: StateLike, version: VersionLike | None) -> Operation[tuple[Any, StateMetadata] | None]:
         target = self._target(state_id)
-        entry = None if version is None else (yield from self._find(target, version))
-        found = None if entry is None and version is not None else (yield from self._content(target, entry.id if entry else ""))
+        chosen = None if version is None else (yield from self._find(target, version))
+        found = None
+        if version is None or chosen:
+            found = yield from self._fetch(target, chosen.id if chosen else "")
         result = None
-        if found is not None:
-            (left,) = yield Read([("PTTL", target.keys.hash)], f"loading state {target.thread!r}")
-            if left != GONE:
-                result = found[0], found[2].described(target, left)
+        if found:
+            stored, value, parts = found
+            about = f"loading version {stored.version!r} of state {target.thread!r}"
+            state = yield from compute(lambda: loaded(self._serde, value, parts, about), value.size)
+            described = yield from self._described(target, [stored])
+            result = (state, described[0]) if described else None
         with self.lock:
             self._hits += result is not None
             self._misses += result is None
         return result
 
-    def _content(self, target: Address, id: str) -> Operation[tuple[Any, Value, Entry] | None]:
-        """(state, as it is stored, its version); id "": the newest."""
+    def _fetch(self, target: Address, id: str) -> Operation[tuple[StateVersion, Value, Parts] | None]:
+        """A version, its content as it is stored, and the chunks of that; None if there is none. id "": the newest."""
         yield from self._engine.check_layout(False)
         found, parts = yield from fetch(self._engine, target, [(b"", id.encode())])
         if not found:
             return None
-        entry = self._entry(target, found[0])
-        tup = yield from compute(
-            lambda: decode_tuple(self._engine, self._serde, target, found[0], parts), sum(map(len, parts.chunks.values()))
-        )
-        return tup.checkpoint["channel_values"][WHOLE], found[0].values(parts)[WHOLE], entry
+        version = self._version(found[0])
+        known = found[0].manifest(parts, {})
+        self._engine.manifests.put(target.keys.name, b"", found[0].checkpoint, known)
+        return version, known.values[WHOLE], parts
 
-    @_logged
     def list_states(self, tags: Sequence[str] | None, prefix: str | None, match: str) -> Operation[list[StateMetadata]]:
         match = validation.one_of(match, ("any", "all"), "match")
         prefix = validation.begin(prefix, "list_states: prefix")
         wanted = None if tags is None else set(checked_tags(tags))
-        names: list[str] = []
-        if wanted is None:
-            names = yield from self.names(prefix)
-        else:
-            yield from self._engine.check_layout(False)
-            active: dict[str, float] = {}
-            for group in [wanted] if match == "all" and wanted else [{tag} for tag in wanted]:
-                index = dict.fromkeys(map(index_name, group), True)
-                active |= dict((yield from find(self._engine, index)))
-            names = sorted(active, key=lambda name: (active[name], name), reverse=True)
+        found = (yield from state_ids(self._engine, prefix)) if wanted is None else (yield from self._tagged(wanted, match))
         result: list[StateMetadata] = []
-        for target in [self._target(name) for name in names if name.startswith(prefix)]:
-            entries, _ = yield from self._look(target, 1)
-            held = set(entries[0].tags) if entries else set()
-            if entries and (wanted is None or (wanted <= held if match == "all" else wanted & held)):
-                (left,) = yield Read([("PTTL", target.keys.hash)], "listing states")
-                if left != GONE:
-                    result.append(entries[0].described(target, left))
+        for target in [self._target(name) for name in found if name.startswith(prefix)]:
+            head = yield from self._find(target, None)
+            held = set(head.tags) if head else set()
+            if head and (wanted is None or (wanted <= held if match == "all" else wanted & held)):
+                result += yield from self._described(target, [head])
         return result
 
-    def names(self, prefix: str | None = None) -> Operation[list[str]]:
-        """The ids of all states, the last saved first."""
-        listing = list_threads(self._engine, prefix, None, True, None)
-        names: list[str] = []
-        while (infos := (yield from emitted(listing))) is not None:
-            names += [info.thread_id for info in infos]
-        return names
+    def _tagged(self, wanted: set[str], match: str) -> Operation[list[str]]:
+        """The ids of the states that the index names for any, or all, of the tags, the last saved first."""
+        yield from self._engine.check_layout(False)
+        active: dict[str, float] = {}
+        for group in [wanted] if match == "all" and wanted else [{tag} for tag in wanted]:
+            active |= dict((yield from find(self._engine, dict.fromkeys(map(index_name, group), True))))
+        return sorted(active, key=lambda name: (active[name], name), reverse=True)
 
-    @_logged
     def list_versions(self, state_id: StateLike) -> Operation[list[StateMetadata]]:
         target = self._target(state_id)
-        entries, _ = yield from self._look(target, self._keep)
-        (left,) = yield Read([("PTTL", target.keys.hash)], f"listing the versions of state {target.thread!r}")
-        return [] if left == GONE else [entry.described(target, left) for entry in reversed(entries)]
+        versions = (yield from self._look(target, self._keep)).versions
+        return (yield from self._described(target, versions[::-1]))
 
-    @_logged
     def exists(self, state_id: StateLike, version: VersionLike | None) -> Operation[bool]:
-        target = self._target(state_id)
-        if version is not None:
-            return (yield from self._find(target, version)) is not None
-        return bool((yield from self._look(target, 1)).entries)
+        return (yield from self._find(self._target(state_id), version)) is not None
 
-    @_logged
     def stats(self) -> Operation[dict[str, Any]]:
         yield from self._engine.check_layout(False)
         stats = yield from read_stats(self._engine, None)
         info: dict[str, Any] = dict(stats.server or {})
         if info:
-            with suppress(ServerRefusedError):  # then the memory is told, and its version is not
+            with suppress(ServerRefusedError):  # the user may ask for memory, and not for the version
                 info |= yield from server_info("server")
         with self.lock:
             hits, misses = self._hits, self._misses
@@ -398,107 +321,98 @@ class States(Locked):
 
     # --- changing ---
 
-    @_logged
     def delete_version(self, state_id: StateLike, version: VersionLike) -> Operation[bool]:
         target = self._target(state_id)
-        about = f"deleting version {version_label(version)!r} of state {target.thread!r}"
-        there = False
-        for _ in range(BUSY_TRIES):
-            entries, revision = yield from self._look(target, self._keep)
-            entry = named(entries, version_label(version))
-            if entry is None:
-                return there  # if it was, this call may have removed it, and lost the reply
-            there = True
-            survey = yield from read_headers(self._engine, target)
-            if survey is None or survey.revision != revision:
-                continue
-            if (yield from remove(self._engine, self._serde, target, survey, [("", entry.id)])):
-                return True
-        raise ThreadBusyError(f"{about}: the state changed each of {BUSY_TRIES} times; nothing was removed, try again")
+        found = yield from self._find(target, version)
+        if found is None:
+            return False
 
-    @_logged
+        def all_but_it(thread: ThreadHeaders) -> set[CheckpointKey]:
+            return self._newest(thread) - {(ROOT, found.id)}
+
+        yield from remove_surely(self._engine, self._serde, target, all_but_it, "delete_version")
+        return True
+
     def delete_state(self, state_id: StateLike) -> Operation[bool]:
         target = self._target(state_id)
         there = bool((yield Read([("EXISTS", target.keys.hash)], f"deleting state {target.thread!r}"))[0])
         yield from delete_thread(self._engine, target.thread)
         return there
 
-    @_logged
     def rollback(self, state_id: StateLike, version: VersionLike, truncate: bool) -> Operation[StateMetadata]:
         target = self._target(state_id)
         about = f"rollback of state {target.thread!r} to version {version_label(version)!r}"
-        entry = yield from self._find(target, version)
-        if entry is None:
+        goal = yield from self._find(target, version)
+        if goal is None:
             raise CheckpointNotFoundError(f"{about}: there is no such version; list_versions says which there are")
-        if truncate:
-            yield from truncate_to(self._engine, self._serde, target.thread, entry.id)
-            (left,) = yield Read([("PTTL", target.keys.hash)], about)
-            return entry.described(target, left)
-        found = yield from self._content(target, entry.id)
-        if found is None:
-            raise CheckpointNotFoundError(f"{about}: it was deleted meanwhile")
-        described = {"source": "fork", "forked_from": entry.id, "checksum": entry.metadata["checksum"]}
-        return (yield from self._store(target, found[1], described | ({"tags": entry.tags} if entry.tags else {})))
 
-    @_logged
+        def up_to_goal(thread: ThreadHeaders) -> set[CheckpointKey]:
+            kept = {place for place in self._newest(thread) if place[1] <= goal.id}
+            if (ROOT, goal.id) not in kept:
+                raise CheckpointNotFoundError(f"{about}: another program removed it; nothing was changed")
+            return kept
+
+        if truncate:
+            yield from remove_surely(self._engine, self._serde, target, up_to_goal, "rollback")
+            (left,) = yield Read([("PTTL", target.keys.hash)], about)
+            return goal.described(target.thread, left)
+        found = yield from self._fetch(target, goal.id)
+        if found is None:
+            raise CheckpointNotFoundError(f"{about}: another program removed it; nothing was changed")
+        told = {"source": "fork", "forked_from": goal.id, "checksum": goal.metadata["checksum"]}
+        return (yield from self._store(target, found[1], told | ({"tags": goal.tags} if goal.tags else {})))
+
     def touch(self, state_id: StateLike, ttl: Any) -> Operation[bool]:
         target = self._target(state_id)
+        seconds = None if ttl is None else validation.ttl_ms(ttl, "ttl_seconds") / 1000
         try:
-            if ttl is None:
-                yield from expire(self._engine, target.thread, "default")
-            else:
-                yield from expire(self._engine, target.thread, "own", validation.ttl_ms(ttl, "ttl_seconds") / 1000)
+            yield from expire(self._engine, target.thread, "default" if ttl is None else "own", seconds)
         except ThreadNotFoundError:
             return False
         return True
 
-    # --- between the words of this module and those of the saver ---
+    # --- what the operations have in common ---
+
+    def _newest(self, thread: ThreadHeaders) -> set[CheckpointKey]:
+        """The versions to keep, so that a removal never shows a surplus version again."""
+        return newest_roots(thread, limit=self._keep, age=None)
 
     def _target(self, state_id: StateLike) -> Address:
-        address: Address = self._engine.address(getattr(state_id, "state_id", state_id))
-        return address
+        return self._engine.address(getattr(state_id, "state_id", state_id))
 
     def _look(self, target: Address, most: int | None) -> Operation[Seen]:
         """The newest versions of a state; None: all."""
         yield from self._engine.check_layout(False)
-        entries: list[Entry] = []
+        versions: list[StateVersion] = []
         revision = b""
         cursor: Cursor | None = START
-        while cursor is not None and (most is None or len(entries) < most):
-            size = SURVEY_CHECKPOINTS if most is None else min(SURVEY_CHECKPOINTS, most - len(entries))
+        while cursor is not None and (most is None or len(versions) < most):
+            size = SURVEY_CHECKPOINTS if most is None else min(SURVEY_CHECKPOINTS, most - len(versions))
             page = yield from read_page(self._engine, target, "", cursor, size, whole=False)
-            entries += [self._entry(target, found) for found in page.found]
+            versions += [self._version(found) for found in page.found]
             revision, cursor = revision or page.revision, page.following
-        return Seen(entries, revision)
+        return Seen(versions, revision)
 
-    def _find(self, target: Address, version: VersionLike) -> Operation[Entry | None]:
+    def _find(self, target: Address, version: VersionLike | None) -> Operation[StateVersion | None]:
+        """A version, by default the newest; None if there is none."""
+        if version is None:
+            return (yield from self._look(target, 1)).head
         label = version_label(version)
-        return named((yield from self._look(target, self._keep)).entries, label)
+        return named((yield from self._look(target, self._keep)).versions, label)
 
-    def _entry(self, target: Address, found: StoredCheckpoint) -> Entry:
-        header = found.header
-        parts = None if header.pages else parts_of((), header.loose)
+    def _version(self, found: StoredCheckpoint) -> StateVersion:
+        header, rest = found.header, found.rest
         try:
-            rest, metadata = self._serde.loads_typed(found.rest)
+            checkpoint, metadata = self._serde.loads_typed(rest)
             metadata["checksum"], dict.fromkeys(found.channels)[WHOLE]
-            size = header.logical - len(found.rest[1])
-            return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], size, parts)
+            return StateVersion(found.checkpoint.decode(), header, metadata, checkpoint["ts"], header.logical - len(rest[1]))
         except Exception as error:
             raise SerializationError(
                 f"{found.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
                 "and the prefix it was saved with"
             ) from error
 
-    def _resolved(self, target: Address, entries: Sequence[Entry]) -> Operation[list[Entry] | None]:
-        """The same, with all their parts: reads the pages of those whose are not known. None if a page is gone: others came in
-        between, or it is lost."""
-        about = f"saving state {target.thread!r}"
-        names = list({page for entry in entries if entry.parts is None for page in entry.header.pages})
-        pages = yield from read_reference_pages(self._engine, target, names, about)
-        if len(pages.pages) < len(names):
-            return None
-
-        def parts(header: Header) -> frozenset[bytes]:
-            return parts_of(header.pages, decode.all_digests(header, pages, about))
-
-        return [entry if entry.parts is not None else replace(entry, parts=parts(entry.header)) for entry in entries]
+    def _described(self, target: Address, versions: Iterable[StateVersion]) -> Operation[list[StateMetadata]]:
+        """The metadata of versions, with the time until the state expires; none if it expired while it was read."""
+        (left,) = yield Read([("PTTL", target.keys.hash)], f"reading when state {target.thread!r} expires")
+        return [] if left == GONE else [each.described(target.thread, left) for each in versions]

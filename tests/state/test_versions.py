@@ -254,3 +254,30 @@ def test_a_clock_behind_does_not_misplace_a_version(states: RedisStatePersistenc
     states.save_with_metadata({"n": 3}, "s")
     assert numbers(states, "s") == [1, 2, 3]
     assert loaded(states, "s") == {"n": 3}
+
+
+def test_a_surplus_version_is_not_shown_again_when_a_newer_one_goes(make: Make) -> None:
+    wide, narrow = make(max_versions=None), make(max_versions=3)
+    for n in range(7):
+        wide.save_with_metadata({"n": n}, "s")
+    assert narrow.delete_version("s", 7)
+    assert numbers(narrow, "s") == numbers(wide, "s") == [5, 6]
+    for n in range(7):
+        wide.save_with_metadata({"n": n}, "s")
+    assert narrow.rollback("s", 13, truncate=True).version == 13
+    assert numbers(narrow, "s") == numbers(wide, "s") == [12, 13]
+
+
+def test_surplus_versions_are_removed_a_quarter_of_max_versions_at_a_time(make: Make, raw: Any, url: str) -> None:
+    states = make(max_versions=12)
+    for n in range(1, 31):
+        with monitored(url) as sent:
+            states.save_with_metadata({"n": n, "text": f"{n}" * 2000}, "s", tags=[f"t{n}"])
+        due = n > 12 and n % 3 == 0
+        assert n < 16 or sent == ["EVALSHA"] * (2 if due else 1)
+        assert numbers(states, "s") == list(range(max(1, n - 11), n + 1))
+        assert states.get_stats()["versions"] == (n if n < 12 else 12 + n % 3)
+        assert not states.exists("s", n - 12)
+        assert states.search_by_tags([f"t{n - 12}"]) == []
+    assert sum(name[:1] == b"D" for name in raw.hkeys(thread(states, "s").hash)) == 12
+    audit(raw, states._engine.settings.prefix, "s", clean=True)

@@ -20,7 +20,7 @@ from langgraph_redis_state.caching.manifests import Manifest, ManifestCache
 from langgraph_redis_state.caching.messages import MessageCache
 from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.operations.engine import PUT_BYTES
-from langgraph_redis_state.state.metadata import Entry, Seen
+from langgraph_redis_state.state.metadata import Seen, StateVersion
 from langgraph_redis_state.state.versioning import States
 from langgraph_redis_state.storage.bodies import Value
 from langgraph_redis_state.storage.codec import digest
@@ -196,13 +196,12 @@ def test_serialized_messages(shape: str, traced: Callable[[], int]) -> None:
 
 
 def seen(n: int, versions: int, parts: int, tags: int) -> Seen:
-    entries = []
+    made = []
     for version in range(versions):
         header = Header(1, version, 1, loose=tuple(name(each + n) for each in range(parts)))
         told = {"tags": [f"{n}-{each}" * 5 for each in range(tags)], "version": "long" * 100 + str(n), "checksum": name(n)}
-        held = frozenset(b"D" + each for each in header.loose)
-        entries.append(Entry(f"{n:036d}", header, told, datetime.now().isoformat(), 1, held))
-    return Seen(entries, b"%d %d" % (n, n))
+        made.append(StateVersion(f"{n:036d}", header, told, datetime.now().isoformat(), 1))
+    return Seen(made, b"%d %d" % (n, n))
 
 
 @pytest.mark.parametrize(
