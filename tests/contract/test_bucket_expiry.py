@@ -216,6 +216,7 @@ def test_a_saver_that_writes_forgets_what_expired_in_buckets_that_nobody_writes_
         parent = put(saver, elsewhere)
         assert traces(raw, prefix, emails)  # a put is one script, as ever
     monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
+    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
     with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         for _ in range(BUCKETS // buckets.SWEEP_SCRIPTS):
             parent = put(saver, elsewhere, parent)
@@ -229,11 +230,13 @@ async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(
     url: str, prefix: str, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
+    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
     monkeypatch.setattr(buckets, "SWEEP_THREADS", 2)
     monkeypatch.setattr("random.randrange", lambda _: bucket_of(b"t"))
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"], refresh_ttl_on_read=False) as saver:
         names = neighbours(prefix, 40)
     monkeypatch.setattr(engine, "SWEEP_SECONDS", 1_000.0)
+    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1_000.0)
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         for name in names[1:]:
             put(saver, name, ttl=1)
@@ -241,6 +244,7 @@ async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(
     there = raw.zcard(ThreadKeys(prefix, b"t").all[2])
     assert there > 30
     monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
+    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         elsewhere = next(name for name in map(str, range(BUCKETS)) if bucket_of(name.encode()) != bucket_of(b"t"))
         made = checkpoint()
@@ -255,6 +259,7 @@ def test_a_sweep_that_fails_does_not_fail_the_put(
     url: str, prefix: str, raw: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
+    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
     monkeypatch.setattr("random.randrange", lambda _: bucket_of(b"t"))
     elsewhere = next(name for name in map(str, range(BUCKETS)) if bucket_of(name.encode()) != bucket_of(b"t"))
     raw.set(ThreadKeys(prefix, b"t").all[3], "not an index")
