@@ -26,7 +26,7 @@ from servers import HOST, OUTSIDE, Box, Server, answers, clients, free_ports, re
 from shapes import SyncSurface, at, checkpoint, id_of, ids, metadata, put
 
 from langgraph_redis_state import DurabilityError, Fsync, RedisSaver, Replicas
-from langgraph_redis_state import durability as durability_module
+from langgraph_redis_state.client import confirming
 from langgraph_redis_state.storage.keys import ThreadKeys, checkpoint_field
 
 REPLICATED = ("redis:7.0", "redis:8.0", "valkey/valkey:8.1")
@@ -523,7 +523,7 @@ async def test_clients_of_valkey_py_do_as_well(topology: Server, prefix: str, su
 
 
 def test_the_rights_name_the_commands_that_a_level_sends() -> None:
-    sent = set(re.findall(r'\("([A-Z]+)"[,)]', Path(durability_module.__file__).read_text())) - {"EVAL", "EVALSHA"}
+    sent = set(re.findall(r'\("([A-Z]+)"[,)]', Path(confirming.__file__).read_text())) - {"EVAL", "EVALSHA"}
     assert {right.removeprefix("+").upper() for rights in DURABILITY_RIGHTS.values() for right in rights.split()} == sent
     told = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
     for right in {right for rights in DURABILITY_RIGHTS.values() for right in rights.split()}:

@@ -37,8 +37,7 @@ from .state.agents import AgentCheckpointer
 from .state.metadata import StateMetadata
 from .state.persistence import RedisStatePersistence
 from .storage.codec import CompressionType
-from .verification.consistency import Finding, Repair
-from .verification.progress import Progress
+from .verification.findings import Finding, Progress, Repair
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,7 @@ large threads; `Scan` names all keys, for verification only; `Compute` runs a fu
 somebody else waits for the event loop. A stream is an operation that also yields `Emit`, with items for its caller.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
-So each method of the saver exists once, and the sync and the async driver (`drivers.py`) are all that differs.
+So each method of the saver exists once, and the sync and the async driver (`client/driver.py`) are all that differs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ Command = tuple[Argument, ...]
 _tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
 
+def new_token() -> bytes:
+    """A number that this process gives to one call only."""
+    return b"%d" % next(_tokens)
+
+
 def packable(arguments: Iterable[Argument]) -> list[bytes]:
     """As bytes, the only kind that hiredis packs without running Python code. When a signal handler raises in that code, as the
     soft time limits of task queues do, some releases of hiredis crash the interpreter."""
@@ -46,8 +51,8 @@ def _packable(argument: Argument) -> bytes:
     raise TypeError(f"an argument of a command is bytes, text or an integer, not {argument!r}")
 
 
-class ForeignReply(Exception):
-    """The client gave the answer to another call."""
+class ReplyMismatch(Exception):
+    """The client library gave the reply to another call."""
 
 
 @dataclass(slots=True)  # not frozen: that takes four times as long to make, and one is made for each call
@@ -62,50 +67,24 @@ class Call:
     keys: Sequence[bytes]
     args: Sequence[Argument]
     about: str
-    token: bytes = field(default_factory=lambda: b"%d" % next(_tokens))
+    token: bytes = field(default_factory=new_token)
 
     @property
     def arguments(self) -> tuple[bytes, ...]:
         """What follows EVALSHA and the script."""
         return (b"%d" % len(self.keys), *self.keys, *packable(self.args), self.token)
 
-    def own(self, reply: Any) -> list[Any]:
-        """The reply without the token, or ForeignReply."""
+    def unwrap(self, reply: object) -> list[Any]:
+        """The reply without the token, or ReplyMismatch."""
         if not isinstance(reply, list) or not reply or reply[-1] != self.token:
-            raise ForeignReply
+            raise ReplyMismatch
         return reply[:-1]
-
-
-@dataclass(slots=True)
-class Frame:
-    """Commands on one connection between two PINGs that give their tokens back: so their replies belong to these commands.
-
-    Replies come as the server sent them: names of commands are bytes, for which client libraries have no parser, since a parser
-    that is given the reply to another command raises anything.
-    """
-
-    commands: Sequence[Command]
-    tokens: tuple[bytes, bytes] = field(default_factory=lambda: (b"%d" % next(_tokens), b"%d" % next(_tokens)))
-
-    @property
-    def packed(self) -> list[Command]:
-        first, last = ((b"PING", token) for token in self.tokens)
-        return [first, *map(tuple, map(packable, self.commands)), last]
-
-    def own(self, replies: Sequence[Any]) -> list[Any]:
-        """The replies to the commands, errors among them; ForeignReply if they are those to others."""
-        first, *own, last = replies
-        if (first, last) == self.tokens:
-            return own
-        if isinstance(first, Exception) and isinstance(last, Exception) and str(first) == str(last):
-            raise first  # both were refused
-        raise ForeignReply
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Plain commands, their first argument a key, sent together in a frame for each server; the reply is the list of their
-    replies, as the server sent them."""
+    """Plain commands, their first argument a key, sent together to each server; the reply is the list of their replies, as the
+    server sent them."""
 
     commands: Sequence[Command]
     about: str
@@ -139,15 +118,15 @@ Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""
 
-_ANSWER = "local reply = verb()\nreply[#reply + 1] = token\nreturn reply\n"
+_ANSWER = "local answer = verb()\nanswer[#answer + 1] = token\nreturn answer\n"
 
 
 class Script:
-    """A Lua file of this package: the text of `prelude.lua`, then that of the verb, with the call's token behind its reply.
+    """A Lua file of this package: the libraries that it includes, then the verb, with the call's token behind its reply.
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
     writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for. `bare`: it is about no
-    thread, and goes without the prelude.
+    thread, and goes without the libraries.
     """
 
     def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:

@@ -18,9 +18,8 @@ from .history import diff, rollback, tags, threads, versions
 from .history.diff import ChannelDiff
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
-from .verification.consistency import Finding, Repair
-from .verification.progress import Progress
-from .verification.verify import Verification
+from .verification import verify
+from .verification.findings import Finding, Progress, Repair
 
 
 class HistoryMethods(Connected):
@@ -175,13 +174,13 @@ class HistoryMethods(Connected):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
-        return stream(Verification(self._engine, thread_id, progress).results(), self._connection)
+        return stream(verify.verify(self._engine, thread_id, progress), self._connection)
 
     def averify(
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
-        return astream(Verification(self._engine, thread_id, progress).results(), self._connection)
+        return astream(verify.verify(self._engine, thread_id, progress), self._connection)
 
     def repair(
         self,
@@ -197,7 +196,7 @@ class HistoryMethods(Connected):
         are kept unless `drop_unreadable` is set, which removes them together with their tags and their own chunks. Run `verify`
         first: with the wrong `integrity_key`, every record is unreadable.
         """
-        return stream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
+        return stream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)
 
     def arepair(
         self,
@@ -207,4 +206,4 @@ class HistoryMethods(Connected):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
-        return astream(Verification(self._engine, thread_id, progress, drop_unreadable).results(), self._connection)
+        return astream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)

@@ -10,16 +10,15 @@ Cut in the middle: a packet has a task of its own, so a caller that is cancelled
 is not sent any more, neither by a packet that waits for a connection nor by one that is repeated; if it was sent, its reply is
 read and dropped. With its last caller the packet is cancelled. When the connection breaks, redis-py repeats the packet, and
 every script may be repeated. A call that is answered with an error is made again, alone, and so is each of a packet that cannot
-be sent because of one: whatever the client or the drivers do about an error, they do it for that call only. When the loop is
+be sent because of one: whatever the client or the driver does about an error, they do it for that call only. When the loop is
 stopped, the callers are cancelled.
 
-Replies are handed out by position; whether one belongs to the call, the drivers see by its token.
+Replies are handed out by position; whether one belongs to the call, its token tells.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +26,7 @@ from sys import getsizeof
 from typing import Any
 
 from ..effects import Call
+from .library import AsyncClient, is_named
 
 FEW = 4
 """So many calls at once are quicker each by itself."""
@@ -78,8 +78,8 @@ class Batches:
         self._under_way = 0
         self._packets: set[asyncio.Task[list[Any]]] = set()  # the loop itself refers to tasks but weakly
 
-    async def reply(self, client: Any, call: Call, alone: Callable[[Any, Call], Awaitable[Any]]) -> Any:
-        """What the server replies to a call, in a packet with others or by `alone`."""
+    async def reply(self, client: AsyncClient, call: Call) -> object:
+        """What the server replies to a call, in a packet with others or by itself."""
         if self._under_way + len(self._waiting) >= FEW:
             size = sum(map(getsizeof, call.args))
             if size <= CALL_BYTES:
@@ -98,17 +98,17 @@ class Batches:
                     return reply
         self._under_way += 1
         try:
-            return await alone(client, call)
+            return await client.evalsha(call.script.sha, *call.arguments)
         finally:
             self._under_way -= 1
 
-    def _together(self, client: Any, waiting: _Waiting) -> asyncio.Future[Any]:
+    def _together(self, client: AsyncClient, waiting: _Waiting) -> asyncio.Future[Any]:
         if not self._waiting:
             waiting.reply.get_loop().call_soon(self._send, client)
         self._waiting.append(waiting)
         return waiting.reply
 
-    def _send(self, client: Any) -> None:
+    def _send(self, client: AsyncClient) -> None:
         """What waits, in packets. Calls that read come last, since replies to them may be large."""
         waiting, self._waiting = self._waiting, []
         packet: list[_Waiting] = []
@@ -123,7 +123,7 @@ class Batches:
             size += each.bytes
         self._start(client, packet)
 
-    def _start(self, client: Any, packet: list[_Waiting]) -> None:
+    def _start(self, client: AsyncClient, packet: list[_Waiting]) -> None:
         if len(packet) < 2:
             for each in packet:
                 each.reply.set_result(ALONE)
@@ -152,7 +152,7 @@ class Batches:
                 each.reply.set_result(reply)
 
 
-async def _exchange(client: Any, packet: _Packet) -> list[Any]:
+async def _exchange(client: AsyncClient, packet: _Packet) -> list[Any]:
     async with client.pipeline(transaction=False) as pipeline:
         for each in packet.calls:
             pipeline.execute_command("EVALSHA", each.call.script.sha, *each.call.arguments)
@@ -166,6 +166,4 @@ async def _exchange(client: Any, packet: _Packet) -> list[Any]:
 
 def _of_the_connection(error: BaseException) -> bool:
     """Whether each call of the packet would have met the error. Any other one is that of some call."""
-    # by name: valkey-py has the same classes under its own root
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return bool({"ConnectionError", "TimeoutError", "OSError"} & names) or not isinstance(error, Exception)
+    return is_named(error, "ConnectionError", "TimeoutError", "OSError") or not isinstance(error, Exception)

@@ -2,7 +2,7 @@
 
 A `Connection` turns a URL, or clients that the caller has, into one sync client and one async client for each event
 loop. It may import ``redis`` (inside functions: it is imported when first used), parse URLs and open and close clients. It
-must not know what a checkpoint is, run a command, or translate an error of a command: that is `drivers`.
+must not know what a checkpoint is, run a command, or translate an error of a command.
 
 Two promises shape it:
 
@@ -18,16 +18,14 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..durability import Durability
 from ..errors import InvalidConfigError, SaverClosedError
 from .batching import Batches
-from .clients import Clients, build, build_async
-from .closing import release, release_all
+from .clients import Clients, build, build_async, check_client, describe, release, release_all, socket_timeout
 from .contact import Contact
-from .injected import check_client, describe
 from .options import DEFAULTS, check_options
 from .url import ServerAddress
 
@@ -58,7 +56,7 @@ class Connection:
         options: Keyword arguments of redis-py's connections, and ``max_connections`` and ``timeout`` of its pools. For
             Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
             ``min_other_sentinels``.
-        durability: What the drivers make sure of after each write.
+        durability: What is made sure of after each write.
 
     Raises:
         ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
@@ -97,7 +95,10 @@ class Connection:
         self.replicas_seen: dict[str, int] = {}
         """How many replicas each server had when last asked, for `Replicas("all")`."""
         if durability is not None:
-            for patience in self._socket_timeouts(client, async_client):
+            waits = [socket_timeout(given) for given in (client, async_client) if given is not None]
+            if self._target is not None:
+                waits.append(self._options.get("socket_timeout", DEFAULTS["socket_timeout"]))
+            for patience in waits:
                 if patience is not None and durability.timeout >= patience:
                     raise ValueError(
                         f"durability: its timeout ({durability.timeout:g} s) must be less than the client's socket_timeout "
@@ -106,8 +107,8 @@ class Connection:
 
         self._contact: Contact | None = None
         if self._target is not None:
-            target, times = self._target, (self._options.get(f"socket_{name}") for name in ("connect_timeout", "timeout"))
-            self._contact = Contact(target.nodes, target.path, target.topology, target.tls, *times)
+            times = (self._options.get(name) for name in ("socket_connect_timeout", "socket_timeout"))
+            self._contact = Contact(self._target, *times)
         self._injected = client
         self._injected_async = async_client
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -127,8 +128,11 @@ class Connection:
         return self._closed
 
     def contact(self, *, is_async: bool = False) -> Contact | None:
-        """How to look at the server before it is used for the first time; None for a given client, and when closed."""
-        return None if self._closed or (self._injected_async if is_async else self._injected) is not None else self._contact
+        """How to look at the server until it has been used once; None for a given client, and when closed."""
+        contact = self._contact
+        if contact is None or contact.used or self._closed:
+            return None
+        return contact if (self._injected_async if is_async else self._injected) is None else None
 
     def client(self) -> Any:
         """The sync client, built at first use.
@@ -196,11 +200,7 @@ class Connection:
         with self._lock:
             built, self._built = self._built, None
         if built is not None:
-            for client in built.all:
-                # A cluster client built from a URL leaves its pools to the caller.
-                if hasattr(client, "disconnect_connection_pools"):
-                    client.disconnect_connection_pools()
-                client.close()
+            built.close()
         with self._async_lock:
             left = list(self._built_async.items())
             self._built_async.clear()
@@ -215,18 +215,6 @@ class Connection:
         self.close()
         if mine is not None:
             await mine.aclose()
-
-    def _socket_timeouts(self, *injected: Any) -> Iterator[float | None]:
-        """Seconds that each of the clients waits for a reply; None: for ever."""
-        if self._target is not None:
-            yield self._options.get("socket_timeout", DEFAULTS["socket_timeout"])
-        for client in injected:
-            # a plain client has a pool; a Cluster client gives the settings of its connections
-            pool = getattr(client, "connection_pool", None)
-            if pool is not None:
-                yield getattr(pool, "connection_kwargs", {}).get("socket_timeout")
-            elif client is not None:
-                yield client.get_connection_kwargs().get("socket_timeout")
 
     def _check_open(self) -> None:
         if self._closed:

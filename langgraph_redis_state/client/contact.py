@@ -5,8 +5,7 @@ without TLS takes it 40 seconds. So before a saver uses a URL for the first time
 own, sends a PING, and says in a sentence what is wrong and what to do. Passwords are not sent. When the first call fails all
 the same, `Contact.kind` asks the server for its mode: a Sentinel, a node of a Cluster, or a server by itself.
 
-This module opens sockets, and nothing else does but redis-py. It blocks: the async driver calls it in a thread. It knows
-addresses, and neither threads, checkpoints nor redis-py.
+This module opens sockets, and nothing else does but redis-py. It blocks: the async driver calls it in a thread.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
+
+from .url import ServerAddress
 
 SECONDS = 8.5
 """The first look at all addresses. Other time-outs that the caller sets are kept to."""
@@ -36,34 +36,22 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 
 INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 
+MODE = rb"redis_mode:(\w+)\s"
+
+_Host = tuple[str, int] | None
+"""Host and port; None for a unix socket."""
+
 
 class _Problem(Exception):
     """Its text says what is wrong and what to do."""
 
 
 class Contact:
-    """The servers of a URL, of which one has to answer.
+    """The servers of a URL, of which one has to answer. `connect` and `answer` are the caller's time-outs (seconds), if any."""
 
-    Args:
-        nodes: their hosts and ports; none for a unix socket.
-        path: of a unix socket.
-        topology: redis, unix, sentinel or cluster.
-        tls: whether the URL asks for it.
-        connect: seconds that the caller's options allow a connection to take; None: they do not say.
-        answer: the same for an answer.
-    """
-
-    def __init__(
-        self,
-        nodes: Sequence[tuple[str, int]],
-        path: str,
-        topology: str,
-        tls: bool,
-        connect: float | None = None,
-        answer: float | None = None,
-    ) -> None:
-        self._nodes, self._path, self._topology, self._tls = nodes, path, topology, tls
-        self._connect, self._answer = connect or CONNECT_SECONDS, answer or ANSWER_SECONDS
+    def __init__(self, target: ServerAddress, connect: float | None, answer: float | None) -> None:
+        self._target = target
+        self._connect_seconds, self._answer_seconds = connect or CONNECT_SECONDS, answer or ANSWER_SECONDS
         self._seconds = max(SECONDS, connect or 0, answer or 0)
         self.answered = False
         """Whether something answered that speaks as the URL says."""
@@ -74,10 +62,10 @@ class Contact:
         """What is wrong with all servers of the URL; None if one is as it should be, or if redis-py can tell it better."""
         until = time.monotonic() + self._seconds
         first: str | None = None
-        nodes: Sequence[tuple[str, int] | None] = self._nodes or [None]
-        for left, node in zip(range(len(nodes), 0, -1), nodes, strict=True):
+        hosts: tuple[_Host, ...] = self._target.nodes or (None,)
+        for left, host in zip(range(len(hosts), 0, -1), hosts, strict=True):
             try:
-                self._look(node, time.monotonic() + (until - time.monotonic()) / left)
+                self._look(host, time.monotonic() + (until - time.monotonic()) / left)
             except _Problem as problem:
                 first = first or str(problem)
             except OSError:
@@ -90,149 +78,128 @@ class Contact:
     def kind(self, error: str) -> str | None:
         """Why the first call may have failed with this error: the server is of another kind than the URL says. None if it is
         not, or if that cannot be found out."""
-        until = time.monotonic() + KIND_SECONDS
-        wanted = "standalone" if self._topology in ("redis", "unix") else self._topology
+        until = time.monotonic() + min(KIND_SECONDS, self._answer_seconds)
+        topology = self._target.topology
+        wanted = topology if topology in ("sentinel", "cluster") else "standalone"
         found = "standalone" if re.search("unknown command.*SENTINEL", error, re.IGNORECASE) else wanted
-        with contextlib.suppress(_Problem, OSError, EOFError), self._connected(next(iter(self._nodes), None), until) as plain:
-            with _with_tls(plain, until) if self._tls else plain as line:
-                if mode := re.search(rb"redis_mode:(\w+)", _exchanged(line, INFO, until, b"redis_mode:")):
+        with contextlib.suppress(_Problem, OSError):
+            line = self._connect(next(iter(self._target.nodes), None), until)
+            with _with_tls(line, until) if self._target.tls else line as line:
+                if mode := re.search(MODE, _ask(line, INFO, until, MODE)):
                     found = mode[1].decode()
-        scheme = "rediss" if self._tls else "redis"
+        scheme = "rediss" if self._target.tls else "redis"
         advice = {
             "sentinel": f"this is a Sentinel, which holds no data: use {scheme}+sentinel://host:port/service",
             "cluster": f"this is a node of a Cluster: use {scheme}+cluster://host:port",
-            "standalone": f"this is a single server, no {self._topology.capitalize()}: use {scheme}://host:port/db",
+            "standalone": f"this is a single server, no {topology.capitalize()}: use {scheme}://host:port/db",
         }
         return None if found == wanted else advice.get(found)
 
-    def _look(self, node: tuple[str, int] | None, until: float) -> None:
+    def _look(self, host: _Host, until: float) -> None:
         """Raises _Problem if redis-py would take long to fail, or fail with words that do not tell why."""
-        with self._connected(node, until) as plain:
-            try:
-                if self._tls:
-                    with _with_tls(plain, min(until, time.monotonic() + self._answer)) as line:
-                        answer = _exchanged(line, PING, until)
-                else:
-                    answer = _exchanged(plain, PING, min(until, time.monotonic() + self._answer))
-            except (OSError, EOFError) as error:
-                self._guess(node, error, until)
-                return
-        where = "the server" if node is None else f"{node[0]}:{node[1]}"
+        where = "the server" if host is None else f"{host[0]}:{host[1]}"
+        line = self._connect(host, until)
+        until = min(until, time.monotonic() + self._answer_seconds)
+        try:
+            with _with_tls(line, until) if self._target.tls else line as line:
+                answer = _ask(line, PING, until)
+        except OSError as error:
+            self._guess(host, where, error)
+            return
         if answer[:5] in (b"HTTP/", b"<!DOC", b"<html", b"<HTML"):
             raise _Problem(f"an HTTP server answers at {where}, not Redis; check host and port (Redis has 6379 by default)")
-        if answer[:1] not in b"+-:*$_%~>#,(" or not answer:
+        if answer[:1] not in (b"+", b"-", b"$"):
             raise _Problem(f"{where} is no Redis server, it answers {answer[:20]!r}; check host and port")
 
-    def _guess(self, node: tuple[str, int] | None, error: Exception, until: float) -> None:
+    def _guess(self, host: _Host, where: str, error: OSError) -> None:
         """What a server may be that accepted the connection and did not answer as it should: the other protocol is tried."""
-        where = "the server" if node is None else f"{node[0]}:{node[1]}"
-        until = time.monotonic() + min(self._answer, SECOND_LOOK_SECONDS)
-        other = b""
-        with contextlib.suppress(_Problem, OSError, EOFError), self._connected(node, until) as plain:
-            if self._tls:
-                other = _exchanged(plain, PING, until)
-            else:
-                with _with_tls(plain, until):
-                    other = b"TLS"
-        if other[:1] in (b"+", b"-"):
-            raise _Problem(f"{where} speaks without TLS, and the URL asks for TLS: use redis:// instead of rediss://")
-        if other == b"TLS":
+        until = time.monotonic() + min(self._answer_seconds, SECOND_LOOK_SECONDS)
+        answer = b""
+        with contextlib.suppress(_Problem, OSError):
+            line = self._connect(host, until)
+            with line if self._target.tls else _with_tls(line, until) as line:
+                answer = _ask(line, PING, until) if self._target.tls else b"TLS"
+        if answer == b"TLS":
             raise _Problem(f"{where} speaks TLS, and the URL does not: use rediss:// instead of redis://")
-        if isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError) and "WRONG_VERSION" not in str(error):
-            return  # certificates, versions: redis-py has the settings for them, and says what is wrong
+        if answer[:1] in (b"+", b"-"):
+            raise _Problem(f"{where} speaks without TLS, and the URL asks for TLS: use redis:// instead of rediss://")
         if isinstance(error, TimeoutError):
             raise _Problem(
                 f"{where} accepts connections and did not answer in time: is it Redis, is it hung, or is there a proxy in "
                 "between that does not reach it?"
             )
+        if isinstance(error, ssl.SSLError) and "WRONG_VERSION" not in str(error):
+            return  # certificates, versions: redis-py has the settings for them, and says what is wrong
         raise _Problem(f"{where} closed the connection without an answer; is it Redis, and may this client connect?")
 
-    def _connected(self, node: tuple[str, int] | None, until: float) -> socket.socket:
-        if node is None:
-            if not hasattr(socket, "AF_UNIX"):
-                raise OSError("no unix sockets")
+    def _connect(self, host: _Host, until: float) -> socket.socket:
+        if host is None:
             line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            line.settimeout(_left(until))
             try:
-                line.connect(self._path)
+                line.settimeout(_left(until))
+                line.connect(self._target.path)
             except BaseException:
                 line.close()
                 raise
             return line
-        host, port = node
-        error: OSError | None = None
-        addresses = _addresses(host, port, until)
-        until = min(until, time.monotonic() + self._connect)
+        addresses = _addresses(*host, until)
+        until = min(until, time.monotonic() + self._connect_seconds)
+        error = OSError("no address")
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
-                return _opened(address, time.monotonic() + (until - time.monotonic()) / left)
+                return socket.create_connection(address, _left(until) / left)
             except OSError as refused:
                 error = error if isinstance(error, TimeoutError) else refused
         if isinstance(error, TimeoutError):
             raise _Problem(
-                f"{host}:{port} did not accept a connection in time: a firewall or security group drops what is sent there, or "
-                "the host is not up; check host, port and network"
-            ) from error
-        raise error or OSError("no address")
+                f"{host[0]}:{host[1]} did not accept a connection in time: a firewall or security group drops what is sent "
+                "there, or the host is not up; check host, port and network"
+            )
+        raise error
 
 
-def _opened(address: Any, until: float) -> socket.socket:
-    family, kind, protocol, _, place = address
-    line = socket.socket(family, kind, protocol)
-    try:
-        line.settimeout(_left(until))
-        line.connect(place)
-    except BaseException:
-        line.close()
-        raise
-    return line
-
-
-def _addresses(host: str, port: int, until: float) -> list[Any]:
+def _addresses(host: str, port: int, until: float) -> list[tuple[str, int]]:
     """The addresses of a host. Resolvers know no time-out, so this waits for a thread."""
     found: list[Any] = []
-    wrong: list[OSError] = []
+    why = ["no answer from the resolver"]
 
     def resolve() -> None:
         try:
             found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
-            wrong.append(error)
+            why[0] = str(error)
         except UnicodeError:  # a label that is too long
-            wrong.append(OSError("not a host name"))
+            why[0] = "not a host name"
 
     thread = threading.Thread(target=resolve, daemon=True)
     thread.start()
     thread.join(_left(until))
-    if found:
-        return found
-    why = str(wrong[0]) if wrong else "no answer from the resolver"
-    raise _Problem(f"the host {host!r} cannot be resolved ({why}); check its spelling, and DNS where this program runs")
+    if not found:
+        raise _Problem(f"the host {host!r} cannot be resolved ({why[0]}); check its spelling, and DNS where this program runs")
+    return [each[4][:2] for each in found]
 
 
-def _with_tls(plain: socket.socket, until: float) -> ssl.SSLSocket:
+def _with_tls(line: socket.socket, until: float) -> ssl.SSLSocket:
     """TLS, whoever the server says it is: nothing secret is sent, and redis-py checks certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    plain.settimeout(min(_left(until), HANDSHAKE_SECONDS))
-    return context.wrap_socket(plain)
+    line.settimeout(min(_left(until), HANDSHAKE_SECONDS))
+    return context.wrap_socket(line)
 
 
-def _exchanged(line: socket.socket, command: bytes, until: float, upto: bytes = b"") -> bytes:
-    """What comes back first; with `upto`, so much that this stands in it and a line more."""
+def _ask(line: socket.socket, command: bytes, until: float, enough: bytes = rb"(?s).") -> bytes:
+    """What comes back, until the pattern is found in it."""
     line.settimeout(_left(until))
     line.sendall(command)
     answer = b""
-    while upto not in answer or b"\n" not in answer.partition(upto)[2] if upto else not answer:
+    while not re.search(enough, answer) and answer[:1] != b"-":
         line.settimeout(_left(until))
         more = line.recv(4096)
         if not more:
             if answer:
                 break
-            raise EOFError
+            raise ConnectionError("closed")
         answer += more
-        if answer[:1] == b"-":
-            break
     return answer
 
 

@@ -1,15 +1,16 @@
-"""TODO"""
+"""The arguments of redis-py's connections: defaults, what the caller may set, and in which form each client takes them."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from .. import validation
+from .library import redis_module
 from .url import ServerAddress
+from .workarounds import retried_errors
 
 DEFAULTS: Mapping[str, Any] = {
     "max_connections": 50,
@@ -28,46 +29,15 @@ _RETRIES = 3
 
 # Parameters of redis-py's classes that are not a caller's to set: what the URL says, what the saver decides (it reads
 # and writes bytes, and on primaries: a replica may be behind), and redis-py's own plumbing.
-_NOT_OPTIONS = frozenset(
-    {
-        "host",
-        "port",
-        "path",
-        "db",
-        "url",
-        "ssl",
-        "startup_nodes",
-        "unix_socket_path",
-        "decode_responses",
-        "encoder_class",
-        "command_packer",
-        "cache",
-        "cache_config",
-        "cache_factory",
-        "read_from_replicas",
-        "load_balancing_strategy",
-        "nodes_flag",
-        "connection_class",
-        "connection_pool",
-        "connection_pool_class",
-        "queue_class",
-        "event_dispatcher",
-        "policy_resolver",
-        "himport_registry",
-        "maint_notifications_pool_handler",
-        "oss_cluster_maint_notifications_handler",
-        "maintenance_state",
-        "maintenance_notification_hash",
-        "orig_host_address",
-        "orig_socket_timeout",
-        "orig_socket_connect_timeout",
-    }
-)
-
-
-def redis_module(module: str = "") -> Any:
-    """A module of redis-py, imported when first needed. Untyped: its annotations differ from version to version."""
-    return import_module(f"redis{module}")
+_NOT_OPTIONS = {
+    *("host", "port", "path", "db", "url", "ssl", "startup_nodes", "unix_socket_path"),
+    *("decode_responses", "encoder_class", "command_packer", "cache", "cache_config", "cache_factory"),
+    *("read_from_replicas", "load_balancing_strategy", "nodes_flag"),
+    *("connection_class", "connection_pool", "connection_pool_class", "queue_class"),
+    *("event_dispatcher", "policy_resolver", "himport_registry", "maint_notifications_pool_handler"),
+    *("oss_cluster_maint_notifications_handler", "maintenance_state", "maintenance_notification_hash"),
+    *("orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout"),
+}
 
 
 def parameters(*functions: Any) -> set[str]:
@@ -164,9 +134,7 @@ def settings_for(target: ServerAddress, options: Mapping[str, Any], names: set[s
         del settings["driver_info"]
     settings["retry"] = _retry(options, is_async=is_async)
     if "retry_on_error" in names and not {"retry", "retry_on_error"} & options.keys():
-        # before redis-py 6 async clients repeat after these only if told so
-        errors = redis_module(".exceptions")
-        settings["retry_on_error"] = [errors.ConnectionError, errors.TimeoutError]
+        settings["retry_on_error"] = retried_errors()
     settings |= {
         name: value for name, value in (("username", target.username), ("password", target.password)) if value is not None
     }

@@ -1,4 +1,4 @@
-"""TODO"""
+"""URLs of servers: parsed, and shown without the password. No I/O."""
 
 from __future__ import annotations
 

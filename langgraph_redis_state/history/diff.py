@@ -1,4 +1,4 @@
-"""TODO"""
+"""diff: what one checkpoint has that another has not, channel by channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from ..effects import Operation, compute
 from ..errors import CheckpointNotFoundError
 from ..operations.engine import Engine
-from ..operations.reading import fetch, open_record
+from ..operations.reading import fetch
 from ..serialization.decode import loaded
 from .resolving import resolve
 
@@ -37,7 +37,7 @@ def diff(
     """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
     set may serialize differently each time."""
     target = engine.address(thread, ns)
-    engine, about = engine, target.about("diff")
+    about = target.about("diff")
     ids = []
     for each in (a, b):
         ids.append((yield from resolve(engine, target, each, about)).encode())
@@ -46,16 +46,11 @@ def diff(
         raise CheckpointNotFoundError(f"{about}: a checkpoint went away while it was read")
 
     def compare() -> dict[str, ChannelDiff]:
-        places, stored = [], []
-        for each in found:
-            opened = open_record(engine, target, each)
-            places.append(opened.place)
-            stored.append(opened.known(parts, {}).values)
+        old, new = (each.values(parts) for each in found)
 
         def value(side: int, name: str) -> Any:
-            return loaded(serde, stored[side][name], parts, f"{places[side]}, channel {name!r}")
+            return loaded(serde, (old, new)[side][name], parts, f"{found[side].place}, channel {name!r}")
 
-        old, new = stored
         result: dict[str, ChannelDiff] = {}
         for name in [*old, *(name for name in new if name not in old)]:
             if name in old and name in new:

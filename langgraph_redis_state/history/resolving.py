@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a caller names a checkpoint by: an id, a tag, or steps back from the newest."""
 
 from __future__ import annotations
 
@@ -8,39 +8,23 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
-from ..effects import Call, Operation
+from ..effects import Operation
 from ..errors import CheckpointNotFoundError, InvalidConfigError
-from ..operations.delta_channels import WALK_ANCESTORS, read_lineage, refuse_broken
-from ..operations.engine import Engine, raise_for_reply
-from ..operations.reading import PAGE_CHECKPOINTS, START, StoredCheckpoint, read_page
+from ..operations.delta_channels import read_lineage, refuse_broken
+from ..operations.engine import Engine
+from ..operations.reading import PAGE_CHECKPOINTS, START, read_page
 from ..operations.surveying import open_tags
 from ..operations.thread_headers import CheckpointKey
+from ..scripts import commands
+from ..serialization.decode import StoredCheckpoint
 from ..storage import keys
 
 
 def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Operation[str]:
     """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
-    engine = engine
     steps = validation.plain(to)
     if isinstance(steps, int) and not isinstance(steps, bool):
-        if steps >= 0:
-            raise ValueError(f"{about}: steps back are a negative number, not {to!r}")
-        cursor, left = b"", -steps
-        while True:
-            most = min(left, PAGE_CHECKPOINTS)
-            reply = yield Call(WALK_ANCESTORS, target.keys.all, [target.keys.name, target.ns, cursor, most, 1 << 40, 0], about)
-            if reply[0] != b"none":
-                raise_for_reply(engine, reply, about)
-                if len(reply[1]) == left:
-                    found: bytes = reply[1][-1][1]
-                    return found.decode()
-                if reply[1] and int(reply[5]):
-                    left -= len(reply[1])
-                    cursor = reply[1][-1][1]
-                    continue
-            if not cursor and reply[0] == b"none":
-                raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
-            raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-steps} ancestors")
+        return (yield from _ancestor(target, steps, about))
     if isinstance(to, Mapping):
         raise InvalidConfigError(f"{about}: this is a config; pass the id: config['configurable']['checkpoint_id']")
     wanted = keys.encode(to, "checkpoint id or tag")
@@ -50,14 +34,34 @@ def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Opera
         if ns != target.ns.decode():
             raise CheckpointNotFoundError(f"{about}: the tag {to!r} is for a checkpoint of the namespace {ns!r}")
         return checkpoint
-    if not wanted or (yield from _stored(engine, target, wanted)) is None:
+    if not wanted or (yield from read_one(engine, target, wanted)) is None:
         raise CheckpointNotFoundError(
             f"{about}: {to!r} is neither a checkpoint nor a tag of it; tags are {sorted(tags) or 'none'}"
         )
     return wanted.decode()
 
 
-def _stored(engine: Engine, target: Address, checkpoint: bytes) -> Operation[StoredCheckpoint | None]:
+def _ancestor(target: Address, steps: int, about: str) -> Operation[str]:
+    if steps >= 0:
+        raise ValueError(f"{about}: steps back are a negative number, not {steps!r}")
+    cursor, left = b"", -steps
+    while True:
+        most = min(left, PAGE_CHECKPOINTS)
+        walk = yield from commands.walk_ancestors(target.keys, about, target.ns, cursor, most, 1 << 40, False)
+        if walk is None and not cursor:
+            raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
+        if walk is None or not walk.found:
+            break
+        left -= len(walk.found)
+        cursor = walk.found[-1][1]
+        if not left:
+            return cursor.decode()
+        if not walk.following_exists:
+            break
+    raise CheckpointNotFoundError(f"{about}: the newest checkpoint has fewer than {-steps} ancestors")
+
+
+def read_one(engine: Engine, target: Address, checkpoint: bytes) -> Operation[StoredCheckpoint | None]:
     """One checkpoint without what it refers to; None if the index does not know it."""
     below = checkpoint + b"\x01"  # ids hold no NUL, so nothing lies between
     page = yield from read_page(engine, target, target.ns.decode(), (below, None), 1, whole=False)

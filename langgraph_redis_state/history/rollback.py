@@ -1,4 +1,9 @@
-"""TODO"""
+"""rollback: going back to an earlier checkpoint.
+
+*Fork* adds a new head that holds the target's values, and loses nothing. Its parent is the target's parent, because the writes
+stored at a checkpoint produce its child: as a child of the target it would replay them in DeltaChannels. *Truncate* removes
+what came after the target, and of the target's own writes what came after its interrupt.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +19,34 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 
 from ..address import Address
-from ..caching import parts
 from ..caching.manifests import Manifest
-from ..effects import Argument, Operation, Read, Script, counted
-from ..errors import CheckpointNotFoundError, ThreadBusyError, ThreadNotFoundError
-from ..operations.engine import Engine, raise_for_reply
-from ..operations.reading import PAGE_CHECKPOINTS, Cursor, StoredCheckpoint, fetch, open_record, read_page
-from ..operations.removing import BUSY_TRIES, REMOVE, remove
+from ..caching.parts import Parts
+from ..effects import Operation, Read, Script
+from ..errors import CheckpointNotFoundError, ThreadBusyError
+from ..operations.engine import Engine
+from ..operations.reading import PAGE_CHECKPOINTS, Cursor, fetch, read_page
+from ..operations.removing import BUSY_TRIES, remove
 from ..operations.surveying import read_headers
 from ..operations.thread_headers import INTERRUPTED, CheckpointKey, StoredWrites, ThreadHeaders, newest_of_each
 from ..operations.uploading import upload
-from ..operations.writing import NewCheckpoint, encode_checkpoint
-from ..serialization.encode import dumped, stored_rest
+from ..operations.writing import encode_checkpoint
+from ..scripts import commands
+from ..serialization.decode import StoredCheckpoint
+from ..serialization.encode import NewCheckpoint, dumped, stored_rest
 from ..storage import bodies, keys, records
 from ..storage.ids import id_above
 from .resolving import check_whole, resolve
-
-FORK = Script("fork", writes=True)
 
 Back = Callable[[Engine, SerializerProtocol, Address, ThreadHeaders, str], Operation[str | None]]
 """One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
 
 
 def fork_to(engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-    return (yield from _go_back(engine, serde, thread, to, _fork, FORK))
+    return (yield from _go_back(engine, serde, thread, to, _fork, commands.FORK))
 
 
 def truncate_to(engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
-    return (yield from _go_back(engine, serde, thread, to, _truncate, REMOVE))
+    return (yield from _go_back(engine, serde, thread, to, _truncate, commands.REMOVE))
 
 
 def _go_back(
@@ -69,7 +74,7 @@ def _go_back(
 def _fork(
     engine: Engine, serde: SerializerProtocol, target: Address, survey: ThreadHeaders, goal: str
 ) -> Operation[str | None]:
-    engine, about = engine, target.about("rollback")
+    about = target.about("rollback")
     origins = _origins(survey, goal)
     wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
     found, parts = yield from fetch(engine, target, wanted)
@@ -82,32 +87,37 @@ def _fork(
     pages: dict[bytes, bytes] = {}
     known: list[tuple[str, Manifest]] = []
     filed = yield from _filed(engine, serde, target, goal)
-    args: list[Argument] = [survey.revision, engine.settings.ttl, engine.settings.max_bytes, len(origins)]
+    made: list[tuple[bytes, bytes, bytes, bytes]] = []
     for ns, head in heads.items():
         there = engine.address(target.given, ns)
         there.checkpoint = head.encode()
-        draft = _forked(engine, serde, there, origin_of.get(ns), parts, heads[""])
-        sealed = encode_checkpoint(engine, there, draft)
-        args += [there.ns, there.checkpoint, sealed.record, b""]
+        encoded = encode_checkpoint(engine, there, _forked(serde, there, origin_of.get(ns), parts, heads[""]))
+        history = b""
         if ns in histories:
-            here, new = (there.place(b"H", there.ns, each.encode()) for each in (origins[ns], heads[ns]))
-            args[-1] = records.moved(histories[ns], here, new, engine.settings.integrity)[1]
-        pages |= sealed.pages
-        known.append((ns, sealed.known))
-    args += counted(filed)
-    reply = yield from upload(engine, FORK, target, about, args, pages, {})
-    if reply[0] == b"stale":
+            here, new = (there.place(b"H", there.ns, each.encode()) for each in (origins[ns], head))
+            history = records.moved(histories[ns], here, new, engine.settings.integrity)[1]
+        made.append((there.ns, there.checkpoint, encoded.record, history))
+        pages |= encoded.pages
+        known.append((ns, encoded.known))
+    done = yield from commands.fork(
+        target.keys,
+        about,
+        revision=survey.revision,
+        ttl=engine.settings.ttl,
+        max_bytes=engine.settings.max_bytes,
+        checkpoints=made,
+        metadata=filed,
+        upload=(yield from upload(engine, target, about, pages, {})),
+    )
+    if not done:
         return None
-    if reply[0] == b"none":
-        raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
-    raise_for_reply(engine, reply, about)
     for ns, each in known:
         engine.manifests.put(target.keys.name, ns.encode(), heads[ns].encode(), each)
     return heads[""]
 
 
 def _forked(
-    engine: Engine, serde: SerializerProtocol, target: Address, origin: StoredCheckpoint | None, parts: parts.Parts, root: str
+    serde: SerializerProtocol, target: Address, origin: StoredCheckpoint | None, parts: Parts, root: str
 ) -> NewCheckpoint:
     """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
     fork's head."""
@@ -117,12 +127,11 @@ def _forked(
     header = records.Header()
     values: dict[str, bodies.Value] = {}
     if origin is not None:
-        opened = open_record(engine, target, origin)
-        checkpoint, stored = opened.load(serde)
-        header = opened.header
+        checkpoint, stored = origin.load(serde)
+        header = origin.header
         metadata = {name: value for name, value in stored.items() if name != "run_id"}
         metadata |= {"step": (stored.get("step") or 0) + 1, "forked_from": origin.checkpoint.decode()}
-        values = dict(opened.known(parts, {}).values)
+        values = origin.values(parts)
     metadata["source"] = "fork"
     if target.ns:
         metadata["parents"] = {**metadata.get("parents", {}), "": root}
@@ -155,7 +164,6 @@ def _truncate(
 def _filed(engine: Engine, serde: SerializerProtocol, target: Address, goal: str) -> Operation[list[tuple[bytes, bytes]]]:
     """Under what metadata a thread is found that stands at `goal`: of each key, what the newest checkpoint up to there said
     that had it; '' where none had."""
-    engine = engine
     missing = dict.fromkeys((name.encode() for name in engine.settings.index), b"")
     filed: dict[bytes, bytes] = {}
     cursor: Cursor | None = (goal.encode() + b"\x01", None)
@@ -163,7 +171,7 @@ def _filed(engine: Engine, serde: SerializerProtocol, target: Address, goal: str
     while missing and cursor is not None:
         page = yield from read_page(engine, target, "", cursor, most, whole=False)
         for each in page.found:
-            told = dict(engine.indexed(open_record(engine, target, each).load(serde)[1]))
+            told = dict(engine.indexed(each.load(serde)[1]))
             filed = told | filed
             for name in told:
                 missing.pop(name, None)

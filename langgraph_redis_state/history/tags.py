@@ -1,4 +1,4 @@
-"""TODO"""
+"""tag, untag, tags: names for checkpoints."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ..effects import Call, Operation, Script
+from ..effects import Operation
 from ..errors import CheckpointNotFoundError, InvalidConfigError, ThreadNotFoundError
-from ..operations.engine import Engine, raise_for_reply
-from ..operations.reading import START, StoredCheckpoint, read_header, read_page
+from ..operations.engine import Engine
+from ..operations.reading import START, read_page
+from ..scripts import commands
+from ..serialization.decode import StoredCheckpoint
 from ..storage import keys, thread_fields
-from .resolving import _stored, check_whole, read_tags, resolve
-
-TAG = Script("tag", writes=True)
+from .resolving import check_whole, read_one, read_tags, resolve
 
 
 def tag(
@@ -24,33 +24,29 @@ def tag(
     tag = b"G" + keys.encode(name, "tag")
     if tag == b"G":
         raise InvalidConfigError(f"{about}: a tag needs a name")
-    yield from engine.check_layout(True, TAG)
+    yield from engine.check_layout(True, commands.TAG)
     if checkpoint is None:
         page = yield from read_page(engine, target, ns, START, 1, whole=False)
         if not page.found:
             raise ThreadNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
         stored: StoredCheckpoint | None = page.found[0]
     else:
-        stored = yield from _stored(engine, target, (yield from resolve(engine, target, checkpoint, about)).encode())
+        stored = yield from read_one(engine, target, (yield from resolve(engine, target, checkpoint, about)).encode())
     if stored is None:
         raise CheckpointNotFoundError(f"{about}: the checkpoint {checkpoint!r} is not there any more")
     at = stored.checkpoint
-    if read_header(engine, target, stored).depth:
+    if stored.header.depth:
         yield from check_whole(engine, serde, target, at, about)
     content = thread_fields.seal_tag(target.ns, at, target.place(tag, b"", b""), engine.settings.integrity)
-    reply = yield Call(TAG, target.keys.all, [target.keys.name, tag, content, engine.settings.ttl], about)
-    if reply[0] == b"none":
+    if (yield from commands.tag(target.keys, about, tag, content, engine.settings.ttl)) is None:
         raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
-    raise_for_reply(engine, reply, about)
 
 
 def untag(engine: Engine, thread: Any, name: str) -> Operation[bool]:
     target = engine.address(thread)
     about = target.about(f"untag {name!r}")
-    yield from engine.check_layout(True, TAG)
-    reply = yield Call(TAG, target.keys.all, [target.keys.name, b"G" + keys.encode(name, "tag"), b"", 0], about)
-    raise_for_reply(engine, reply, about, also=b"none")
-    return reply[0] == b"ok" and bool(reply[1])
+    yield from engine.check_layout(True, commands.TAG)
+    return bool((yield from commands.tag(target.keys, about, b"G" + keys.encode(name, "tag"), b"", 0)))
 
 
 def tags(engine: Engine, thread: Any) -> Operation[dict[str, str]]:

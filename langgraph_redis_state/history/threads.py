@@ -1,4 +1,4 @@
-"""TODO"""
+"""Threads as a whole: listing and finding them, what they take, and when they expire."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from typing import Any, Literal
 
 from .. import validation
 from ..address import Address
-from ..effects import Argument, Call, Emit, Operation, Read, Script, Stream, portion
-from ..errors import ServerRefusedError, ThreadNotFoundError
+from ..effects import Argument, Emit, Operation, Read, Stream, portion
+from ..errors import CheckpointCorruptError, CheckpointLostError, ServerRefusedError, ThreadNotFoundError
 from ..operations.buckets import all_threads, stored_text, threads_indexed
-from ..operations.engine import Engine, logger, metadata_text, raise_for_reply
+from ..operations.engine import Engine, logger, metadata_text
 from ..operations.reading import fetch
+from ..scripts import commands
 from ..storage import keys, thread_fields
-
-SET_TTL = Script("set_ttl", writes=True)
-
-FORGET_EXPIRED = Script("forget_expired")
 
 THREADS_PAGE = 200
 
@@ -68,17 +65,15 @@ def expire(engine: Engine, thread: Any, how: Literal["own", "persist", "default"
     about = target.about("set_ttl" if how != "persist" else "persist")
     own = validation.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
     ttl = engine.settings.ttl if how == "default" else own
-    yield from engine.check_layout(True, SET_TTL)
-    reply = yield Call(SET_TTL, target.keys.all, [target.keys.name, how, ttl], about)
-    if reply[0] == b"none":
+    yield from engine.check_layout(True, commands.SET_TTL)
+    if (yield from commands.set_ttl(target.keys, about, how, ttl)) is None:
         raise ThreadNotFoundError(f"{about}: there is no such thread")
-    raise_for_reply(engine, reply, about)
 
 
 def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
     """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
-    engine, done = engine, 0
-    yield from engine.check_layout(True, SET_TTL)
+    done = 0
+    yield from engine.check_layout(True, commands.SET_TTL)
     if threads is not None:
         keys.check_several(threads, "apply_ttl: thread_ids")
         targets = [engine.address(thread) for thread in threads]
@@ -99,10 +94,10 @@ def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[
 def _apply_ttl(engine: Engine, targets: Sequence[Address], done: int, progress: Callable[[int], None] | None) -> Operation[int]:
     for target in targets:
         about = target.about("apply_ttl")
-        reply = yield Call(SET_TTL, target.keys.all, [target.keys.name, "apply", engine.settings.ttl], about)
-        if reply[0] not in (b"ok", b"none"):
-            logger.warning("%s: left as it is: its %s; see verify", about, _UNFIT.get(reply[0], "reply is unknown"))
-        done += reply[0] == b"ok" and bool(reply[1])
+        try:
+            done += bool((yield from commands.set_ttl(target.keys, about, "apply", engine.settings.ttl)))
+        except (CheckpointLostError, CheckpointCorruptError) as error:  # one of many
+            logger.warning("%s; left as it is, see verify", error)
     if progress is not None and targets:
         progress(done)
     return done
@@ -120,8 +115,7 @@ def thread_infos(engine: Engine, threads: Sequence[tuple[str, float]]) -> Operat
     for target, raw, (_, active) in zip(targets, replies, threads, strict=True):
         if raw is None:
             with suppress(ServerRefusedError):  # a replica refuses to tidy; the listing is right all the same
-                reply = yield Call(FORGET_EXPIRED, target.keys.all, [target.keys.name], about)
-                if reply[1] < 0:
+                if not (yield from commands.forget_expired(target.keys, about)):
                     logger.warning("%s: its hash is gone under a living index (evicted?), see verify", target.about(about))
             continue
         counts = thread_fields.Counts.of(raw, target.keys.name, about)
@@ -152,7 +146,7 @@ def read_stats(engine: Engine, thread: Any) -> Operation[Stats]:
         if raw is None:
             yield from fetch(engine, target, [(b"", b"")])  # raises if there was one and it got lost
             raise ThreadNotFoundError(f"{about}: there is no such thread")
-        return _stats(1, thread_fields.Counts.of(raw, target.keys.name, about)[3:])
+        return _stats(1, thread_fields.Counts.of(raw, target.keys.name, about).totals)
     names = yield from all_threads(engine)
     totals = [0] * 7
     living = 0
@@ -162,7 +156,7 @@ def read_stats(engine: Engine, thread: Any) -> Operation[Stats]:
         for target, raw in zip(targets, replies, strict=True):
             if raw is not None:
                 living += 1
-                counts = thread_fields.Counts.of(raw, target.keys.name, "stats")[3:]
+                counts = thread_fields.Counts.of(raw, target.keys.name, "stats").totals
                 totals = [total + count for total, count in zip(totals, counts, strict=True)]
     try:
         info = yield from server_info("memory")
@@ -208,10 +202,6 @@ def list_threads(
         if remaining is not None:
             remaining -= len(infos)
         yield Emit(infos)
-
-
-_UNFIT = {b"lost": "data is gone", b"counts": "counts are damaged", b"settings": "TTL settings are damaged"}
-"""What stops one thread of many."""
 
 
 def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:

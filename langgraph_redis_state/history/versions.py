@@ -1,10 +1,4 @@
-"""What people do with a thread's history: look at it, name, compare, go back, expire, find. Operations, like those in
-operations.py and built on them; no I/O here either.
-
-Going back by *fork* adds a new head that holds the target's values, and loses nothing. Its parent is the target's parent,
-because the writes stored at a checkpoint produce its child: as a child of the target it would replay them in DeltaChannels.
-Going back by *truncate* removes what came after the target, and of the target's own writes what came after its interrupt.
-"""
+"""history: the checkpoints of a namespace, newest first, without their values."""
 
 from __future__ import annotations
 
@@ -19,9 +13,10 @@ from .. import validation
 from ..address import Address
 from ..effects import Emit, Operation, Stream
 from ..operations.engine import Engine
-from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, StoredCheckpoint, open_record, read_page
+from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, read_page
 from ..operations.surveying import open_tags
 from ..operations.thread_headers import CheckpointKey
+from ..serialization.decode import StoredCheckpoint
 from .resolving import read_tags
 
 
@@ -51,28 +46,20 @@ def read_versions(
     engine: Engine, serde: SerializerProtocol, target: Address, cursor: Cursor, most: int
 ) -> Operation[tuple[list[Version], Cursor | None]]:
     """Versions below a cursor, and where the next page begins."""
-    engine = engine
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, target.ns.decode(), cursor, most, whole=False)
     tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(engine, target, page.tags)
     named: dict[CheckpointKey, list[str]] = {}
     for name, place in tags.items():
         named.setdefault(place, []).append(name)
-    return [_version(engine, serde, target, each, named) for each in page.found], page.following
+    return [_version(serde, each, named) for each in page.found], page.following
 
 
-def _version(
-    engine: Engine,
-    serde: SerializerProtocol,
-    target: Address,
-    found: StoredCheckpoint,
-    named: Mapping[CheckpointKey, Sequence[str]],
-) -> Version:
-    opened = open_record(engine, target, found)
-    _, metadata = opened.load(serde)
-    header = opened.header
-    at = (found.ns.decode(), found.checkpoint.decode())
-    handed = [name.removeprefix("branch:to:") for name in sorted(opened.channels) if name.startswith("branch:to:")]
+def _version(serde: SerializerProtocol, stored: StoredCheckpoint, named: Mapping[CheckpointKey, Sequence[str]]) -> Version:
+    _, metadata = stored.load(serde)
+    header = stored.header
+    at = (stored.ns.decode(), stored.checkpoint.decode())
+    handed = [name.removeprefix("branch:to:") for name in sorted(stored.channels) if name.startswith("branch:to:")]
     return Version(
         number=header.version,
         checkpoint_id=at[1],

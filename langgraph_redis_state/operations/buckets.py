@@ -1,15 +1,14 @@
-"""TODO"""
+"""The indexes of all threads, bucket by bucket: listing them, and forgetting what expired."""
 
 from __future__ import annotations
 
 import time
 
-from ..effects import Call, Operation, Read, Script, pairs
+from ..effects import Operation, Read, pairs
 from ..errors import CheckpointCorruptError, CheckpointerError
+from ..scripts import commands
 from ..storage import keys
 from .engine import SWEEP_SECONDS, Engine, logger
-
-SWEEP_BUCKET = Script("sweep_bucket")
 
 SWEEP_SCRIPTS, SWEEP_THREADS = 8, 100
 """One write makes up for so many buckets at most, or so often goes on with one, so many threads each: some 1 ms."""
@@ -26,11 +25,11 @@ def sweep(engine: Engine) -> Operation[None]:
         about = f"tidying bucket {engine.swept:04x} of prefix {engine.settings.prefix!r}"
         base = keys.bucket_key(engine.settings.prefix, engine.swept, "")
         try:
-            reply = yield Call(SWEEP_BUCKET, keys.script_keys(base, b""), [b"", SWEEP_THREADS], about)
+            more = yield from commands.sweep_bucket(keys.script_keys(base, b""), SWEEP_THREADS, about)
         except CheckpointerError as error:  # the put itself is done
             logger.warning("%s: what expired there is forgotten another time: %s", about, error)
-            reply = [b"ok", 0]
-        if not reply[1]:
+            more = False
+        if not more:
             engine.swept = (engine.swept + 1) % keys.BUCKETS
             owed -= 1
         if not owed:

@@ -1,4 +1,4 @@
-"""The fields of a thread made those of another one. No I/O: operations.py reads and stores them."""
+"""copy_thread: the fields of a thread, verified, made those of another one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Call, Operation, Read, compute, counted, portion
-from ..errors import CheckpointLostError, ThreadBusyError, ThreadExistsError, ThreadNotFoundError
+from ..effects import Operation, Read, compute, portion
+from ..errors import CheckpointLostError, ThreadBusyError, ThreadNotFoundError
+from ..scripts import commands
 from ..storage import keys, records, thread_fields
 from ..storage.codec import Integrity
 from .engine import Engine
 from .reading import fetch
 from .removing import BUSY_TRIES
-from .uploading import COMMIT_COPY, STAGE, stage
+from .uploading import stage
 
 
 class Copying:
@@ -86,7 +87,7 @@ def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
     about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
     if origin.thread == copy.thread:
         raise ValueError(f"{about}: a thread cannot be copied onto itself")
-    yield from engine.check_layout(True, STAGE, COMMIT_COPY)
+    yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY)
     for _ in range(BUSY_TRIES):
         if (yield from _copy_once(engine, origin, copy, about)):
             return
@@ -112,7 +113,7 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
         cursor, there = yield from portion("HSCAN", origin.keys.hash, cursor, 100, about)
         size = sum(len(content) for _, content in there)
         fields, members = yield from compute(partial(copying.resealed, there), size)
-        yield from stage(engine, copy, staged, fields, members, about)
+        yield from stage(copy, staged, fields, members, about)
     entry = b"T" + origin.keys.name + b"\0"
     indexed = ("ZRANGEBYLEX", origin.keys.all[5], b"[" + entry, b"[" + entry + b"\xff")
     found_under, now = yield Read([indexed, ("HGET", origin.keys.hash, "S")], about)
@@ -120,22 +121,17 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
         return False
     if copying.lacking:
         raise CheckpointLostError(f"{about}: {len(copying.lacking)} parts of the source are gone; nothing was copied")
-    reply = yield Call(
-        COMMIT_COPY,
-        (*copy.keys.all, *staged),
-        [
-            copy.keys.name,
-            engine.settings.ttl,
-            op,
-            line,
-            *copying.came,
-            *counted(copying.runs),
-            *counted([tuple(member[len(entry) :].split(b"\0", 1)) for member in found_under]),
-        ],
-        about,
-    )
-    if reply[0] == b"exists":
-        raise ThreadExistsError(
-            f"{about}: thread {copy.thread!r} exists and would be overwritten; delete_thread it first, or copy to a new id"
+    return (
+        yield from commands.commit_copy(
+            copy.keys,
+            about,
+            staged,
+            ttl=engine.settings.ttl,
+            operation=op,
+            counts=line,
+            fields=copying.came[0],
+            members=copying.came[1],
+            runs=copying.runs,
+            metadata=[(name, value) for name, _, value in (member[len(entry) :].partition(b"\0") for member in found_under)],
         )
-    return bool(reply[0] == b"ok")
+    )

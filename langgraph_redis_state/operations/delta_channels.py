@@ -1,4 +1,4 @@
-"""TODO"""
+"""get_delta_channel_history: the ancestors of a checkpoint, portion by portion, and what its DeltaChannels are rebuilt from."""
 
 from __future__ import annotations
 
@@ -11,28 +11,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Call, Operation, Read, Script, compute
+from ..effects import Operation, Read, compute
 from ..errors import CheckpointCorruptError, CheckpointLostError
+from ..scripts import commands
 from ..serialization import deltas
-from ..serialization.decode import loaded
+from ..serialization.decode import StoredCheckpoint, Take, loaded
 from ..serialization.deltas import Lineage
-from .engine import Engine, raise_for_reply
-from .reading import (
-    PAGE_BYTES,
-    PAGE_CHECKPOINTS,
-    StoredCheckpoint,
-    Take,
-    _as_stored,
-    fetch,
-    open_record,
-    pending_writes,
-    read_header,
-    read_reference_pages,
-    received_parts,
-    size_of,
-)
-
-WALK_ANCESTORS = Script("walk_ancestors")
+from ..storage.bodies import Value
+from .engine import Engine
+from .reading import PAGE_BYTES, PAGE_CHECKPOINTS, fetch, read_reference_pages, size_of, stored
 
 
 def delta_history(
@@ -75,34 +62,26 @@ def read_lineage(
 ) -> Operation[Lineage]:
     """What channels of a checkpoint are rebuilt from; None: those that need it. `take` makes of what is stored what the
     lineage holds; None: it stays in stored form, and the content of its chunks is not read."""
-    whole, taken = take is not None, take or _as_stored
     lineage = Lineage(dict.fromkeys(channels or ()))
     cursor, walked = target.checkpoint, set[bytes]()
     first = True
     while lineage.remaining or (first and channels is None):
-        reply = yield Call(
-            WALK_ANCESTORS,
-            target.keys.all,
-            [target.keys.name, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, int(whole)],
-            about,
+        walk = yield from commands.walk_ancestors(
+            target.keys, about, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, take is not None
         )
-        if reply[0] == b"none":
+        if walk is None:
             if first:
                 break
             raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
-        raise_for_reply(engine, reply, about)
-        found, parts, last = (
-            [StoredCheckpoint(*entry) for entry in reply[1]],
-            received_parts(reply[2], reply[3]),
-            StoredCheckpoint(*reply[6]),
-        )
+        found, parts = stored(engine, target, walk.found), Parts(walk.pages, walk.chunks)
+        (last,) = stored(engine, target, [walk.start])
         if first and channels is None:
-            lineage.remaining = dict.fromkeys(_needed_channels(engine, serde, target, last))
+            lineage.remaining = dict.fromkeys(_needed_channels(serde, last))
         first = False
         left: Sequence[StoredCheckpoint] = found
         while left and lineage.remaining:
             passed, held = yield from compute(
-                partial(_gather, engine, target, left, parts, lineage, walked, taken), size_of(left, parts)
+                partial(_gather, left, parts, lineage, walked, take or _as_stored), size_of(left, parts)
             )
             if held:
                 yield from _take_seeds(engine, target, about, left[passed - 1], held, lineage, take)
@@ -110,25 +89,24 @@ def read_lineage(
         last = found[-1] if found else last
         if not lineage.remaining:
             break
-        if reply[7] is not None:
-            yield from _continue_at_cut(engine, target, about, last, reply[7], parts, lineage, take)
+        if walk.history is not None:
+            yield from _continue_at_cut(engine, target, about, last, walk.history, parts, lineage, take)
             break
-        if not reply[4]:
+        if not walk.following:
             break
-        if not int(reply[5]):
-            if read_header(engine, target, last).depth:
-                lineage.broken(reply[4].decode(errors="replace"))
+        if not walk.following_exists:
+            if last.header.depth:
+                lineage.broken(walk.following.decode(errors="replace"))
             break
         cursor = found[-1].checkpoint
     return lineage
 
 
-def _needed_channels(engine: Engine, serde: SerializerProtocol, target: Address, found: StoredCheckpoint) -> Sequence[str]:
-    opened = open_record(engine, target, found)
-    if not opened.header.depth:
+def _needed_channels(serde: SerializerProtocol, checkpoint: StoredCheckpoint) -> Sequence[str]:
+    if not checkpoint.header.depth:
         return ()
-    rest, metadata = opened.load(serde)
-    return deltas.needed(opened, rest.get("channel_versions") or {}, metadata)
+    rest, metadata = checkpoint.load(serde)
+    return deltas.needed(checkpoint, rest.get("channel_versions") or {}, metadata)
 
 
 def _take_seeds(
@@ -142,7 +120,7 @@ def _take_seeds(
 ) -> Operation[None]:
     """Takes the seeds of some channels from an ancestor that holds them."""
     if take is None:
-        parts = yield from read_reference_pages(engine, target, read_header(engine, target, origin).pages, about)
+        parts = yield from read_reference_pages(engine, target, origin.header.pages, about)
     else:
         whole, parts = yield from fetch(engine, target, [(target.ns, origin.checkpoint)])
         if not whole:
@@ -150,10 +128,9 @@ def _take_seeds(
         origin = whole[0]
 
     def seed() -> None:
-        opened = open_record(engine, target, origin)
-        values = opened.known(parts, {}).values
+        values = origin.values(parts)
         for channel in held:
-            where = f"{opened.place}, channel {channel!r}"
+            where = f"{origin.place}, channel {channel!r}"
             lineage.seeded(channel, (take or _as_stored)(values[channel], parts, where))
 
     yield from compute(seed, size_of([origin], parts))
@@ -193,8 +170,6 @@ def _continue_at_cut(
 
 
 def _gather(
-    engine: Engine,
-    target: Address,
     found: Sequence[StoredCheckpoint],
     parts: Parts,
     lineage: Lineage,
@@ -204,13 +179,17 @@ def _gather(
     """Adds the writes of the channels that remain, newest first, up to an ancestor that holds one of them: how many
     ancestors that took, and which it holds."""
     for passed, each in enumerate(found, 1):
-        opened = open_record(engine, target, each)
+        place, held_here = each.place, each.channels
         if each.checkpoint in walked:
-            raise CheckpointCorruptError(f"{opened.place}: the checkpoint is its own ancestor; its parent was set wrongly")
+            raise CheckpointCorruptError(f"{place}: the checkpoint is its own ancestor; its parent was set wrongly")
         walked.add(each.checkpoint)
-        for task, channel, value in reversed(pending_writes(engine, target, each, parts, lineage.remaining, take)):
+        for task, channel, value in reversed(each.pending_writes(parts, lineage.remaining, take)):
             lineage.wrote(channel, task, value)
-        held = [channel for channel in lineage.remaining if channel in opened.channels]
+        held = [channel for channel in lineage.remaining if channel in held_here]
         if held:
             return passed, held
     return len(found), []
+
+
+def _as_stored(value: Value, parts: Parts, where: str) -> Value:
+    return value

@@ -1,13 +1,12 @@
-"""TODO"""
+"""What all operations of one saver share: its settings, what this process remembers, and the layout check. No I/O."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,23 +17,13 @@ from ..caching.bounded import BoundedCache
 from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
-from ..effects import Argument, Call, Operation, Read, Script, all_commands, pairs
-from ..errors import (
-    CheckpointConflictError,
-    CheckpointCorruptError,
-    CheckpointLostError,
-    LayoutError,
-    ServerRefusedError,
-    ThreadDeletedError,
-    ThreadTooLargeError,
-)
+from ..effects import Argument, Operation, Read, Script, all_commands
+from ..errors import LayoutError, ServerRefusedError
+from ..scripts import commands
 from ..storage import keys
 from ..storage.codec import CompressionType, Integrity
 
 logger = logging.getLogger("langgraph_redis_state")
-
-
-FIRST_LOOK = Script("first_look", bare=True)
 
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -125,18 +114,16 @@ class Engine:
             return
         key = keys.layout_key(self.settings.prefix)
         about = f"first use of prefix {self.settings.prefix!r}"
-        number: Argument = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
+        written = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
         others = sorted(all_commands() - needed) if needed else []
         both = (key, keys.absent_key(self.settings.prefix))
-        reply = yield Call(FIRST_LOOK, both, [number, len(needed), *sorted(needed), *others], about)
-        stored = reply[1]
+        stored, denied = yield from commands.first_look(both, written, sorted(needed), others, about)
         if needed:
-            self.denied = {name.decode(): why.decode() for name, why in pairs(reply[2:])}
-            lacking = sorted(needed & self.denied.keys())
-            if lacking:
+            self.denied = denied
+            if lacking := sorted(needed & denied.keys()):
                 raise ServerRefusedError(
                     f"prefix {self.settings.prefix!r}: the server does not let this user run {', '.join(lacking)} "
-                    f"({self.denied[lacking[0]]}), which {' and '.join(script.name for script in scripts)} may need; nothing "
+                    f"({denied[lacking[0]]}), which {' and '.join(script.name for script in scripts)} may need; nothing "
                     f"was written. Grant {' '.join('+' + name.lower() for name in lacking)}, or allow the command on the server"
                 )
         if stored is not None:
@@ -156,48 +143,3 @@ class Engine:
 def ping(engine: Engine) -> Operation[bool]:
     (reply,) = yield Read([("PING",)], "ping")
     return bool(reply)
-
-
-def raise_for_reply(engine: Engine, reply: Sequence[Any], about: str, also: bytes = b"ok") -> None:
-    """Raises for every reply of a script that is not `ok` (or `also`)."""
-    word = reply[0]
-    if word in (b"ok", also):
-        return
-    if word == b"deleted":
-        when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
-        raise ThreadDeletedError(
-            f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
-            "nothing was written. Start a new run on the thread id, without a checkpoint_id"
-        )
-    if word == b"lost":
-        raise CheckpointLostError(
-            f"{about}: the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
-            "that does not evict (noeviction), and delete_thread or start over with a new thread id"
-        )
-    if word == b"conflict":
-        raise CheckpointConflictError(
-            f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
-            "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
-        )
-    if word == b"large":
-        raise ThreadTooLargeError(
-            f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {engine.settings.max_bytes}; "
-            "nothing was written. Prune it, raise max_thread_bytes, or begin another"
-        )
-    if word == b"writes":
-        raise CheckpointCorruptError(f"{about}: the list of pending writes there is damaged; nothing was written")
-    if word == b"settings":
-        raise CheckpointCorruptError(
-            f"{about}: the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew"
-        )
-    if word == b"counts":
-        raise CheckpointCorruptError(
-            f"{about}: the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
-            "delete_thread removes it"
-        )
-    if word == b"missing":
-        raise CheckpointLostError(
-            f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
-            "Is maxmemory-policy evicting keys?"
-        )
-    raise CheckpointCorruptError(f"{about}: unexpected reply {word!r} from the server")

@@ -1,63 +1,41 @@
-"""What each method of the saver does, once, as generators of effects (see effects.py). No I/O, no asyncio, no redis.
+"""get_tuple and list: what is asked for, which round trips that takes, and what of it was verified before.
 
-The data a method leaves on the server, its round trips and what a second process sees stand in the header of its Lua file;
-here is what surrounds the script: reading the config, serializing, cutting, verifying, decoding.
-
-Serialization happens before the first effect, so that a state may change as soon as `aput` waits for the first time.
+The scripts get.lua and list.lua reply records, pending writes and what these refer to; serialization/decode.py makes of them
+what LangGraph gets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, PendingWrite, writes_sort_key
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
-from ..effects import Argument, Call, Emit, Operation, Read, Script, Stream, compute
-from ..errors import CheckpointCorruptError, CheckpointLostError
-from ..serialization import decode
-from ..serialization.decode import OpenedRecord, loaded
-from ..storage import bodies, keys, records, thread_fields
-from ..storage.bodies import Value
-from ..storage.records import Header, RecordKey
+from ..effects import Emit, Operation, Read, Stream, compute
+from ..scripts import commands
+from ..serialization.decode import StoredCheckpoint, loaded
+from ..storage import keys
 from .buckets import all_threads
-from .engine import Engine, raise_for_reply
-
-GET = Script("get")
-
-LIST = Script("list")
+from .engine import Engine
 
 PAGE_CHECKPOINTS = 100
 
 REFERENCE_PAGES = 1000
 """So many pages of references are read at once."""
+
 PAGE_BYTES = 8 * 1024 * 1024
 
 HAVE_MAX = 256
 """A request does not tell of more chunks, outside of pages, than these."""
-
-
-@dataclass(slots=True)
-class StoredCheckpoint:
-    """One checkpoint as the server sent it."""
-
-    ns: bytes
-    checkpoint: bytes
-    record: bytes | None
-    writes: bytes | None
-
-
-Take = Callable[[Value, Parts, str], Any]
-"""What is made of a stored value, given what it refers to and where it stands."""
 
 Cursor = tuple[bytes, bytes | None]
 """Id and namespace of what was read last. Namespace None: to leave out the id in all of them."""
@@ -85,7 +63,7 @@ def get_tuple(engine: Engine, serde: SerializerProtocol, config: RunnableConfig)
     found, parts = yield from fetch(engine, target, [(target.ns, target.checkpoint)])
     if not found:
         return None
-    tup, _ = yield from compute(lambda: decode_tuple(engine, serde, target, found[0], parts), size_of(found, parts))
+    tup = yield from compute(lambda: decode_tuple(engine, serde, target, found[0], parts), size_of(found, parts))
     return tup._replace(config=config) if target.checkpoint else tup
 
 
@@ -94,15 +72,18 @@ def fetch(
 ) -> Operation[tuple[list[StoredCheckpoint], Parts]]:
     """The checkpoints at these (namespace, id), with all they refer to. Of one, what this process has verified before is
     not sent again: that the server still has it is not looked at here, but by the next put."""
-    about = target.about("get")
     parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts()
-    told: list[Argument] = [b"".join(parts.lists), b"".join(parts.loose)]
-    args = [target.keys.name, engine.refresh, *told, *(part for place in wanted for part in place)]
-    reply = yield Call(GET, target.keys.all, args, about)
-    raise_for_reply(engine, reply, about)
-    received = received_parts(reply[2], reply[3])
-    parts.pages, parts.chunks = received.pages, received.chunks
-    return [StoredCheckpoint(*entry) for entry in reply[1]], parts
+    got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, parts.lists, parts.loose)
+    parts.pages, parts.chunks = got.pages, got.chunks
+    return stored(engine, target, got.found), parts
+
+
+def stored(engine: Engine, target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
+    integrity = engine.settings.integrity
+    return [
+        StoredCheckpoint(target.place(b"C", ns, checkpoint), integrity, record, writes)
+        for ns, checkpoint, record, writes in found
+    ]
 
 
 def _parts_at_hand(engine: Engine, target: Address, ns: bytes, checkpoint: bytes) -> Parts:
@@ -118,9 +99,8 @@ def read_manifest(engine: Engine, serde: SerializerProtocol, target: Address, ch
     found, parts = yield from fetch(engine, target, [(target.ns, checkpoint)])
     if not found:
         return None
-    opened = open_record(engine, target, found[0])
-    rest, _ = opened.load(serde)
-    return opened.known(parts, rest.get("channel_versions") or {})
+    rest, _ = found[0].load(serde)
+    return found[0].manifest(parts, rest.get("channel_versions") or {})
 
 
 def list_page(
@@ -135,19 +115,16 @@ def list_page(
     """(tuples, cursor of the next page or None). One round trip; with a filter, one more for those that match."""
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, ns, cursor, most, whole=filter is None)
-    found, parts, following = page.found, page.parts, page.following
+    found, parts = page.found, page.parts
     if filter is not None and found:
         chosen: list[tuple[bytes, bytes]] = yield from compute(
-            lambda: [(f.ns, f.checkpoint) for f in found if _matches(engine, serde, target, f, filter)],
-            size_of(found, parts),
+            lambda: [(each.ns, each.checkpoint) for each in found if _matches(serde, each, filter)], size_of(found, parts)
         )
-        found = []
-        if chosen:
-            found, parts = yield from fetch(engine, target, chosen)
+        found, parts = (yield from fetch(engine, target, chosen)) if chosen else ([], parts)
     tuples = yield from compute(
-        lambda: [decode_tuple(engine, serde, target, each, parts)[0] for each in found], size_of(found, parts)
+        lambda: [decode_tuple(engine, serde, target, each, parts) for each in found], size_of(found, parts)
     )
-    return tuples, following
+    return tuples, page.following
 
 
 def read_page(
@@ -157,98 +134,37 @@ def read_page(
 
     `use`: whether this counts as using the thread, for its TTL.
     """
-    about = target.about("list")
-    at, at_ns = cursor
-    reply = yield Call(
-        LIST,
-        target.keys.all,
-        [
-            target.keys.name,
-            engine.refresh if use else -1,
-            "all" if ns is None else "one",
-            b"" if ns is None else keys.encode(ns, "checkpoint_ns"),
-            at,
-            b"-" if at_ns is None else at_ns,
-            most,
-            PAGE_BYTES,
-            int(whole),
-        ],
-        about,
-    )
-    raise_for_reply(engine, reply, about)
-    found = [StoredCheckpoint(*entry) for entry in reply[1]]
-    following = (found[-1].checkpoint, found[-1].ns) if found and int(reply[5]) else None
-    tags = dict(zip(reply[6][::2], reply[6][1::2], strict=True))
-    return Page(found, received_parts(reply[2], reply[3]), reply[4], following, tags, int(reply[7]), int(reply[8]))
+    space = None if ns is None else keys.encode(ns, "checkpoint_ns")
+    refresh = engine.refresh if use else -1
+    got = yield from commands.list_page(target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole)
+    found = stored(engine, target, got.found)
+    following = (found[-1].checkpoint, found[-1].ns) if found and got.more else None
+    return Page(found, Parts(got.pages, got.chunks), got.revision, following, got.tags, got.now, got.writes)
 
 
-def _matches(
-    engine: Engine, serde: SerializerProtocol, target: Address, found: StoredCheckpoint, filter: Mapping[str, Any]
-) -> bool:
-    _, metadata = open_record(engine, target, found).load(serde)
+def _matches(serde: SerializerProtocol, found: StoredCheckpoint, filter: Mapping[str, Any]) -> bool:
+    _, metadata = found.load(serde)
     return all(value == metadata.get(key) for key, value in filter.items())
-
-
-def open_record(engine: Engine, target: Address, found: StoredCheckpoint) -> OpenedRecord:
-    raw, place = stored_record(target, found)
-    return OpenedRecord(*records.open_record(raw, place, engine.settings.integrity), place)
-
-
-def read_header(engine: Engine, target: Address, found: StoredCheckpoint) -> Header:
-    raw, place = stored_record(target, found)
-    return records.verified(raw, place, engine.settings.integrity)[0]
 
 
 def decode_tuple(
     engine: Engine, serde: SerializerProtocol, target: Address, found: StoredCheckpoint, parts: Parts
-) -> tuple[CheckpointTuple, Manifest]:
-    opened = open_record(engine, target, found)
-    rest, metadata = opened.load(serde)
-    known = opened.known(parts, rest.get("channel_versions") or {})
+) -> CheckpointTuple:
+    rest, metadata = found.load(serde)
+    known = found.manifest(parts, rest.get("channel_versions") or {})
     rest["id"] = found.checkpoint.decode()
     rest["channel_values"] = {
-        name: loaded(serde, value, parts, f"{opened.place}, channel {name!r}") for name, value in known.values.items()
+        name: loaded(serde, value, parts, f"{found.place}, channel {name!r}") for name, value in known.values.items()
     }
     engine.manifests.put(target.keys.name, found.ns, found.checkpoint, known)
-    tup = CheckpointTuple(
-        config=target.config(found.ns, found.checkpoint.decode()),
+    parent = found.header.parent
+    return CheckpointTuple(
+        config=target.config(found.ns, rest["id"]),
         checkpoint=cast(Checkpoint, rest),
         metadata=metadata,
-        parent_config=target.config(found.ns, opened.header.parent) if opened.header.parent else None,
-        pending_writes=pending_writes(engine, target, found, parts, None, partial(loaded, serde)),
+        parent_config=target.config(found.ns, parent) if parent else None,
+        pending_writes=found.pending_writes(parts, None, partial(loaded, serde)),
     )
-    return tup, known
-
-
-def pending_writes(
-    engine: Engine,
-    target: Address,
-    found: StoredCheckpoint,
-    parts: Parts,
-    channels: Mapping[str, None] | None,
-    take: Take,
-) -> list[PendingWrite]:
-    """The pending writes of a checkpoint in LangGraph's order, all or those of some channels."""
-    if found.writes is None:
-        return []
-    place = target.place(b"W", found.ns, found.checkpoint)
-    writes: list[tuple[tuple[str, str, int], PendingWrite]] = []
-    seen: set[tuple[int, str]] = set()
-    for raw in thread_fields.split_writes(found.writes, place):
-        header, plain = records.open_record(raw, place, engine.settings.integrity)
-        if (header.index, header.task) in seen:
-            raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
-        seen.add((header.index, header.task))
-        body = bodies.open_write(header, plain, f"{place}, task {header.task!r}")
-        channel = body.name
-        if channels is not None and channel not in channels:
-            continue
-        where = f"{place}, task {header.task!r}, channel {channel!r}"
-        value = bodies.stored_values([body], decode.all_digests(header, parts, where), where)[channel]
-        write = header.task, channel, take(value, parts, where)
-        writes.append((writes_sort_key(body.path, header.task, header.index), write))
-    writes.sort(key=lambda each: each[0])
-    return [write for _, write in writes]
 
 
 def list_checkpoints(
@@ -303,27 +219,8 @@ def _list(
             yield Emit(tuples)
 
 
-def stored_record(target: Address, found: StoredCheckpoint) -> tuple[bytes, RecordKey]:
-    place = target.place(b"C", found.ns, found.checkpoint)
-    if found.record is None:
-        raise CheckpointLostError(f"{place}: the index names it, but it is gone from the server (evicted?)")
-    return found.record, place
-
-
-def _as_stored(value: Value, parts: Parts, where: str) -> Value:
-    return value
-
-
-def received_parts(pages: Sequence[bytes], chunks: Sequence[bytes]) -> Parts:
-    return Parts(
-        {name: content for name, content in zip(pages[::2], pages[1::2], strict=True) if content is not None},
-        {name: content for name, content in zip(chunks[::2], chunks[1::2], strict=True) if content is not None},
-    )
-
-
 def size_of(found: Sequence[StoredCheckpoint], parts: Parts) -> int:
-    received = sum(len(f.record or b"") + len(f.writes or b"") for f in found) + sum(map(len, parts.chunks.values()))
-    return received + sum(map(len, parts.plain.values()))
+    return sum(each.size for each in found) + sum(map(len, parts.chunks.values())) + sum(map(len, parts.plain.values()))
 
 
 def read_reference_pages(engine: Engine, target: Address, names: Sequence[bytes], about: str) -> Operation[Parts]:

@@ -1,14 +1,19 @@
-"""What `remove.lua` is told, worked out from a survey of a thread, verified headers all of it. Pure functions."""
+"""What a removal takes out of a thread and what that changes, worked out from verified headers, wherever they come from.
+
+Mark and sweep happen here and not on the server: `remove.lua` is told what goes or what stays, whichever is less, and what the
+counts lose. Pure functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from ..effects import Argument, counted
+from ..scripts.commands import Fields, RemovalPlan
 from ..serialization.deltas import Cut
 from ..storage import keys, thread_fields
+from ..storage.records import Header
+from ..storage.thread_fields import Counts
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders
 
 WEIGHED = 200
@@ -21,102 +26,87 @@ one more field."""
 REMADE = 5
 """A field that is made anew, which is read and written, holds the server as long as so many that are taken out."""
 
-SHORT = 16_000
-"""One script takes out so many fields and members of indexes, or makes anew what takes as long: some 12 ms. Where both are
-more, what stays is copied to staging first, in many short scripts."""
 
-STAGED_BYTES = 64 * 1024 * 1024
-"""Staging holds what stays a second time for a moment. Where that is more than this, the thread is not copied, and one script
-removes what goes, however long that takes."""
+@dataclass(slots=True)
+class Removal:
+    """Checkpoints that go from a surveyed thread, and of others the pending writes that stay."""
 
+    survey: ThreadHeaders
+    gone: set[CheckpointKey]
+    replaced: dict[CheckpointKey, StoredWrites]
+    listed: set[bytes]
+    """All fields of the thread."""
+    cut: Cut = field(default_factory=Cut)
+    """Delta histories to be written."""
 
-class RemovalPlan(NamedTuple):
-    """What `remove.lua` is told besides thread and revision; its header says what each means."""
+    def staying(self) -> Iterator[tuple[CheckpointKey, Header]]:
+        """The headers of all records that stay or come, each with the checkpoint it belongs to."""
+        written = {**self.survey.writes, **self.replaced}
+        yield from ((place, header) for place, header in self.survey.headers.items() if place not in self.gone)
+        yield from ((place, header) for place, each in written.items() if place not in self.gone for header, _ in each)
+        histories = {**self.survey.histories, **self.cut.headers}
+        yield from ((place, header) for place, header in histories.items() if place not in self.gone)
 
-    how: str
-    fewer: tuple[int, ...]
-    fields: Collection[bytes]
-    members: Collection[bytes]
-    runs: Collection[bytes] = ()
-    replaced: Mapping[bytes, bytes] = {}
-    weighed: Sequence[bytes] = ()
-    filed: Sequence[tuple[bytes, bytes]] = ()
+    def garbage(self, needed: Collection[bytes]) -> list[bytes]:
+        """The chunks and pages that are not needed any more."""
+        return sorted(name for name in self.listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
 
-    @classmethod
-    def of(
-        cls,
-        survey: ThreadHeaders,
-        gone: set[CheckpointKey],
-        replaced: Mapping[CheckpointKey, StoredWrites],
-        cut: Cut,
-        listed: set[bytes],
-        swept: Sequence[bytes],
-        weights: tuple[int, int, int],
-        staging: bool,
-    ) -> RemovalPlan | None:
-        """What goes, worked out; None if nothing is to be done.
-
-        `cut`: delta histories to be written; `listed`: all fields; `swept`: the chunks and pages that go; `weights`: stored
-        bytes of the thread, and of what is swept, but for the first WEIGHED of it, stored bytes and plain bytes of chunks;
-        `staging`: whether it may be used.
-        """
-        members: dict[bytes, CheckpointKey] = {b"G" + name.encode(): place for name, place in survey.tags.items()}
-        for place in survey.headers:
+    def plan(self, garbage: Sequence[bytes], stored: int, size: int, plain: int, metadata: Fields) -> RemovalPlan | None:
+        """None if nothing is to be done. `stored`: bytes of the thread; `size`, `plain`: stored bytes of the garbage behind the
+        first WEIGHED of it, and plain bytes of its chunks."""
+        members: dict[bytes, CheckpointKey] = {b"G" + name.encode(): place for name, place in self.survey.tags.items()}
+        for place in self.survey.headers:
             members.update(dict.fromkeys(keys.index_members(place[0].encode(), place[1].encode()), place))
-        unlisted = {name for name, place in members.items() if place in gone}
-        fresh = {
-            keys.writes_field(ns.encode(), checkpoint.encode()): thread_fields.joined_writes([raw for _, raw in written])
-            for (ns, checkpoint), written in replaced.items()
+        unlisted = {name for name, place in members.items() if place in self.gone}
+        written = self.cut.fields | {
+            keys.writes_field(ns.encode(), checkpoint.encode()): thread_fields.joined_writes([raw for _, raw in writes])
+            for (ns, checkpoint), writes in self.replaced.items()
         }
-        fresh |= cut.fields
-        leaving = unlisted | {
-            field(ns.encode(), checkpoint.encode())
-            for ns, checkpoint in gone
-            for field in (keys.writes_field, keys.history_field)
-        }
-        leaving |= {name for name, content in fresh.items() if not content}
-        leaving &= listed
-        fresh = {name: content for name, content in fresh.items() if content}
-        if not leaving and not swept and not fresh:
+        leaving = self._leaving(unlisted, written)
+        written = {name: content for name, content in written.items() if content}
+        if not leaving and not garbage and not written:
             return None
+        sizes = self.survey.sizes
+        size += sum(sizes.get(name, 0) for name in leaving)
+        size -= sum(len(name) + len(content) - sizes.get(name, 0) for name, content in written.items())
+        runs = {self.survey.headers[place].run for place in self.gone}
+        runs -= {header.run for place, header in self.survey.headers.items() if place not in self.gone}
 
-        writes = [header for place in gone | replaced.keys() for header, _ in survey.writes.get(place, ())]
-        written_again = [header for written in replaced.values() for header, _ in written]
-        came = [*written_again, *cut.headers.values()]
-        went = writes + [survey.headers[place] for place in gone]
-        went += [header for place, header in survey.histories.items() if place in gone]
-        stored, size, plain = weights
-        size += sum(survey.sizes.get(name, 0) for name in leaving)
-        size -= sum(len(name) + len(content) - survey.sizes.get(name, 0) for name, content in fresh.items())
-        runs = {survey.headers[place].run for place in gone}
-        runs -= {header.run for place, header in survey.headers.items() if place not in gone}
-
-        leaving |= set(swept)
-        staying = listed - leaving - fresh.keys() - {b"S", b"T", b"O"}
+        leaving |= set(garbage)
+        staying = self.listed - leaving - written.keys() - {b"S", b"T", b"O"}
         indexed = members.keys() - unlisted
-        stays = stored - size
-        entries = 2 * len(runs)  # of the bucket's index, which go in the same script
-        taken_out = len(leaving) + len(unlisted) + entries
-        made_anew = REMADE * (len(staying) + stays // SWAP_BYTES) + len(indexed) + entries
-        how = "keep" if made_anew < taken_out else "drop"
-        if staging and min(taken_out, made_anew) > SHORT and stays <= STAGED_BYTES:
-            how = "staged"
-        fields, index = (leaving, unlisted) if how == "drop" else (staying, indexed)
-        fewer = (
-            len(gone),
-            len(writes) - len(written_again),
-            sum(name[:1] == b"D" for name in swept) - cut.chunks,
-            size,
-            sum(header.logical for header in went) - sum(header.logical for header in came),
-            plain - cut.plain,
-            sum(header.chunked for header in went) - sum(header.chunked for header in came),
+        rebuild = REMADE * (len(staying) + (stored - size) // SWAP_BYTES) + len(indexed) < len(leaving) + len(unlisted)
+        return RemovalPlan(
+            rebuild,
+            self._deltas(garbage, size, plain),
+            *((staying, indexed) if rebuild else (leaving, unlisted)),
+            {run.encode() for run in runs if run},
+            written,
+            garbage[:WEIGHED],
+            metadata,
         )
-        return cls(how, fewer, fields, index, {run.encode() for run in runs if run}, fresh, swept[:WEIGHED])
 
-    @property
-    def arguments(self) -> list[Argument]:
-        what: list[Collection[Argument]] = [sorted(self.fields), sorted(self.members)]
-        if self.how == "staged":
-            what = [[len(self.fields)], [len(self.members)]]
-        lists = [*what, sorted(self.runs), self.replaced.items(), self.weighed, self.filed]
-        return [self.how, *self.fewer, *chain.from_iterable(map(counted, lists))]  # sorted sets take what is in order faster
+    def _leaving(self, unlisted: set[bytes], written: Mapping[bytes, bytes]) -> set[bytes]:
+        """The fields that go, but for chunks and pages."""
+        leaving = unlisted | {
+            name(ns.encode(), checkpoint.encode())
+            for ns, checkpoint in self.gone
+            for name in (keys.writes_field, keys.history_field)
+        }
+        return (leaving | {name for name, content in written.items() if not content}) & self.listed
+
+    def _deltas(self, garbage: Sequence[bytes], size: int, plain: int) -> Counts:
+        writes = [header for place in self.gone | self.replaced.keys() for header, _ in self.survey.writes.get(place, ())]
+        written_again = [header for written in self.replaced.values() for header, _ in written]
+        came = [*written_again, *self.cut.headers.values()]
+        went = [*writes, *(self.survey.headers[place] for place in self.gone)]
+        went += [header for place, header in self.survey.histories.items() if place in self.gone]
+        return Counts.difference(
+            checkpoints=len(self.gone),
+            writes=len(writes) - len(written_again),
+            chunks=sum(name[:1] == b"D" for name in garbage) - self.cut.chunks,
+            stored=size,
+            logical=sum(header.logical for header in went) - sum(header.logical for header in came),
+            unique=plain - self.cut.plain,
+            referred=sum(header.chunked for header in went) - sum(header.chunked for header in came),
+        )

@@ -1,8 +1,8 @@
-"""TODO"""
+"""Removing: delete_thread, delete_for_runs, prune, retention after a put, and the removal of chosen checkpoints, which all but
+the first share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,38 +11,25 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .. import validation
 from ..address import Address
-from ..effects import Call, Operation, Read, Script, compute
+from ..effects import Operation, Read, compute
 from ..errors import (
     CheckpointCorruptError,
     CheckpointerError,
     CheckpointLostError,
     InvalidConfigError,
-    ServerRefusedError,
     ThreadBusyError,
 )
-from ..serialization import deltas
+from ..scripts import commands
 from ..storage import keys, records
 from ..storage.thread_fields import Counts
 from . import retention
 from .buckets import threads_indexed
 from .delta_channels import read_lineage
-from .engine import Engine, logger, raise_for_reply
+from .engine import Engine, logger
 from .reading import read_reference_pages, size_of
-from .removal_plan import WEIGHED, RemovalPlan
+from .removal_plan import WEIGHED, Removal
 from .surveying import read_deleted, read_headers, stored_writes
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, left_over
-from .uploading import STAGE, STAGING_MS, stage
-
-DELETE_THREAD = Script("delete_thread", writes=True)
-
-MEASURE_PARTS = Script("measure_parts")
-
-STAGE_REMAINING = Script("stage_remaining")
-
-REMOVE = Script("remove", writes=True)
-
-KEEP_FIELDS = 1000
-"""A removal copies so many fields to staging in one script: some 4 ms."""
 
 BUSY_TRIES = 10
 
@@ -69,8 +56,8 @@ def retain(engine: Engine, serde: SerializerProtocol, target: Address, roots: in
 def delete_thread(engine: Engine, thread: Any) -> Operation[None]:
     target = engine.address(thread)
     about = target.about("delete_thread")
-    yield from engine.check_layout(False, DELETE_THREAD)
-    yield Call(DELETE_THREAD, target.keys.all, [target.keys.name, engine.settings.tombstone], about)
+    yield from engine.check_layout(False, commands.DELETE_THREAD)
+    yield from commands.delete_thread(target.keys, about, engine.settings.tombstone)
 
 
 def delete_for_runs(engine: Engine, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
@@ -86,7 +73,7 @@ def delete_for_runs(engine: Engine, serde: SerializerProtocol, run_ids: Sequence
     for thread, found in threads.items():
         target = engine.address(thread)
         keep = partial(retention.other_runs, found)
-        yield from _remove_surely(engine, serde, target, keep, "delete_for_runs")
+        yield from remove_surely(engine, serde, target, keep, "delete_for_runs")
 
 
 def prune(
@@ -107,10 +94,10 @@ def prune(
         keep: retention.Choice = retention.latest_of_each
         if keep_last is not None:
             keep = partial(retention.newest_roots, limit=keep_last, age=None)
-        yield from _remove_surely(engine, serde, target, keep, "prune")
+        yield from remove_surely(engine, serde, target, keep, "prune")
 
 
-def _remove_surely(
+def remove_surely(
     engine: Engine, serde: SerializerProtocol, target: Address, keep: retention.Choice, what: str
 ) -> Operation[None]:
     for _ in range(BUSY_TRIES):
@@ -154,85 +141,40 @@ def remove(
     any more. Of a checkpoint that stays and whose parent goes, what its DeltaChannels are rebuilt from stays too
     (deltas.py). False if the thread changed since the survey. `filed`: metadata under which the thread is found then.
 
-    Mark and sweep happen here, on verified headers and pages, and not in the script: it is told what goes or what stays,
-    whichever is less, and what the counts lose. The revision says that nothing came in between.
+    Mark and sweep happen here, on verified headers and pages (removal_plan.py). The revision says that nothing came in between.
     """
     about = target.about("removing checkpoints")
-    yield from engine.check_layout(False, REMOVE)
+    yield from engine.check_layout(False, commands.REMOVE)
     names, raw = yield Read([("HKEYS", target.keys.hash), ("HGET", target.keys.hash, "S")], about)
     counts = None if raw is None else Counts.of(raw, target.keys.name, about)
     if counts is None or counts.revision != survey.revision:
         return False
-    listed, gone = set(names), set(dropped)
+    removal = Removal(survey, set(dropped), dict(replaced), set(names))
     try:
-        left = yield from _left_over_early(engine, target, about, survey, listed)
-        replaced = {**replaced, **{place: [] for place in left}}
-        cut = yield from _keep_delta_histories(engine, serde, target, about, survey, gone, listed)
-        needed = yield from _mark(engine, target, about, survey, gone, replaced, cut, listed)
+        yield from _add_left_over(engine, target, about, removal)
+        yield from _add_delta_histories(engine, serde, target, about, removal)
+        needed = yield from _mark(engine, target, about, removal)
     except (CheckpointLostError, CheckpointCorruptError):
         # read in several steps: only if the thread is still the same is something really missing
         (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
         if raw is None or Counts.of(raw, target.keys.name, about).revision != survey.revision:
             return False
         raise
-    swept = sorted(name for name in listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
+    garbage = removal.garbage(needed)
     size = plain = 0
-    for at in range(WEIGHED, len(swept), WEIGHED):  # the first are weighed by the script that removes them
-        reply = yield Call(MEASURE_PARTS, target.keys.all, [target.keys.name, *swept[at : at + WEIGHED]], about)
-        size, plain = size + int(reply[1]), plain + int(reply[2])
-    staged: tuple[bytes, ...] = ()
-    for staging in (True, False):
-        weights = (counts.stored, size, plain)
-        removal = yield from compute(
-            partial(RemovalPlan.of, survey, gone, replaced, cut, listed, swept, weights, staging), sum(survey.sizes.values())
-        )
-        if removal is None:
-            return True
-        if removal.how == "staged":
-            key, index = staged = target.keys.staging(os.urandom(8).hex().encode())
-            try:
-                yield from engine.check_layout(False, STAGE_REMAINING, STAGE)
-                whole = yield from _stage_remaining(engine, target, (key, index), survey.revision, removal, about)
-            except ServerRefusedError:  # it is full, and a removal in place frees memory; or that is refused too
-                continue
-            if not whole:
-                return False
-        arguments = removal._replace(filed=filed).arguments
-        keys_of_both = (*target.keys.all, *staged)
-        reply = yield Call(REMOVE, keys_of_both, [target.keys.name, survey.revision, *arguments], about)
-        if reply[0] != b"gone":
-            break
-    if reply[0] == b"stale":
-        return False
-    raise_for_reply(engine, reply, about, also=b"none")
-    return True
+    for at in range(WEIGHED, len(garbage), WEIGHED):  # the first are weighed by the script that removes them
+        taken, held = yield from commands.measure_parts(target.keys, about, garbage[at : at + WEIGHED])
+        size, plain = size + taken, plain + held
+    plan = yield from compute(partial(removal.plan, garbage, counts.stored, size, plain, filed), sum(survey.sizes.values()))
+    return plan is None or (yield from commands.remove(target.keys, about, survey.revision, plan))
 
 
-def _stage_remaining(
-    engine: Engine, target: Address, staged: tuple[bytes, bytes], revision: bytes, removal: RemovalPlan, about: str
-) -> Operation[bool]:
-    """Copies what stays to staging, on the server. False if the thread changed since `revision`."""
-    fields = sorted(removal.fields)
-    at = 0
-    while at < len(fields):
-        batch = fields[at : at + KEEP_FIELDS]
-        reply = yield Call(
-            STAGE_REMAINING, (*target.keys.all, *staged), [target.keys.name, revision, STAGING_MS, *batch], about
-        )
-        if reply[0] == b"stale":
-            return False
-        at += int(reply[1])
-    yield from stage(engine, target, staged, (), sorted(removal.members), about)
-    return True
-
-
-def _left_over_early(
-    engine: Engine, target: Address, about: str, survey: ThreadHeaders, listed: set[bytes]
-) -> Operation[set[CheckpointKey]]:
-    """Adds to a survey the pending writes whose checkpoint is not there, which no index names; which are left over."""
-    early = {name: place for name in listed if name[:1] == b"W" and (place := key_of(name)) not in survey.headers}
+def _add_left_over(engine: Engine, target: Address, about: str, removal: Removal) -> Operation[None]:
+    """Adds to the survey the pending writes whose checkpoint is not there, which no index names; those left over go."""
+    survey = removal.survey
+    early = {name: place for name in removal.listed if name[:1] == b"W" and (place := key_of(name)) not in survey.headers}
     if not early:
-        return set()
+        return
     (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
     stored: dict[CheckpointKey, int] = {}
     for (name, place), blob in zip(early.items(), blobs, strict=True):
@@ -240,46 +182,31 @@ def _left_over_early(
         survey.sizes[name] = len(name) + len(blob or b"")
         stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
     survey.deleted |= yield from read_deleted(engine, target, stored)
-    return left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+    left = left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
+    removal.replaced.update((place, []) for place in left)
 
 
-def _keep_delta_histories(
-    engine: Engine,
-    serde: SerializerProtocol,
-    target: Address,
-    about: str,
-    survey: ThreadHeaders,
-    gone: set[CheckpointKey],
-    listed: set[bytes],
-) -> Operation[deltas.Cut]:
-    """The delta histories of checkpoints that stay, whose parents go, and that have none yet."""
-    cut = deltas.Cut()
-    for (ns, checkpoint), header in survey.headers.items():
+def _add_delta_histories(
+    engine: Engine, serde: SerializerProtocol, target: Address, about: str, removal: Removal
+) -> Operation[None]:
+    """Adds the delta histories of checkpoints that stay, whose parents go, and that have none yet."""
+    settings, gone = engine.settings, removal.gone
+    for (ns, checkpoint), header in removal.survey.headers.items():
         if not header.depth or (ns, checkpoint) in gone or (ns, header.parent) not in gone:
             continue
         place = target.place(b"H", ns.encode(), checkpoint.encode())
-        if place.field not in listed:
+        if place.field not in removal.listed:
             at = engine.address(target.thread, ns)
             at.checkpoint = place.checkpoint
             lineage = yield from read_lineage(engine, serde, at, about, None, None)
-            settings = engine.settings
             size = sum(value.size for writes in lineage.writes.values() for _, value in writes)
-            made = partial(cut.add, lineage, place, header, listed, settings.integrity, settings.compression)
-            yield from compute(made, size)
-    return cut
+            add = partial(removal.cut.add, lineage, place, header, removal.listed, settings.integrity, settings.compression)
+            yield from compute(add, size)
 
 
-def _mark(
-    engine: Engine,
-    target: Address,
-    about: str,
-    survey: ThreadHeaders,
-    gone: set[CheckpointKey],
-    replaced: Mapping[CheckpointKey, StoredWrites],
-    cut: deltas.Cut,
-    listed: set[bytes],
-) -> Operation[Mapping[bytes, CheckpointKey]]:
-    """The chunks and pages that what stays refers to, each with who does. `listed`: all fields of the thread."""
+def _mark(engine: Engine, target: Address, about: str, removal: Removal) -> Operation[Mapping[bytes, CheckpointKey]]:
+    """The chunks and pages that what stays refers to, each with who does."""
+    survey, listed, cut = removal.survey, removal.listed, removal.cut
     histories = [name for name in listed if name[:1] == b"H"]
     if histories:
         (blobs,) = yield Read([("HMGET", target.keys.hash, *histories)], about)
@@ -291,12 +218,7 @@ def _mark(
     pages: dict[bytes, CheckpointKey] = {}
 
     def mark() -> None:
-        kept = [(place, header) for place, header in survey.headers.items() if place not in gone]
-        for place, written in {**survey.writes, **replaced}.items():
-            if place not in gone:
-                kept += [(place, header) for header, _ in written]
-        kept += [(place, header) for place, header in {**survey.histories, **cut.headers}.items() if place not in gone]
-        for place, header in kept:
+        for place, header in removal.staying():
             needed.update((b"D" + name, place) for name in header.loose)
             pages.update((name, place) for name in header.pages)
 
@@ -312,10 +234,9 @@ def _mark(
 
     lost = yield from compute(mark_chunks_of_pages, size_of((), parts) + sum(map(len, parts.pages.values())))
     if lost:
-        place = needed[lost.pop()]
+        ns, checkpoint = needed[lost.pop()]
         raise CheckpointCorruptError(
-            f"{about}: checkpoint {place[1]!r} of namespace {place[0]!r} refers to parts that are not there; nothing was "
-            "removed"
+            f"{about}: checkpoint {checkpoint!r} of namespace {ns!r} refers to parts that are not there; nothing was removed"
         )
     return needed
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""All headers of a thread, its pending writes and its tags, read in portions and verified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..effects import Operation, Read, compute
 from ..errors import CheckpointLostError
 from ..storage import keys, records, thread_fields
 from .engine import Engine
-from .reading import START, Cursor, Page, read_header, read_page, size_of
+from .reading import START, Cursor, Page, read_page, size_of
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, awaited
 
 SURVEY_CHECKPOINTS = 1000
@@ -52,7 +52,7 @@ def _add_page(engine: Engine, target: Address, survey: ThreadHeaders, page: Page
     survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
     for each in page.found:
         at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
-        survey.headers[at] = read_header(engine, target, each)
+        survey.headers[at] = each.header
         name = keys.checkpoint_field(each.ns, each.checkpoint)
         survey.sizes[name] = len(name) + len(each.record or b"")
         if each.writes:

@@ -1,10 +1,12 @@
-"""TODO"""
+"""put and put_writes: what is taken over from the parent, what is sent, and what happens if the server lacks parts of it.
+
+Serialization happens before the first effect, so that a state may change as soon as `aput` waits for the first time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -14,64 +16,25 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.messages import SerializedList
-from ..effects import Argument, Operation, Script, compute, counted
-from ..errors import CheckpointerError, CheckpointLostError, InvalidConfigError
-from ..serialization import deltas
-from ..serialization.encode import dumped, refusal, stored_rest
-from ..storage import bodies, keys, records
+from ..effects import Argument, Operation, compute
+from ..errors import CheckpointerError, CheckpointLostError, InvalidConfigError, ThreadDeletedError
+from ..scripts import commands
+from ..serialization import deltas, encode
+from ..serialization.encode import EncodedCheckpoint, NewCheckpoint, dumped, refusal, stored_rest
+from ..storage import bodies, keys
 from ..storage.bodies import Value
 from . import retention
 from .buckets import sweep
-from .engine import Engine, logger, raise_for_reply
+from .engine import Engine, logger
 from .reading import read_manifest
-from .removing import _remove_surely, retain
-from .uploading import STAGE, upload
-
-PUT = Script("put", writes=True)
-
-PUT_WRITES = Script("put_writes", writes=True)
+from .removing import remove_surely, retain
+from .uploading import upload
 
 TRIES = 3
-
-WRITE_INLINE_MAX = 1024
-"""A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
 
 WARN_BYTES = 64 * 1024 * 1024
 
 _MISSING = object()
-
-
-@dataclass(slots=True)
-class NewCheckpoint:
-    """A checkpoint on its way in: what was serialized, what is taken over from the parent."""
-
-    rest: tuple[str, bytes]
-    serialized: dict[str, tuple[str, bytes | SerializedList]]
-    carried: dict[str, Value]
-    versions: dict[str, Any]
-    flags: int
-    depth: int
-    parent: bytes
-    root: bytes
-    run: bytes
-    fork: bytes = b""
-    """Of a fork: the id of its head."""
-    fine: bool = False
-    """Cut so that little changes alone (chunks.py)."""
-
-    @property
-    def size(self) -> int:
-        return len(self.rest[1]) + sum(len(blob) for _, blob in self.serialized.values())
-
-
-@dataclass(slots=True)
-class EncodedCheckpoint:
-    """A record ready to send, with the parts it refers to."""
-
-    record: bytes
-    pages: dict[bytes, bytes]
-    fresh: bodies.Fresh
-    known: Manifest
 
 
 def put(
@@ -95,7 +58,7 @@ def put(
     result = target.config(target.ns, target.checkpoint.decode())
     guards, indexed = _guards(target.ns, parent, full.get("parents")), engine.indexed(full)
     # from here on the caller may change what it gave
-    yield from engine.check_layout(True, PUT, STAGE)
+    yield from engine.check_layout(True, commands.PUT, commands.STAGE)
     if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
         known = yield from read_manifest(engine, serde, target, parent)
         draft.carried.update(_carried_over(known, draft.versions, unresolved))
@@ -104,29 +67,35 @@ def put(
         _serialize_again(engine, serde, target, values, draft)
 
     expected = parent if engine.settings.conflict else None
-    reply = yield from send(
-        engine, target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
-    )
-    if reply[0] == b"deleted" and not target.ns:
-        with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
-            yield from _remove_surely(engine, serde, target, retention.everything, "put")
-    raise_for_reply(engine, reply, about)
-    newest, stored = reply[1].decode(errors="replace"), int(reply[4])
-    if parent and int(reply[2]) == 1:  # what it builds on is gone; if the server was emptied, so is the layout
+    try:
+        done, _ = yield from send(
+            engine, target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
+        )
+    except ThreadDeletedError:
+        if not target.ns:
+            with suppress(CheckpointerError):  # what overtook it may be there; else it goes with a later removal
+                yield from remove_surely(engine, serde, target, retention.everything, "put")
+        raise
+    _report(engine, about, parent, target.checkpoint, done)
+    if not target.ns:
+        yield from retain(engine, serde, target, done.roots, about)
+    return result
+
+
+def _report(engine: Engine, about: str, parent: bytes, checkpoint: bytes, done: commands.Put) -> None:
+    """Logs what is unusual about a put that succeeded."""
+    if parent and done.version == 1:  # what it builds on is gone; if the server was emptied, so is the layout
         engine.layout_seen = engine.layout_written = False
-    if int(reply[3]):
+    if done.purged:
         logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
-    if newest.encode() == parent and parent > target.checkpoint:
+    if done.newest == parent and parent > checkpoint:
         logger.warning(
             "%s: its parent %s is newer by id, so it is not the latest checkpoint; is a clock behind?",
             about,
-            newest,
+            keys.shown(parent),
         )
-    if stored > WARN_BYTES:
-        logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, stored)
-    if not target.ns:
-        yield from retain(engine, serde, target, int(reply[5]), about)
-    return result
+    if done.stored > WARN_BYTES:
+        logger.warning("%s: the thread takes %d bytes; consider max_versions or prune", about, done.stored)
 
 
 def send(
@@ -141,10 +110,10 @@ def send(
     guards: Sequence[bytes] | None = None,
     indexed: Sequence[tuple[bytes, bytes]] = (),
     again: Callable[[], None] | None = None,
-) -> Operation[list[Any]]:
-    """Seals a draft and puts it, sending only parts that the server is not known to have; the reply of the last try.
+) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
+    """Encodes a checkpoint and puts it, sending only parts that the server is not known to have.
 
-    `expected`: the id that must be the newest of the namespace, else the reply is `conflict`; None: any. `indexed`:
+    `expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: any. `indexed`:
     metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
     parent.
 
@@ -152,44 +121,46 @@ def send(
     and if they were taken over from the parent, `again` makes them from the values.
     """
     guards = _guards(target.ns, draft.parent, None) if guards is None else guards
-    sealed: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
-    chunks, pages = set(sealed.fresh), set(sealed.pages)
+    encoded: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
+    chunks, pages = set(encoded.fresh), set(encoded.pages)
     if known:
         chunks -= known.chunks
         pages.difference_update(known.pages)
-    reply: list[Any] = []
     for attempt in range(TRIES):
-        reply = yield from upload(
-            engine,
-            PUT,
-            target,
-            about,
-            [
-                target.ns,
-                target.checkpoint,
-                sealed.record,
-                ttl,
-                draft.run,
-                b"-" if expected is None else expected,
-                engine.settings.max_bytes,
-                *counted(indexed),
-                *counted(guards),
-            ],
-            {name: sealed.pages[name] for name in pages},
-            {name: sealed.fresh[name] for name in chunks},
-        )
-        if reply[0] != b"missing":
+        new_pages, new_chunks = ({name: encoded.pages[name] for name in pages}, {name: encoded.fresh[name] for name in chunks})
+        try:
+            done = yield from commands.put(
+                target.keys,
+                about,
+                ns=target.ns,
+                checkpoint=target.checkpoint,
+                record=encoded.record,
+                ttl=ttl,
+                run=draft.run,
+                expected=expected,
+                max_bytes=engine.settings.max_bytes,
+                metadata=indexed,
+                guards=guards,
+                upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
+            )
             break
-        logger.info("%s: the server lacks %d parts, sending them again", about, len(reply) - 1)
-        lacking = {name[1:] for name in reply[1:]} - set(sealed.fresh) - set(sealed.pages)
+        except commands.PartsMissingError as error:
+            if attempt == TRIES - 1:
+                raise
+            logger.info("%s: the server lacks %d parts, sending them again", about, len(error.names))
+            lacking = error.names - encoded.fresh.keys() - encoded.pages.keys()
         if again is not None and draft.carried and (lacking or attempt):
             again()
-            sealed = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
-        pages, chunks = set(sealed.pages), set(sealed.fresh)
-    if reply[0] == b"ok":
-        engine.manifests.put(target.keys.name, target.ns, target.checkpoint, sealed.known, draft.parent)
-        yield from sweep(engine)
-    return reply
+            encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
+        pages, chunks = set(encoded.pages), set(encoded.fresh)
+    engine.manifests.put(target.keys.name, target.ns, target.checkpoint, encoded.known, draft.parent)
+    yield from sweep(engine)
+    return done, encoded
+
+
+def encode_checkpoint(engine: Engine, target: Address, draft: NewCheckpoint) -> EncodedCheckpoint:
+    place = target.place(b"C", target.ns, target.checkpoint)
+    return encode.encode_checkpoint(draft, place, engine.settings.integrity, engine.settings.compression, engine.messages)
 
 
 def _new_checkpoint(
@@ -261,32 +232,6 @@ def _serialize_again(
         del draft.carried[name]
 
 
-def encode_checkpoint(engine: Engine, target: Address, draft: NewCheckpoint) -> EncodedCheckpoint:
-    fresh: bodies.Fresh = {}
-    values = dict(draft.carried)
-    for name, (type_, blob) in draft.serialized.items():
-        if isinstance(blob, SerializedList):
-            values[name] = engine.messages.chunked(blob, fresh)
-        else:
-            values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
-    digests = [name for value in values.values() for name in value.digests]
-    references = records.References.of(digests)
-    tail = b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork))
-    record = records.seal(
-        engine.settings.integrity,
-        target.place(b"C", target.ns, target.checkpoint),
-        references,
-        tail,
-        bodies.checkpoint_body(draft.rest, values, engine.settings.compression),
-        flags=draft.flags,
-        depth=draft.depth,
-        logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
-        chunked=sum(value.chunked for value in values.values()),
-    )
-    known = Manifest(draft.versions, values, references.order)
-    return EncodedCheckpoint(record, references.pages, fresh, known)
-
-
 def put_writes(
     engine: Engine,
     serde: SerializerProtocol,
@@ -303,64 +248,30 @@ def put_writes(
     about = f"{target.about('put_writes')}, task {task_id!r}"
     task = keys.encode(task_id, "task_id")
     serialized = [
-        (index, channel, dumped(serde, value, f"{about}, channel {channel!r}")) for index, (channel, value) in enumerate(writes)
+        (WRITES_IDX_MAP.get(channel, at), channel, *dumped(serde, value, f"{about}, channel {channel!r}"))
+        for at, (channel, value) in enumerate(writes)
     ]
     if not serialized:
         return
     ttl, guards = engine.ttl_of(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
-    yield from engine.check_layout(True, PUT_WRITES, STAGE)
+    yield from engine.check_layout(True, commands.PUT_WRITES, commands.STAGE)
     place = target.place(b"W", target.ns, target.checkpoint)
-    integrity, compression = engine.settings.integrity, engine.settings.compression
-
-    def seal() -> tuple[list[Argument], dict[bytes, bytes], bodies.Fresh]:
-        arguments: list[Argument] = []
-        fresh: bodies.Fresh = {}
-        pages: dict[bytes, bytes] = {}
-        for index, channel, (type_, blob) in serialized:
-            index = WRITES_IDX_MAP.get(channel, index)
-            if len(blob) <= WRITE_INLINE_MAX:
-                value = Value(type_, blob, (), len(blob))
-            else:
-                value = bodies.chunked(type_, blob, type_ == "msgpack", fresh)
-            references = records.References.of(value.digests)
-            pages.update(references.pages)
-            marker = records.write_marker(index, task)
-            body = bodies.write_body(task_path, channel, value, compression)
-            record = records.seal(
-                integrity,
-                place,
-                references,
-                marker,
-                body,
-                flags=records.WRITE,
-                depth=0,
-                logical=len(blob),
-                chunked=value.chunked,
-            )
-            arguments += ["first" if index >= 0 else "last", marker, record]
-        return arguments, pages, fresh
-
-    arguments, pages, fresh = yield from compute(seal, sum(len(blob) for _, _, (_, blob) in serialized))
-    reply = yield from upload(
-        engine,
-        PUT_WRITES,
-        target,
-        about,
-        [
-            target.ns,
-            target.checkpoint,
-            ttl,
-            engine.settings.max_bytes,
-            *counted(guards),
-            len(serialized),
-            *arguments,
-        ],
-        pages,
-        fresh,
+    settings = engine.settings
+    encoded = yield from compute(
+        lambda: encode.encode_writes(serialized, task, task_path, place, settings.integrity, settings.compression),
+        sum(len(blob) for *_, blob in serialized),
     )
-    if reply[0] == b"missing":
-        raise CheckpointLostError(f"{about}: the server lost what was just sent; nothing was written")
-    raise_for_reply(engine, reply, about)
+    yield from commands.put_writes(
+        target.keys,
+        about,
+        ns=target.ns,
+        checkpoint=target.checkpoint,
+        ttl=ttl,
+        max_bytes=settings.max_bytes,
+        guards=guards,
+        writes=encoded.writes,
+        upload=(yield from upload(engine, target, about, encoded.pages, encoded.fresh)),
+    )
 
 
 def _carried_over(known: Manifest | None, versions: Mapping[str, Any], names: Iterable[str]) -> dict[str, Value]:

@@ -5,16 +5,19 @@
 --       one of metadata as in index_metadata(), each with its length before it
 -- Reply: ok | exists (a thread is there; nothing was done) | gone (the staging is not whole: it expired or was evicted)
 -- Idempotent: the field O of the thread holds the operation id of the copy that made it.
--- include: bytes counts clock ttl thread staging buckets
+-- include: bytes arguments counts clock ttl thread staging buckets
+local given, operation, counts, n_fields, n_members = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local runs, last_run, at = list(7, 1)
+local meta, last_meta = list(at, 2)
 check_key_types()
 if call('EXISTS', T) + call('EXISTS', I) > 0 then
-  if call('HGET', T, 'O') ~= ARGV[3] then return refused({ 'exists' }) end
-  rewrite('O', ARGV[3])
+  if call('HGET', T, 'O') ~= operation then return refused({ 'exists' }) end
+  rewrite('O', operation)
   return { 'ok' }
 end
-if call('HGET', KEYS[8], 'S') ~= ARGV[5] or call('ZCARD', KEYS[9]) ~= tonumber(ARGV[6]) then return refused({ 'gone' }) end
-local line = '1 ' .. number(now_us) .. ARGV[4]:match('^%d+( .*)$') -- born now
-call('HSET', KEYS[8], 'O', ARGV[3], 'S', seal_line(line))
+if call('HGET', KEYS[8], 'S') ~= n_fields or call('ZCARD', KEYS[9]) ~= n_members then return refused({ 'gone' }) end
+local line = '1 ' .. number(now_us) .. counts:match('^%d+( .*)$') -- born now
+call('HSET', KEYS[8], 'O', operation, 'S', seal_line(line))
 call('UNLINK', TOMB)
 call('RENAME', KEYS[8], T)
 call('PERSIST', T)
@@ -22,9 +25,8 @@ if call('EXISTS', KEYS[9]) == 1 then call('RENAME', KEYS[9], I); call('PERSIST',
 repeat until drop_bucket_entries(thread, 1000)
 call('ZREM', EXPIRY, thread)
 local ttl, whose = parse_settings(call('HGET', T, 'T'))
-apply_ttl(whose == RUN and 'r' .. number(ttl) or ARGV[2], ttl, whose) -- a copy has the settings of its source
-local meta = 8 + ARGV[7]
-for k = 8, meta - 1 do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
-index_metadata(meta + 1, #ARGV)
+apply_ttl(whose == RUN and 'r' .. number(ttl) or given, ttl, whose) -- a copy has the settings of its source
+for k = runs, last_run do call('ZADD', RUNS, 0, 'R' .. ARGV[k] .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. ARGV[k]) end
+index_metadata(meta, last_meta)
 update_bucket()
 return { 'ok' }

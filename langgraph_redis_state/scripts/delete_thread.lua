@@ -5,9 +5,10 @@
 -- Frees memory first: it works on a full server. A rename takes the same time for every length of the thread. No damage stops
 -- it. Repeated, it finds nothing to do and leaves the tombstone.
 -- include: bytes batches record clock buckets tombstone
+local lifetime = tonumber(ARGV[2])
 check_key_types()
 local there = call('EXISTS', T) + call('EXISTS', I)
-local keep = there > 0 and tonumber(ARGV[2]) > 0
+local keep = there > 0 and lifetime > 0
 local named = {} -- checkpoints that no index names
 local function name(field)
   named[#named + 1] = 0
@@ -34,12 +35,11 @@ if keep then pcall(name_unindexed) end
 
 call('UNLINK', T)
 if keep then
-  local left = tonumber(ARGV[2])
   if type(redis.pcall('ZCARD', I)) == 'table' then call('UNLINK', I) end -- of the wrong type
   if type(redis.pcall('ZCARD', TOMB)) == 'table' then call('UNLINK', TOMB) end
   in_batches('ZADD', I, named)
   in_batches('ZREM', I, call('ZRANGEBYLEX', I, '[G', '[G\255'))
-  left = math.max(left, call('PTTL', TOMB)) -- of an earlier deletion: the smaller goes into the larger
+  local left = math.max(lifetime, call('PTTL', TOMB)) -- of an earlier deletion: the smaller goes into the larger
   local index, key = I, TOMB
   if call('ZCARD', I) > call('ZCARD', TOMB) then index, key = TOMB, I end
   local moved = {}

@@ -8,25 +8,26 @@
 --        counts | settings
 -- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
 -- namespaces or of none.
--- include: bytes batches record counts clock ttl thread receive buckets
+-- include: bytes arguments batches record counts clock ttl thread receive buckets
+local expected, given, most = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local first, last, at = list(5, 4)
+local meta, last_meta, parts = list(at, 2)
 local state, s, ttl, whose = load_thread()
 if state ~= 'ok' then return { state } end
-local n, fields, records = tonumber(ARGV[5]), {}, {}
-local meta = 6 + 4 * n
-local histories = {}
-for k = 1, n do
-  local at = 2 + 4 * k
-  fields[k], records[k], histories[k] = 'C' .. ARGV[at] .. '\0' .. ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+local fields, records, histories = {}, {}, {}
+for k = first, last, 4 do
+  fields[#fields + 1] = 'C' .. ARGV[k] .. '\0' .. ARGV[k + 1]
+  records[#records + 1], histories[#histories + 1] = ARGV[k + 2], ARGV[k + 3]
 end
 local there = call('HGET', T, fields[1])
 if there and sub(there, STAMP + 1) == records[1] then
   rewrite('S', format_counts(s))
   return { 'ok' }
 end
-if ARGV[2] ~= revision(s) then return { 'stale' } end
+if expected ~= revision(s) then return { 'stale' } end
 check_key_types()
 
-local missing, written, bytes, chunks, unique = resolve_parts(records, meta + 1 + 2 * ARGV[meta])
+local missing, written, bytes, chunks, unique = resolve_parts(records, parts)
 if #missing > 1 then return missing end
 s.chunks = s.chunks + chunks
 s.unique = s.unique + unique
@@ -46,9 +47,8 @@ for k, record in ipairs(records) do
     add_to_counts(s, histories[k], STAMP + 1, 1)
   end
 end
-local most = tonumber(ARGV[4])
 if most > 0 and s.stored > most then return { 'large', number(s.stored) } end
-s.rev = s.rev + 1
+s.changes = s.changes + 1
 written[#written + 1] = 'S'
 written[#written + 1] = format_counts(s)
 in_batches('HSET', T, written)
@@ -57,7 +57,7 @@ for k, field in ipairs(fields) do
   call('ZADD', I, 0, field)
   if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
 end
-apply_ttl(ARGV[3], ttl, whose)
-index_metadata(meta + 1, meta + 2 * ARGV[meta])
+apply_ttl(given, ttl, whose)
+index_metadata(meta, last_meta)
 update_bucket()
 return { 'ok' }

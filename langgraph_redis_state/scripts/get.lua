@@ -5,11 +5,12 @@
 -- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost
 --   A record that is nil although the index has it was lost; the client says so.
 -- include: ttl thread order collect
+local ttl, have_pages, have_chunks, first = tonumber(ARGV[2]), ARGV[3], ARGV[4], 5
 local state = check_thread()
 if state == 'lost' then return { state } end
-local found, refs = {}, collect_parts(ARGV[3], ARGV[4])
+local found, refs = {}, collect_parts(have_pages, have_chunks)
 if state == 'ok' then
-  for k = 5, #ARGV, 2 do
+  for k = first, #ARGV, 2 do
     local ns, id = ARGV[k], ARGV[k + 1]
     if id == '' then id = newest(ns) end
     if id then
@@ -23,7 +24,7 @@ if state == 'ok' then
       end
     end
   end
-  if #found > 0 then refresh_ttl(tonumber(ARGV[2])) end
+  if #found > 0 then refresh_ttl(ttl) end
 end
 local pages, chunks = refs.result()
 return { 'ok', found, pages, chunks }

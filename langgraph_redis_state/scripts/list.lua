@@ -6,7 +6,7 @@
 --        tags with their fields (only without chunks, on the first page), now in ms, pending writes that the thread has,
 --        also of checkpoints that are not there | lost | counts
 -- include: bytes batches record counts clock ttl thread order collect
-local mode, ns, cursor, cursor_ns = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local ttl, mode, ns, cursor, cursor_ns = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local most, budget, whole = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local state = check_thread()
 if state == 'lost' then return { state } end
@@ -65,7 +65,7 @@ for k, place in ipairs(places) do
   end
   found[#found + 1] = { place[1], place[2], record, writes }
 end
-if #found > 0 then refresh_ttl(tonumber(ARGV[2])) end
+if #found > 0 then refresh_ttl(ttl) end
 local pages, chunks = refs.result()
 local tags = {}
 if not whole and cursor == '' then

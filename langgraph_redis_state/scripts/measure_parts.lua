@@ -2,5 +2,6 @@
 -- ARGV: 1 thread, then fields.  Reply: ok, bytes they take with their names, plain bytes of those that are chunks
 -- Writes nothing. Holds as long as the thread's revision does.
 -- include: receive
-local stored, plain = measure_parts(ARGV, 2, #ARGV)
+local first = 2
+local stored, plain = measure_parts(ARGV, first, #ARGV)
 return { 'ok', stored, plain }

@@ -12,27 +12,26 @@
 -- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
 -- has it, the put is accepted, and if no root checkpoint ever comes it expires with the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
--- include: bytes batches record counts clock ttl thread order receive staging buckets tombstone
-local ns, id, record, run = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
+-- include: bytes arguments batches record counts clock ttl thread order receive staging buckets tombstone
+local ns, id, record, given, run, expected, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local meta, last_meta, at = list(9, 2)
+local guards, last_guard, parts = list(at, 1)
 local field = 'C' .. ns .. '\0' .. id
-local expected, most, n_meta = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local expected_at = expected:match('%z(.*)')
 if expected_at then expected = expected:match('^%Z*') end
-local guards = 10 + 2 * n_meta
-local n_guards = tonumber(ARGV[guards])
 
 local state, s, ttl, whose = load_thread()
 if not s then return refused({ state }) end
 local orphan = false
 if call('EXISTS', TOMB) == 1 then
   local late = gone(field)
-  for k = guards + 1, guards + n_guards do
+  for k = guards, last_guard do
     late = late or gone(ARGV[k])
     orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0
   end
   if late then return refused_as_deleted(field) end
 end
-if state == 'lost' and n_guards > 0 then return refused({ 'lost' }) end
+if state == 'lost' and last_guard >= guards then return refused({ 'lost' }) end
 local head = newest(ns) or ''
 local rootless = (ns == '' and head or newest('') or '') == ''
 -- a root checkpoint of a run whose thread was deleted was refused, so this one begins the thread anew
@@ -40,7 +39,7 @@ local first = rootless and (ns == '' or not orphan)
 local overdue = call('ZSCORE', EXPIRY, thread)
 check_key_types()
 
-local missing, fields, bytes, chunks, unique = resolve_parts({ record }, guards + 1 + n_guards)
+local missing, fields, bytes, chunks, unique = resolve_parts({ record }, parts)
 if #missing > 1 then return refused(missing) end
 
 local old = call('HGET', T, field)
@@ -56,7 +55,7 @@ if not same then
   added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
   fields[#fields + 1] = field
   fields[#fields + 1] = stamp(created, version, added, field) .. record
-  s.rev = s.rev + 1
+  s.changes = s.changes + 1
   s.stored = s.stored + bytes
   s.chunks = s.chunks + chunks
   s.unique = s.unique + unique
@@ -86,13 +85,13 @@ if first then
   if overdue and state ~= 'ok' then repeat until drop_bucket_entries(thread, 1000) end
   if overdue then call('ZREM', EXPIRY, thread) end
 end
-apply_ttl(ARGV[5], ttl, whose)
+apply_ttl(given, ttl, whose)
 -- where there is a root checkpoint, the new run has begun, and this belongs to it
 if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
 end
-index_metadata(10, 9 + 2 * n_meta)
+index_metadata(meta, last_meta)
 update_bucket()
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return {

@@ -7,19 +7,18 @@
 --        writes (the list that is there is damaged, and must be changed)
 -- The field is laid out as walk_writes() reads it. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
--- include: bytes batches record counts clock ttl thread receive staging buckets tombstone
-local ns, id = ARGV[2], ARGV[3]
-local place = ns .. '\0' .. id
+-- include: bytes arguments batches record counts clock ttl thread receive staging buckets tombstone
+local place, given, most = ARGV[2] .. '\0' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
+local guards, last_guard, at = list(6, 1)
+local writes, last_write, parts = list(at, 3)
 local field = 'W' .. place
-local most, guards = tonumber(ARGV[5]), tonumber(ARGV[6])
-local n = tonumber(ARGV[7 + guards])
 
 local state, s, ttl, whose = load_thread()
 if not s or state == 'lost' then return refused({ state }) end
 local tomb_left = call('PTTL', TOMB)
 if tomb_left ~= -2 then
   local late = gone('C' .. place)
-  for k = 7, 6 + guards do late = late or gone(ARGV[k]) end
+  for k = guards, last_guard do late = late or gone(ARGV[k]) end
   if late then return refused_as_deleted('C' .. place) end
 end
 check_key_types()
@@ -43,10 +42,9 @@ local function find(marker)
   return positions[marker]
 end
 
-local records, take, at = {}, {}, 8 + guards
-for k = 1, n do
-  local policy, marker, record = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  at = at + 3
+local records, take = {}, {}
+for k = writes, last_write, 3 do
+  local policy, marker, record = ARGV[k], ARGV[k + 1], ARGV[k + 2]
   local there = find(marker)
   if damaged then return refused({ 'writes' }) end
   if policy == 'last' or not there then
@@ -54,11 +52,11 @@ for k = 1, n do
     take[#take + 1] = { marker, record, there }
   end
 end
-local missing, fields, bytes, chunks, unique = resolve_parts(records, at)
+local missing, fields, bytes, chunks, unique = resolve_parts(records, parts)
 if #missing > 1 then return refused(missing) end
 
 if #take > 0 then
-  s.rev = s.rev + 1
+  s.changes = s.changes + 1
   local count = blob and read_uint(blob, 2, 3) or 0
   local tail, fresh, replaced = {}, {}, {}
   for _, write in ipairs(take) do
@@ -73,7 +71,7 @@ if #take > 0 then
       count = count + 1
       s.writes = s.writes + 1
     end
-    tail[#tail + 1] = write_uint(STAMP + #record, 4) .. stamp(now, s.rev, #record, field .. '\0' .. marker) .. record
+    tail[#tail + 1] = write_uint(STAMP + #record, 4) .. stamp(now, s.changes, #record, field .. '\0' .. marker) .. record
     fresh[marker] = #tail
     add_to_counts(s, record, 1, 1)
   end
@@ -99,7 +97,7 @@ elseif blob then
 end
 
 if state == 'none' and call('ZREM', EXPIRY, thread) == 1 then repeat until drop_bucket_entries(thread, 1000) end -- of a thread that expired
-apply_ttl(ARGV[4], ttl, whose)
+apply_ttl(given, ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
 update_bucket()

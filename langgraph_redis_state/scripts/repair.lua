@@ -5,42 +5,43 @@
 --       index, to add to it; the same for the bucket's runs; the same for its m
 -- Reply: ok | stale (the thread changed since: read it again)
 -- Both keys get the expiry of the hash. Idempotent: done before, S says what it shall.
--- include: batches clock ttl thread buckets
+-- include: arguments batches clock ttl thread buckets
+local before, settings, after, active = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local function field(name)
   local content = redis.pcall('HGET', T, name)
   return type(content) == 'string' and content or ''
 end
 local counts = field('S')
-if counts ~= ARGV[2] or field('T') ~= ARGV[3] then
-  if counts ~= ARGV[4] then return { 'stale' } end
+if counts ~= before or field('T') ~= settings then
+  if counts ~= after then return { 'stale' } end
   if counts ~= '' then rewrite('S', counts) end
   return { 'ok' }
 end
 check_key_types()
 
-local at = 6
-local function list(width)
-  local items, n = {}, tonumber(ARGV[at])
-  for k = 1, n * width do items[k] = ARGV[at + k] end
-  at = at + 1 + n * width
-  return items
-end
-for _, k in ipairs(list(1)) do
-  local key = KEYS[tonumber(k)]
+local wrong, last_wrong, at = list(6, 1)
+for k = wrong, last_wrong do
+  local key = KEYS[tonumber(ARGV[k])]
   call('UNLINK', key)
 end
-in_batches('HDEL', T, list(1))
-in_batches('HSET', T, list(2))
-for _, index in ipairs({ I, RUNS, META }) do
-  in_batches('ZREM', index, list(1))
-  for _, member in ipairs(list(1)) do call('ZADD', index, 0, member) end
+local function next_list(width)
+  local first, last
+  first, last, at = list(at, width)
+  return first, last
 end
-if ARGV[4] == '' then
+in_batches('HDEL', T, ARGV, next_list(1))
+in_batches('HSET', T, ARGV, next_list(2))
+for _, index in ipairs({ I, RUNS, META }) do
+  in_batches('ZREM', index, ARGV, next_list(1))
+  local first, last = next_list(1)
+  for k = first, last do call('ZADD', index, 0, ARGV[k]) end
+end
+if after == '' then
   drop_thread()
   return { 'ok' }
 end
-call('HSET', T, 'S', ARGV[4])
-if not call('ZSCORE', THREADS, thread) then call('ZADD', THREADS, ARGV[5], thread) end
+call('HSET', T, 'S', after)
+if not call('ZSCORE', THREADS, thread) then call('ZADD', THREADS, active, thread) end
 local left = call('PTTL', T)
 if left >= 0 then
   expire_at(now + left)

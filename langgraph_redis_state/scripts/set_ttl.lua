@@ -4,18 +4,19 @@
 -- Reply: ok, 1 if it did so, 0 if settings stand in the way | none | lost | counts | settings
 -- Both keys get one moment of expiry; nothing else changes.
 -- include: counts clock ttl thread
+local how, given = ARGV[2], ARGV[3]
 local state, s, _, whose = load_thread()
-if state == 'settings' and ARGV[2] ~= 'apply' then s = parse_counts(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
+if state == 'settings' and how ~= 'apply' then s = parse_counts(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
 if not s or state == 'lost' or state == 'none' then return { state } end
-local ttl = tonumber(ARGV[3])
+local ttl = tonumber(given)
 rewrite('S', format_counts(s))
-if ARGV[2] == 'apply' then
-  if whose == '' then apply_ttl(ARGV[3], 0, whose); expire_bucket() end
+if how == 'apply' then
+  if whose == '' then apply_ttl(given, 0, whose); expire_bucket() end
   return { 'ok', whose == '' and 1 or 0 }
 end
-if ARGV[2] == 'own' then
+if how == 'own' then
   write_settings(OWN, ttl)
-elseif ARGV[2] == 'persist' then
+elseif how == 'persist' then
   write_settings(NEVER, 0)
 else
   call('HDEL', T, 'T')

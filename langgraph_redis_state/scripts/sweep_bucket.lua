@@ -3,6 +3,7 @@
 -- ARGV: 1 '', 2 most threads.  Reply: ok, 1 if there may be more
 -- Idempotent. What it does to each thread is bounded too.
 -- include: ttl buckets
-local more = tidy_bucket(tonumber(ARGV[2]))
+local most = tonumber(ARGV[2])
+local more = tidy_bucket(most)
 expire_bucket()
 return { 'ok', more and 1 or 0 }

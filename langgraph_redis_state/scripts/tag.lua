@@ -4,12 +4,12 @@
 -- Reply: ok, 1 if something changed | none (no such thread or checkpoint) | lost | counts | settings
 -- Idempotent. Setting a name is a write, for the TTL; removing one is not.
 -- include: counts ttl thread
+local field, content, given = ARGV[2], ARGV[3], ARGV[4]
 local state, s, ttl, whose = load_thread()
 if not s or state == 'lost' then return { state } end
-local field, content = ARGV[2], ARGV[3]
 if state == 'none' or (content ~= '' and call('HEXISTS', T, sub(content, 19)) == 0) then return { 'none' } end
 local function used() -- for the TTL
-  if content ~= '' then apply_ttl(ARGV[4], ttl, whose); expire_bucket() end
+  if content ~= '' then apply_ttl(given, ttl, whose); expire_bucket() end
 end
 local old = call('HGET', T, field)
 if (old or '') == content then
@@ -17,7 +17,7 @@ if (old or '') == content then
   used()
   return { 'ok', 0 }
 end
-s.rev = s.rev + 1
+s.changes = s.changes + 1
 s.stored = s.stored + (content == '' and 0 or #field + #content) - (old and #field + #old or 0)
 if content == '' then
   call('HDEL', T, field)

@@ -4,7 +4,8 @@
 --        ms that the hash has left, that the index has left (as PTTL says it), last activity, expiry (both nil where the bucket
 --        has none), now in ms, ms that the first key of the bucket to expire has left (-1: none of them expires), members of runs, members of m: its reverse entries, those they stand for, and those asked for;
 --        of all these the ones that are there
--- include: bytes clock
+-- include: bytes arguments clock
+local asked_runs, last_run, asked_meta = list(2, 1)
 local wrong, is_wrong = {}, {}
 local function sound(k, reply)
   if type(reply) ~= 'table' or not reply.err then return reply end
@@ -39,8 +40,7 @@ for _, index in ipairs({ THREADS, EXPIRY, RUNS, META }) do
   local left = call('PTTL', index)
   if left >= 0 and (first < 0 or left < first) then first = left end
 end
-local last = 2 + tonumber(ARGV[2])
 return {
   'ok', wrong, counts, settings, call('EXISTS', T), indexed, call('PTTL', T), call('PTTL', I), active, expiry, number(now), first,
-  entries(5, RUNS, 'R', 3, last), entries(6, META, 'V', last + 1, #ARGV),
+  entries(5, RUNS, 'R', asked_runs, last_run), entries(6, META, 'V', asked_meta, #ARGV),
 }

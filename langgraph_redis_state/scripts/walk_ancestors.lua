@@ -6,7 +6,7 @@
 --        the checkpoint it began at: { ns, id, record }, delta history of the last checkpoint walked (or of that it began at),
 --        or nil, with what it refers to among the pages and chunks | none | lost
 -- include: bytes record thread order collect
-local ns, id, most, budget = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local ns, id, most, budget, whole = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local state = check_thread()
 if state == 'lost' then return { state } end
 if state == 'none' then return { 'none' } end
@@ -39,5 +39,5 @@ while parent ~= '' and not history do
   record = nil
 end
 if history then refs.add(history) end
-local pages, chunks = refs.result(ARGV[6] == '0')
+local pages, chunks = refs.result(not whole)
 return { 'ok', found, pages, chunks, parent, record and 1 or 0, start, history }

@@ -1,48 +1,110 @@
-"""A checkpoint between LangGraph's form of it and its record: what the serializer makes of it, and what this process knows of
-stored ones. No I/O, no effects."""
+"""A stored checkpoint and its pending writes, verified and taken apart, to what LangGraph gets. No I/O, no effects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
+from operator import itemgetter
 from typing import Any
 
-from langgraph.checkpoint.base import CheckpointMetadata
+from langgraph.checkpoint.base import CheckpointMetadata, PendingWrite, writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
-from ..errors import CheckpointCorruptError, SerializationError
-from ..storage import bodies, chunks, records
+from ..errors import CheckpointCorruptError, CheckpointLostError, SerializationError
+from ..storage import bodies, chunks, records, thread_fields
 from ..storage.bodies import Value
+from ..storage.codec import Integrity
 from ..storage.records import Header, RecordKey
 
+Take = Callable[[Value, Parts, str], Any]
+"""What is made of a stored value, given what it refers to and where it stands."""
 
-class OpenedRecord:
-    """A checkpoint's record, verified and taken apart as far as no serializer is needed."""
 
-    __slots__ = ("_entries", "header", "place", "rest")
+class StoredCheckpoint:
+    """A checkpoint as the server sent it. Its record is verified, and its body opened, when first asked for, each once."""
 
-    def __init__(self, header: Header, plain: bytes, place: RecordKey) -> None:
-        self.header, self.place = header, place
-        type_, blob, self._entries = bodies.open_checkpoint(header, plain, place)
-        self.rest: tuple[str, bytes] = type_, blob
+    __slots__ = ("_body", "_integrity", "_verified", "place", "record", "writes")
+
+    def __init__(self, place: RecordKey, integrity: Integrity, record: bytes | None, writes: bytes | None = None) -> None:
+        self.place, self._integrity = place, integrity
+        self.record, self.writes = record, writes
+        self._verified: tuple[Header, bytes] | None = None
+        self._body: bodies.Body | None = None
+
+    @property
+    def ns(self) -> bytes:
+        return self.place.ns
+
+    @property
+    def checkpoint(self) -> bytes:
+        return self.place.checkpoint
+
+    @property
+    def size(self) -> int:
+        return len(self.record or b"") + len(self.writes or b"")
+
+    def _verify(self) -> tuple[Header, bytes]:
+        if self._verified is None:
+            if self.record is None:
+                raise CheckpointLostError(f"{self.place}: the index names it, but it is gone from the server (evicted?)")
+            self._verified = records.verified(self.record, self.place, self._integrity)
+        return self._verified
+
+    def _open(self) -> bodies.Body:
+        if self._body is None:
+            header, packed = self._verify()
+            self._body = bodies.open_checkpoint(header, records.unpacked(packed, self.place), self.place)
+        return self._body
+
+    @property
+    def header(self) -> Header:
+        return self._verify()[0]
+
+    @property
+    def rest(self) -> tuple[str, bytes]:
         """What the serializer made of the checkpoint without values, and of its metadata."""
+        return self._open()[:2]
 
     @property
     def channels(self) -> set[str]:
-        return {entry.name for entry in self._entries}
+        return {entry.name for entry in self._open()[2]}
 
-    def known(self, parts: Parts, versions: Mapping[str, Any]) -> Manifest:
-        digests = all_digests(self.header, parts, self.place)
-        values = bodies.stored_values(self._entries, digests, self.place)
-        return Manifest(versions, values, self.header.pages)
+    def values(self, parts: Parts) -> dict[str, Value]:
+        entries = self._open()[2]
+        return bodies.stored_values(entries, all_digests(self.header, parts, self.place), self.place)
+
+    def manifest(self, parts: Parts, versions: Mapping[str, Any]) -> Manifest:
+        return Manifest(versions, self.values(parts), self.header.pages)
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
+        """The checkpoint without values, and its metadata."""
         rest, metadata = _loads(serde, *self.rest, f"{self.place}, metadata")
         if self.header.flags & records.CANONICAL:
             rest["channel_versions"] = _widened(rest["channel_versions"])
             rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
         return rest, metadata
+
+    def pending_writes(self, parts: Parts, channels: Container[str] | None, take: Take) -> list[PendingWrite]:
+        """The pending writes in LangGraph's order, all or those of some channels."""
+        if self.writes is None:
+            return []
+        place = self.place._replace(kind=b"W")
+        found: list[tuple[tuple[str, str, int], PendingWrite]] = []
+        seen: set[tuple[int, str]] = set()
+        for raw in thread_fields.split_writes(self.writes, place):
+            header, plain = records.open_record(raw, place, self._integrity)
+            if (header.index, header.task) in seen:
+                raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
+            seen.add((header.index, header.task))
+            body = bodies.open_write(header, plain, f"{place}, task {header.task!r}")
+            if channels is not None and body.name not in channels:
+                continue
+            where = f"{place}, task {header.task!r}, channel {body.name!r}"
+            value = bodies.stored_values([body], all_digests(header, parts, where), where)[body.name]
+            write = header.task, body.name, take(value, parts, where)
+            found.append((writes_sort_key(body.path, header.task, header.index), write))
+        return [write for _, write in sorted(found, key=itemgetter(0))]
 
 
 def _widened(versions: Mapping[str, int]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from ..storage.bodies import Value
 from ..storage.codec import CompressionType, Integrity, pack
 from ..storage.records import Header, RecordKey
 from . import decode
-from .decode import OpenedRecord
+from .decode import StoredCheckpoint
 
 INLINE_MAX = 1024
 
@@ -181,6 +181,6 @@ class History:
         return found
 
 
-def needed(opened: OpenedRecord, versions: Mapping[str, Any], metadata: Mapping[str, Any]) -> Sequence[str]:
+def needed(stored: StoredCheckpoint, versions: Mapping[str, Any], metadata: Mapping[str, Any]) -> Sequence[str]:
     """The channels of a stored checkpoint that are rebuilt from ancestors."""
-    return sorted(supersteps(metadata, versions, opened.channels))
+    return sorted(supersteps(metadata, versions, stored.channels))

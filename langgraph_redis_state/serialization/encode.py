@@ -1,14 +1,127 @@
-"""TODO"""
+"""A checkpoint, or a pending write, to the bytes that are sent: serialized values, cut into chunks, and a record. No I/O, no
+effects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from ..caching.manifests import Manifest
+from ..caching.messages import MessageCache, SerializedList
 from ..errors import SerializationError
-from ..storage import records
+from ..storage import bodies, records
+from ..storage.bodies import Value
+from ..storage.codec import CompressionType, Integrity
+from ..storage.records import RecordKey
+
+WRITE_INLINE_MAX = 1024
+"""A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
+
+
+@dataclass(slots=True)
+class NewCheckpoint:
+    """A checkpoint on its way in: what was serialized, what is taken over from the parent."""
+
+    rest: tuple[str, bytes]
+    serialized: dict[str, tuple[str, bytes | SerializedList]]
+    carried: dict[str, Value]
+    versions: dict[str, Any]
+    flags: int
+    depth: int
+    parent: bytes
+    root: bytes
+    run: bytes
+    fork: bytes = b""
+    """Of a fork: the id of its head."""
+    fine: bool = False
+    """Cut so that little changes alone (chunks.py)."""
+
+    @property
+    def size(self) -> int:
+        return len(self.rest[1]) + sum(len(blob) for _, blob in self.serialized.values())
+
+
+@dataclass(slots=True)
+class EncodedCheckpoint:
+    """A record ready to send, with the parts it refers to."""
+
+    record: bytes
+    pages: dict[bytes, bytes]
+    fresh: bodies.Fresh
+    known: Manifest
+
+
+@dataclass(slots=True)
+class EncodedWrites:
+    """Pending writes ready to send, with the parts they refer to."""
+
+    writes: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    """Which of two with one marker stays, marker, record."""
+    pages: dict[bytes, bytes] = field(default_factory=dict)
+    fresh: bodies.Fresh = field(default_factory=dict)
+
+
+def encode_checkpoint(
+    draft: NewCheckpoint, place: RecordKey, integrity: Integrity, compression: CompressionType, messages: MessageCache
+) -> EncodedCheckpoint:
+    fresh: bodies.Fresh = {}
+    values = dict(draft.carried)
+    for name, (type_, blob) in draft.serialized.items():
+        if isinstance(blob, SerializedList):
+            values[name] = messages.chunked(blob, fresh)
+        else:
+            values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
+    references = records.References.of([name for value in values.values() for name in value.digests])
+    record = records.seal(
+        integrity,
+        place,
+        references,
+        b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork)),
+        bodies.checkpoint_body(draft.rest, values, compression),
+        flags=draft.flags,
+        depth=draft.depth,
+        logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
+        chunked=sum(value.chunked for value in values.values()),
+    )
+    known = Manifest(draft.versions, values, references.order)
+    return EncodedCheckpoint(record, references.pages, fresh, known)
+
+
+def encode_writes(
+    writes: Iterable[tuple[int, str, str, bytes]],
+    task: bytes,
+    path: str,
+    place: RecordKey,
+    integrity: Integrity,
+    compression: CompressionType,
+) -> EncodedWrites:
+    """`writes`: index, channel, and type and bytes of the value."""
+    encoded = EncodedWrites()
+    for index, channel, type_, blob in writes:
+        if len(blob) <= WRITE_INLINE_MAX:
+            value = Value(type_, blob, (), len(blob))
+        else:
+            value = bodies.chunked(type_, blob, type_ == "msgpack", encoded.fresh)
+        references = records.References.of(value.digests)
+        marker = records.write_marker(index, task)
+        body = bodies.write_body(path, channel, value, compression)
+        record = records.seal(
+            integrity,
+            place,
+            references,
+            marker,
+            body,
+            flags=records.WRITE,
+            depth=0,
+            logical=len(blob),
+            chunked=value.chunked,
+        )
+        encoded.pages.update(references.pages)
+        encoded.writes.append(("first" if index >= 0 else "last", marker, record))
+    return encoded
 
 
 def stored_rest(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

@@ -28,39 +28,38 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from .. import validation
 from ..address import Address
 from ..caching.bounded import BoundedCache, Locked
-from ..effects import Call, Operation, Read, compute, emitted
+from ..effects import Operation, Read, compute, emitted
 from ..errors import (
+    CheckpointConflictError,
+    CheckpointCorruptError,
     CheckpointerError,
+    CheckpointLostError,
     CheckpointNotFoundError,
     SerializationError,
     ServerRefusedError,
     ThreadBusyError,
+    ThreadDeletedError,
     ThreadNotFoundError,
+    ThreadTooLargeError,
 )
 from ..history.rollback import truncate_to
 from ..history.threads import expire, find, list_threads, read_stats, server_info
-from ..operations.engine import Engine, metadata_text, raise_for_reply
-from ..operations.reading import (
-    START,
-    Cursor,
-    StoredCheckpoint,
-    decode_tuple,
-    fetch,
-    open_record,
-    read_page,
-    read_reference_pages,
-)
-from ..operations.removal_plan import WEIGHED, RemovalPlan
-from ..operations.removing import BUSY_TRIES, REMOVE, delete_thread, remove
+from ..operations.engine import Engine, metadata_text
+from ..operations.reading import START, Cursor, decode_tuple, fetch, read_page, read_reference_pages
+from ..operations.removal_plan import WEIGHED
+from ..operations.removing import BUSY_TRIES, delete_thread, remove
 from ..operations.surveying import SURVEY_CHECKPOINTS, read_headers
-from ..operations.uploading import STAGE
-from ..operations.writing import PUT, WARN_BYTES, NewCheckpoint, send
+from ..operations.writing import WARN_BYTES, send
+from ..scripts import commands
+from ..scripts.commands import RemovalPlan
 from ..serialization import decode
-from ..serialization.encode import dumped, stored_rest
+from ..serialization.decode import StoredCheckpoint
+from ..serialization.encode import NewCheckpoint, dumped, stored_rest
 from ..storage import keys
 from ..storage.bodies import Value
 from ..storage.ids import id_above
 from ..storage.records import Header
+from ..storage.thread_fields import Counts
 from .metadata import (
     Entry,
     Seen,
@@ -165,7 +164,7 @@ class States(Locked):
         began = time.perf_counter()
         engine, name, keep = self._engine, target.keys.name, self._keep
         about = f"saving state {target.thread!r}"
-        yield from engine.check_layout(True, PUT, STAGE, *((REMOVE,) if self._keep else ()))
+        yield from engine.check_layout(True, commands.PUT, commands.STAGE, *((commands.REMOVE,) if self._keep else ()))
         seen = self._seen.take(name) if keep or label is None else None
         for _ in range(TRIES):
             remembered, seen = seen, None
@@ -185,26 +184,22 @@ class States(Locked):
             expected = head.id.encode() if head else b""
             if any(not value for _, value in index):  # what no version has any more, as far as these are what is stored
                 expected += b"\0" + revision
-            reply = yield from send(
-                engine,
-                target,
-                about,
-                draft,
-                own or engine.settings.ttl,
-                expected=expected,
-                known=engine.manifests.get(name, b"", base.id.encode()) if base else None,
-                indexed=index,
-            )
-            if reply[0] == b"ok":
+            known = engine.manifests.get(name, b"", base.id.encode()) if base else None
+            ttl = own or engine.settings.ttl
+            try:
+                done, _ = yield from send(engine, target, about, draft, ttl, expected=expected, known=known, indexed=index)
                 break
-            if reply[0] != b"conflict" and remembered is None:
-                raise_for_reply(engine, reply, about)
+            except CheckpointConflictError:
+                pass
+            except (CheckpointLostError, CheckpointCorruptError, ThreadDeletedError, ThreadTooLargeError):
+                if remembered is None:
+                    raise
             logger.debug("%s: it is not as it was, looking again", about)
         else:
             raise ThreadBusyError(f"{about}: other savers were first {TRIES} times; nothing was written, try again")
-        _, _, version, _, stored, count, now, created_at, new_bytes, left = reply[:10]
-        if int(stored) > WARN_BYTES:
-            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, int(stored))
+        left = done.left
+        if done.stored > WARN_BYTES:
+            logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, done.stored)
         if own:
             left = own
             with suppress(ThreadNotFoundError):  # deleted meanwhile
@@ -212,13 +207,14 @@ class States(Locked):
         sent = engine.manifests.get(name, b"", target.checkpoint)
         parts = parts_of(sent.pages, sent.chunks) if sent else None
         size = content.size if isinstance(content, Value) else len(content[1])
-        header = Header(int(created_at), int(version), int(new_bytes), logical=len(draft.rest[1]) + size, parent=parent or None)
+        logical = len(draft.rest[1]) + size
+        header = Header(done.created_at, done.version, done.new_bytes, logical=logical, parent=parent or None)
         header.chunked = sent.values[WHOLE].chunked if sent else 0
         saved = Entry(id, header, metadata, ts, size, parts)
         versions = [saved if each is old else each for each in entries] if old else [saved, *entries]
-        undisturbed = parts is not None and (not entries or now == next_revision(revision))
+        undisturbed = parts is not None and (not entries or done.revision == next_revision(revision))
         try:
-            yield from self._tidy(target, versions, old, int(count), now if undisturbed else None)
+            yield from self._tidy(target, versions, old, done.roots, done.revision if undisturbed else None)
         except CheckpointerError as error:  # it is saved; older versions are not shown, and the next save tries again
             logger.error("%s: it is saved, but what it replaces could not be removed: %s", about, error)
         there = base.parts if base else frozenset()
@@ -231,7 +227,7 @@ class States(Locked):
             *(("?", "?") if there is None or parts is None else (count_chunks(parts - there), count_chunks(parts & there))),
             (time.perf_counter() - began) * 1000,
         )
-        return saved.described(target, int(left))
+        return saved.described(target, left)
 
     def _draft(
         self, content: tuple[str, bytes] | Value, ts: str, metadata: Mapping[str, Any], parent: str, about: str
@@ -271,10 +267,12 @@ class States(Locked):
                 if len(names) > WEIGHED:
                     return (yield from self._sweep(target))
                 logical, referred = sum(each.header.logical for each in gone), sum(each.header.chunked for each in gone)
-                fewer = (len(gone), 0, count_chunks(parts), 0, logical, 0, referred)  # what is stored of it, the script weighs
-                arguments = [target.keys.name, revision, *RemovalPlan("drop", fewer, names, fields, weighed=names).arguments]
-                reply = yield Call(REMOVE, target.keys.all, arguments, f"saving state {target.thread!r}")
-                if reply[0] != b"ok":
+                # what is stored of it, the script weighs
+                deltas = Counts.difference(
+                    checkpoints=len(gone), chunks=count_chunks(parts), logical=logical, referred=referred
+                )
+                plan = RemovalPlan(False, deltas, names, fields, measured=names)
+                if not (yield from commands.remove(target.keys, f"saving state {target.thread!r}", revision, plan)):
                     # others changed it since: they remove the versions that are too many, but do not know what `old` had
                     return (yield from self._sweep(target)) if old else None
                 revision = next_revision(revision)
@@ -324,10 +322,10 @@ class States(Locked):
         if not found:
             return None
         entry = self._entry(target, found[0])
-        tup, known = yield from compute(
+        tup = yield from compute(
             lambda: decode_tuple(self._engine, self._serde, target, found[0], parts), sum(map(len, parts.chunks.values()))
         )
-        return tup.checkpoint["channel_values"][WHOLE], known.values[WHOLE], entry
+        return tup.checkpoint["channel_values"][WHOLE], found[0].values(parts)[WHOLE], entry
 
     @_logged
     def list_states(self, tags: Sequence[str] | None, prefix: str | None, match: str) -> Operation[list[StateMetadata]]:
@@ -478,17 +476,16 @@ class States(Locked):
         return named((yield from self._look(target, self._keep)).entries, label)
 
     def _entry(self, target: Address, found: StoredCheckpoint) -> Entry:
-        opened = open_record(self._engine, target, found)
-        header = opened.header
+        header = found.header
         parts = None if header.pages else parts_of((), header.loose)
         try:
-            rest, metadata = self._serde.loads_typed(opened.rest)
-            metadata["checksum"], dict.fromkeys(opened.channels)[WHOLE]
-            size = header.logical - len(opened.rest[1])
+            rest, metadata = self._serde.loads_typed(found.rest)
+            metadata["checksum"], dict.fromkeys(found.channels)[WHOLE]
+            size = header.logical - len(found.rest[1])
             return Entry(found.checkpoint.decode(), header, metadata, rest["ts"], size, parts)
         except Exception as error:
             raise SerializationError(
-                f"{opened.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
+                f"{found.place}: it is intact, but is no saved state ({type(error).__name__}: {error}); use the serializer "
                 "and the prefix it was saved with"
             ) from error
 

@@ -13,7 +13,7 @@ key                     type              holds
 ``p:{b}:runs``          sorted set        ``R<run>\0<thread>`` and its reverse ``T<thread>\0<run>``
 ``p:{b}:m``             sorted set        ``V<key>\0<value>\0<thread>`` and its reverse ``T<thread>\0<key>\0<value>``
 ``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (prelude.lua)
-``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy, large upload or large removal; ``:i`` behind it, its index
+``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy or a large upload; ``:i`` behind it, its index
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
 

@@ -172,7 +172,12 @@ def seal(
 def open_record(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
     """Header and plain body of a stored record, after its checksum was verified."""
     header, body = verified(raw, place, integrity)
-    return header, unpack(body, BODY_MAX, f"{place}: body")
+    return header, unpacked(body, place)
+
+
+def unpacked(body: bytes, place: RecordKey) -> bytes:
+    """The plain body of a record that was verified."""
+    return unpack(body, BODY_MAX, f"{place}: body")
 
 
 def verified(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:

@@ -75,6 +75,16 @@ class Counts(NamedTuple):
         except (TypeError, ValueError):
             raise CheckpointCorruptError(f"{about}: the counts (field S) of thread {shown(thread)!r} are none") from None
 
+    @classmethod
+    def difference(cls, **totals: int) -> Counts:
+        """By how much some of them change."""
+        return cls(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)._replace(**totals)
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """What there is in the thread: all but what identifies it and its state."""
+        return self[3:]
+
     @property
     def revision(self) -> bytes:
         """Which state of which thread this is: two are equal only if nothing was written in between."""

@@ -1,8 +1,9 @@
 """Checking what is stored, and repairing it.
 
 verify        reads threads in portions and emits findings or repairs
-consistency   what is wrong with one reading of a thread, and what would mend it: pure functions
-progress      how far a verification is
+snapshot      a thread as it was at one moment, its fields verified
+consistency   what is wrong with a snapshot, and what would mend it: pure functions
+findings      what the caller gets
 
 Imported by the surfaces. May import `operations` and the rooms below. Must not do I/O or know asyncio.
 """

@@ -1,320 +1,174 @@
-"""Checking what is stored, and mending it. Operations, like those in history.py; no I/O here either.
+"""Reading threads, telling what is wrong with them, and repairing it. Operations: no I/O here either.
 
-A thread is read with plain commands in bounded portions, which neither heal nor refresh anything, between two calls of
-`inspect.lua` that must agree on its revision. What is wrong with such a reading is found by one function (faults.py); each
-fault brings what would mend it. Verification tells of the faults. A repair applies what mends them to the reading, finds
-what is wrong then (chunks that only a dropped record used, counts), until nothing is left that it may mend, and has all of it
-done by one script, if the thread is still the one that was read.
+A thread is read with plain commands in bounded portions, which neither rebuild an index nor refresh a TTL, between two calls of
+`thread_state.lua` that must agree on its revision. `consistency` finds the problems of such a snapshot. A repair applies their
+fixes to the snapshot and looks for problems again (a dropped record leaves unused chunks) until none is left that it may fix.
+Then one script makes the same changes on the server, if the thread is still at the revision that was read.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ..address import Address
-from ..caching.parts import Parts
-from ..effects import Argument, Call, Emit, Operation, Read, Scan, Script, Stream, compute, counted, portion
+from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
 from ..errors import CheckpointCorruptError
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
 from ..operations.surveying import read_deleted
 from ..operations.thread_headers import awaited
-from ..storage import bodies, chunks, keys, records, thread_fields
-from ..storage.records import FIXED, STAMP
-from .consistency import (
-    RECORDS,
-    REPAIRABLE,
-    WRONG_TYPE,
-    Field,
-    Kind,
-    Problem,
-    Record,
-    Repair,
-    ThreadSnapshot,
-    apply,
-    counts_line,
-    is_field,
-    is_text,
-    paired,
-    problems,
-)
-from .progress import Progress
-
-THREAD_STATE = Script("thread_state")
-
-REPAIR = Script("repair", writes=True)
+from ..scripts import commands
+from ..storage import keys, thread_fields
+from .consistency import WRONG_TYPE, Problem, find_problems, paired, recount
+from .findings import REPAIRABLE, Finding, Progress, Repair
+from .snapshot import RECORDS, Field, ThreadSnapshot, examine, is_field, is_text
 
 PORTION = 50
-"""Fields read at once: at most some 13 MB, chunks being what they are."""
+"""Fields read at once: at most some 13 MB, since no chunk is larger than 256 KiB."""
+
+Stray = tuple[Problem, Command]
+"""A problem of a key or a member that belongs to no thread, and the command that removes it."""
+
+Entries = tuple[set[bytes], set[bytes]]
+"""A thread's entries in the indexes of its bucket: those of runs, and of metadata."""
 
 
-class Verification:
-    """One `verify` or `repair` call, portion by portion. `drop` is None for a verification."""
+@dataclass(slots=True)
+class Task:
+    """One call of `verify` or `repair`. `drop` is None for `verify`, and for `repair` its argument `drop_unreadable`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        thread: Any | None,
-        progress: Callable[[Progress], None] | None,
-        drop: bool | None = None,
-    ) -> None:
-        if drop not in (None, True, False):
-            raise ValueError(f"repair: drop_unreadable must be True or False, not {drop!r}")
-        self._engine, self._tell, self._drop = engine, progress, drop
-        self._prefix = engine.settings.prefix
-        self._only = None if thread is None else engine.address(thread).keys.name
-        self._known: dict[int, set[bytes]] = defaultdict(set)
-        self._threads: list[tuple[bytes, set[bytes], set[bytes]]] = []
-        self._seen = Progress()
+    engine: Engine
+    progress: Callable[[Progress], None] | None
+    drop: bool | None
+    seen: Progress = field(default_factory=Progress)
 
-    def results(self) -> Stream:
-        """Emits findings, or repairs: of the keys at large, of the indexes of each bucket, and of each thread."""
-        yield from self._engine.check_layout(self._drop is not None, *(() if self._drop is None else (REPAIR,)))
-        if self._only is None:
-            yield Emit((yield from self._keys()))
+    def count(self, **more: int) -> None:
+        self.seen = replace(self.seen, **{name: getattr(self.seen, name) + n for name, n in more.items()})
+        if self.progress is not None:
+            self.progress(self.seen)
+
+    def may_fix(self, problem: Problem) -> bool:
+        return self.drop is not None and (self.drop or problem.kind in REPAIRABLE)
+
+
+def verify(engine: Engine, thread: Any | None, progress: Callable[[Progress], None] | None) -> Stream:
+    """Emits what is wrong with a thread, or (None) with everything under the prefix."""
+    return _check(Task(engine, progress, None), None if thread is None else engine.address(thread))
+
+
+def repair(engine: Engine, thread: Any | None, progress: Callable[[Progress], None] | None, drop_unreadable: bool) -> Stream:
+    """Emits what was done about what `verify` finds."""
+    if drop_unreadable not in (True, False):
+        raise ValueError(f"repair: drop_unreadable must be True or False, not {drop_unreadable!r}")
+    return _check(Task(engine, progress, drop_unreadable), None if thread is None else engine.address(thread))
+
+
+def _check(task: Task, only: Address | None) -> Stream:
+    """Emits results: first those of stray keys, then bucket by bucket those of its indexes and of each of its threads."""
+    yield from task.engine.check_layout(task.drop is not None, *(() if task.drop is None else (commands.REPAIR,)))
+    if only is None:
+        strays, buckets = yield from _scan_keys(task)
+        yield Emit((yield from _remove_strays(task, strays)))
+    else:
+        buckets = {keys.bucket_of(only.keys.name): {only.keys.name}}
+    while buckets:
+        bucket, names = buckets.popitem()
+        strays, threads = yield from _read_bucket(task, bucket, names, only)
+        yield Emit((yield from _remove_strays(task, strays)))
+        for name, entries in sorted(threads.items()):
+            yield Emit((yield from _check_thread(task, task.engine.address(name.decode()), entries)))
+
+
+# --- keys and entries that belong to no thread ---
+
+
+def _scan_keys(task: Task) -> Operation[tuple[list[Stray], dict[int, set[bytes]]]]:
+    """Every key of the prefix: stray keys, and by bucket the threads that have keys."""
+    prefix = task.engine.settings.prefix
+    context = f"verifying prefix {prefix!r}"
+    pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", prefix.encode()) + b":{*"
+    shape = re.compile(rb"\{([0-9a-f]{4})\}:(?:([tixu]):(.*)|threads|expiry|runs|m)", re.S)
+    names: list[bytes] = yield Scan(pattern, context)
+    strays: list[Stray] = []
+    staging: list[bytes] = []
+    buckets: dict[int, set[bytes]] = defaultdict(set)
+    for name in dict.fromkeys(names):
+        parts = shape.fullmatch(name, len(prefix.encode()) + 1)
+        bucket = int(parts[1], 16) if parts else keys.BUCKETS
+        if parts and parts[2] == b"u":
+            staging.append(name)
+        elif not parts or bucket >= keys.BUCKETS or (parts[2] and not _is_thread(parts[3], bucket)):
+            problem = Problem("unknown", keys.shown(name), "no key that this package writes there", "the key was removed")
+            strays.append((problem, ("UNLINK", name)))
         else:
-            self._known[keys.bucket_of(self._only)] = {self._only}
-        while self._known:
-            yield Emit((yield from self._bucket(*self._known.popitem())))
-            while self._threads:
-                yield Emit((yield from self._thread(*self._threads.pop())))
+            buckets[bucket].update([parts[3]] if parts[2] else ())
+    for at in range(0, len(staging), 1000):
+        left = yield Read([("PTTL", name) for name in staging[at : at + 1000]], context)
+        for name, ms in zip(staging[at : at + 1000], left, strict=True):
+            if ms == -1:
+                problem = Problem("staging", keys.shown(name), "left behind, and it never expires", "the key was removed")
+                strays.append((problem, ("UNLINK", name)))
+    return strays, buckets
 
-    def _saw(self, **more: int) -> None:
-        self._seen = replace(self._seen, **{name: getattr(self._seen, name) + n for name, n in more.items()})
-        if self._tell is not None:
-            self._tell(self._seen)
 
-    # --- what belongs to no thread ---
-
-    def _keys(self) -> Operation[list[Any]]:
-        """Every key of the prefix: which threads there are, and keys that are of none."""
-        about = f"verifying prefix {self._prefix!r}"
-        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix.encode()) + b":{*"
-        names: list[bytes] = yield Scan(pattern, about)
-        found: list[Problem] = []
-        staging: list[bytes] = []
-        for name in dict.fromkeys(names):
-            parts = re.fullmatch(
-                rb"\{([0-9a-f]{4})\}:(?:([tixu]):(.*)|threads|expiry|runs|m)", name[len(self._prefix.encode()) + 1 :], re.S
-            )
-            bucket = int(parts[1], 16) if parts else keys.BUCKETS
-            if parts and parts[2] == b"u":
-                staging.append(name)
-            elif bucket >= keys.BUCKETS or (parts and parts[2] and not _is_thread(parts[3], bucket)):
-                found.append(_stray_key("unknown", name, "no key that this package writes there"))
-            else:
-                self._known[bucket].update([parts[3]] if parts and parts[2] else ())
-        for at in range(0, len(staging), 1000):
-            left = yield Read([("PTTL", name) for name in staging[at : at + 1000]], about)
-            for name, ms in zip(staging[at : at + 1000], left, strict=True):
-                if ms == -1:
-                    found.append(_stray_key("staging", name, "left behind, and it never expires"))
-        return (yield from self._settled(found, about))
-
-    def _bucket(self, bucket: int, known: set[bytes]) -> Operation[list[Any]]:
-        """The indexes of a bucket: which threads they name, and members that are of no thread of this bucket."""
-        about = f"verifying bucket {bucket:04x} of prefix {self._prefix!r}"
-        named: dict[bytes, tuple[set[bytes], set[bytes]]] = {name: (set(), set()) for name in known}
-        found: list[Problem] = []
-        for n, index in enumerate(("threads", "expiry", "runs", "m")):
-            name = keys.bucket_key(self._prefix, bucket, index)
-            try:
-                members = yield from self._members(name, about)
-            except CheckpointCorruptError:
-                found.append(_stray_key("unknown", name, WRONG_TYPE))
-                continue
-            for member in members:
-                thread = _owner(n, member)
-                if thread is not None and _is_thread(thread, bucket):
-                    if self._only in (None, thread):
-                        entries = named.setdefault(thread, (set(), set()))
-                        if n >= 2:
-                            entries[n - 2].add(member)
-                elif self._only is None:
-                    problem, done = f"{member!r} is no entry of this bucket", f"{member!r} was removed"
-                    found.append(Problem("bucket", keys.shown(name), problem, done, (("ZREM", name, member),)))
-        self._threads = [(thread, *entries) for thread, entries in sorted(named.items(), reverse=True)]
-        return (yield from self._settled(found, about))
-
-    def _settled(self, found: Sequence[Problem], about: str) -> Operation[list[Any]]:
-        """Findings of keys and members that no script writes: so one plain command removes each."""
-        if self._drop is None:
-            return [fault.found(None) for fault in found]
-        chosen = [fault for fault in found if self._may_mend(fault)]
-        for fault in chosen:
-            yield Read(fault.fixes, about)
-        return [fault.mended(None) for fault in chosen]
-
-    def _may_mend(self, fault: Problem) -> bool:
-        return bool(fault.fixes) and (fault.kind in REPAIRABLE or bool(self._drop))
-
-    # --- a thread ---
-
-    def _thread(self, name: bytes, runs: set[bytes], meta: set[bytes]) -> Operation[list[Any]]:
-        target = self._engine.address(name.decode())
-        about = f"{'verify' if self._drop is None else 'repair'}: thread {target.thread!r}"
-        before = self._seen
-        for _ in range(BUSY_TRIES):
-            self._seen = before
-            reading, whole = yield from self._reading(target, about, runs, meta)
-            if not whole:
-                continue
-            self._saw(threads=int(reading.there))
-            if self._drop is None:
-                size = sum(each.size for each in reading.fields.values())
-                wrong: list[Problem] = yield from compute(partial(list, problems(reading)), size)
-                return [fault.found(target.thread) for fault in wrong]
-            mended = yield from self._mended(reading, about)
-            if mended is not None:
-                return mended
-        problem = f"it changed each of {BUSY_TRIES} times it was read"
-        busy = Problem("busy", "the thread", problem, f"nothing: {problem}")
-        if self._drop is not None:
-            return [busy.mended(target.thread)]
-        # that a field is damaged is so whatever else was going on
-        damaged = [fault for fault in problems(reading) if fault.kind == "damaged"]
-        return [fault.found(target.thread) for fault in (*damaged, busy)]
-
-    def _reading(
-        self, target: Address, about: str, runs: set[bytes], meta: set[bytes]
-    ) -> Operation[tuple[ThreadSnapshot, bool]]:
-        """A reading, and whether the thread stayed the same meanwhile."""
-        arguments: list[Argument] = [target.keys.name, len(runs), *runs, *meta]
-        first = ThreadSnapshot.of((yield Call(THREAD_STATE, target.keys.all, arguments, about)), target)
-        fields: dict[bytes, Field] = {}
-        cursor = -1 if first.there and 1 not in first.wrong else 0
-        while cursor:
-            cursor, there = yield from portion("HSCAN", target.keys.hash, cursor, PORTION, about)
-            there = [(key, value) for key, value in there if key not in fields]
-            size = sum(len(key) + len(value) for key, value in there)
-            found: dict[bytes, Field] = yield from compute(partial(self._examined, target, there), size)
-            fields |= found
-            read = sum(max(len(each.records), 1) for key, each in found.items() if key[:1] in RECORDS)
-            self._saw(records=read, chunks=sum(key[:1] == b"D" for key in found), bytes=size)
-        index = dict((yield from self._members(target.keys.all[1], about)) if first.indexed else {})
-        last = ThreadSnapshot.of((yield Call(THREAD_STATE, target.keys.all, arguments, about)), target)
-        last.fields, last.index = fields, index
-        if 7 not in last.wrong:
-            last.deleted = yield from read_deleted(self._engine, target, awaited(last.headers(), last.early()))
-        same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
-        return last, same
-
-    def _members(self, key: bytes, about: str) -> Operation[dict[bytes, float]]:
-        members: dict[bytes, float] = {}
-        cursor = -1
-        while cursor:
-            cursor, there = yield from portion("ZSCAN", key, cursor, 1000, about)
-            members.update((member, float(score)) for member, score in there)
-        return members
-
-    def _examined(self, target: Address, pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Field]:
-        return {name: self._one(target, name, content) for name, content in pairs}
-
-    def _one(self, target: Address, name: bytes, content: bytes) -> Field:
-        found = Field(len(name) + len(content))
-        kind = name[:1]
-        place = target.place(name if kind == b"G" else kind, *(keys.split_field(name) if kind in RECORDS else (b"", b"")))
+def _read_bucket(
+    task: Task, bucket: int, known: set[bytes], only: Address | None
+) -> Operation[tuple[list[Stray], dict[bytes, Entries]]]:
+    """The indexes of a bucket: members that are of no thread of it, and the threads that are known or named there."""
+    prefix = task.engine.settings.prefix
+    threads: dict[bytes, Entries] = {name: (set(), set()) for name in known}
+    strays: list[Stray] = []
+    for n, index in enumerate(("threads", "expiry", "runs", "m")):
+        key = keys.bucket_key(prefix, bucket, index)
+        where = keys.shown(key)
         try:
-            if not is_field(name):
-                found.unknown = True
-            elif kind == b"D":
-                found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
-                Parts({}, {name[1:]: content}).chunk(name[1:], place)
-            elif kind == b"P":
-                found.refers = tuple(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], place))
-            elif kind == b"G":
-                found.refers = (
-                    keys.checkpoint_field(*thread_fields.open_tag(content, place, self._engine.settings.integrity)),
-                )
-            elif kind in (b"C", b"H"):
-                found.records, found.size = [self._record(0, content, place, found)], len(name)
-            elif kind == b"W":
-                raws = list(thread_fields.split_writes(content, place))
-                found.records, found.size = [self._record(n, raw, place, found) for n, raw in enumerate(raws)], len(name) + 4
-                markers = set()
-                for record in found.records:
-                    record.size += 4
-                    marker = (record.header.index, record.header.task)
-                    if not record.problem and marker in markers:
-                        record.problem = f"write {marker[0]} of task {marker[1]!r} stands there twice"
-                    markers.add(marker)
-        except CheckpointCorruptError as error:
-            found.problem = _message(error, place)
-        return found
+            members = yield from _read_members(key, f"verifying bucket {bucket:04x} of prefix {prefix!r}")
+        except CheckpointCorruptError:
+            strays.append((Problem("unknown", where, WRONG_TYPE, "the key was removed"), ("UNLINK", key)))
+            continue
+        for member in members:
+            thread = _thread_of(n, member)
+            if thread is not None and _is_thread(thread, bucket):
+                if only is None or only.keys.name == thread:
+                    entries = threads.setdefault(thread, (set(), set()))
+                    if n >= 2:
+                        entries[n - 2].add(member)
+            elif only is None:
+                problem = Problem("bucket", where, f"{member!r} is no entry of this bucket", f"{member!r} was removed")
+                strays.append((problem, ("ZREM", key, member)))
+    return strays, threads
 
-    def _record(self, at: int, raw: bytes, place: records.RecordKey, found: Field) -> Record:
-        """A record, verified and opened as far as no serializer is needed."""
-        head = raw[STAMP : STAMP + FIXED]
-        record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
-        try:
-            header, plain = records.open_record(raw, place, self._engine.settings.integrity)
-            values: Sequence[bodies.Entry | bodies.Write | bodies.History]
-            places = 0
-            if place.kind == b"C":
-                values = bodies.open_checkpoint(header, plain, place)[2]
-            elif place.kind == b"W":
-                values = [bodies.open_write(header, plain, place)]
-            else:
-                history = bodies.open_history(header, plain, place)
-                values, places, found.lost = [history], history.places, history.lost
-            places += sum(chunks.count(each.content) for each in values if not isinstance(each.content, bytes))
-            record.header, record.places = header, places
-        except CheckpointCorruptError as error:
-            record.problem = _message(error, place)
-        return record
 
-    # --- repair ---
+def _remove_strays(task: Task, strays: Sequence[Stray]) -> Operation[Sequence[Finding | Repair]]:
+    """No script writes these keys and members, so a plain command removes each."""
+    if task.drop is None:
+        return [problem.found(None) for problem, _ in strays]
+    chosen = [(problem, command) for problem, command in strays if task.may_fix(problem)]
+    for _, command in chosen:
+        yield Read([command], f"repairing prefix {task.engine.settings.prefix!r}")
+    return [problem.mended(None) for problem, _ in chosen]
 
-    def _mended(self, reading: ThreadSnapshot, about: str) -> Operation[list[Repair] | None]:
-        """What was done, or None if the thread changed since the reading."""
-        target, before, settings = reading.target, reading.counts, reading.settings
-        plan: dict[str, dict[Any, None]] = defaultdict(dict)
-        done: list[Repair] = []
 
-        def choose() -> None:
-            while chosen := [fault for fault in problems(reading) if self._may_mend(fault)]:
-                for fault in chosen:
-                    done.append(fault.mended(target.thread))
-                    for what, item in fault.fixes:
-                        apply(reading, plan, what, item)
-                reading.counts = counts_line(reading)
-
-        yield from compute(choose, sum(each.size for each in reading.fields.values()))
-        if not done or reading.wrong:
-            return []
-        if plan["-fields"]:
-            held = reading.held_runs()
-            for member in [each for each in reading.runs if paired(each, reading.thread) not in held]:
-                apply(reading, plan, "-runs", member)
-        writes: dict[bytes, bytes] = {}
-        for name in plan["writes"].keys() & reading.fields.keys():
-            (content,) = yield Read([("HGET", target.keys.hash, name)], about)
-            raws = list(thread_fields.split_writes(content or b"\1\0\0\0", target.place(b"W", *keys.split_field(name))))
-            staying = [record.at for record in reading.fields[name].records]
-            if len(raws) <= max(staying):
-                return None
-            writes[name] = thread_fields.joined_writes([raws[at] for at in staying])
-        stays = any(name[:1] in RECORDS for name in reading.fields)
-        active = max((record.header.created_at for record in reading.records(b"C")), default=0) or reading.now
-        counts = reading.counts or b"" if stays else b""
-        arguments: list[Argument] = [reading.thread, before or b"", settings or b"", counts, active]
-        for what in ("keys", "-fields", "writes", "-index", "+index", "-runs", "+runs", "-meta", "+meta"):
-            arguments += counted(writes.items() if what == "writes" else plan[what])
-        reply = yield Call(REPAIR, target.keys.all, arguments, about)
-        return None if reply[0] == b"stale" else done
+def _read_members(key: bytes, context: str) -> Operation[dict[bytes, float]]:
+    members: dict[bytes, float] = {}
+    cursor = -1
+    while cursor:
+        cursor, there = yield from portion("ZSCAN", key, cursor, 1000, context)
+        members.update((member, float(score)) for member, score in there)
+    return members
 
 
 def _is_thread(name: bytes, bucket: int) -> bool:
     return b"\0" not in name and is_text(name) and keys.bucket_of(name) == bucket
 
 
-def _owner(n: int, member: bytes) -> bytes | None:
-    """The thread that a member of the n-th index of a bucket speaks of; None if it is none of ours."""
+def _thread_of(n: int, member: bytes) -> bytes | None:
+    """The thread that a member of the n-th index of a bucket names; None if it is not of the form of that index."""
     if n < 2:
         return member
     parts = member[1:].split(b"\0")
@@ -323,9 +177,128 @@ def _owner(n: int, member: bytes) -> bytes | None:
     return parts[0] if member[:1] == b"T" else parts[-1]
 
 
-def _stray_key(kind: Kind, name: bytes, problem: str) -> Problem:
-    return Problem(kind, keys.shown(name), problem, "the key was removed", (("UNLINK", name),))
+# --- threads ---
 
 
-def _message(error: Exception, place: records.RecordKey) -> str:
-    return str(error).removeprefix(f"{place}: ")
+def _check_thread(task: Task, address: Address, entries: Entries) -> Operation[Sequence[Finding | Repair]]:
+    context = f"{'verify' if task.drop is None else 'repair'}: thread {address.thread!r}"
+    before = task.seen
+    for _ in range(BUSY_TRIES):
+        task.seen = before
+        snapshot, same = yield from _read_snapshot(task, address, entries, context)
+        if not same:
+            continue
+        task.count(threads=int(snapshot.there))
+        if task.drop is None:
+            found = yield from compute(partial(list[Problem], find_problems(snapshot)), snapshot.size)
+            return [problem.found(address.thread) for problem in found]
+        mended = yield from _repair_thread(task, snapshot, context)
+        if mended is not None:
+            return mended
+    changed = f"it changed each of {BUSY_TRIES} times it was read"
+    busy = Problem("busy", "the thread", changed, f"nothing: {changed}")
+    if task.drop is not None:
+        return [busy.mended(address.thread)]
+    damaged = [problem for problem in find_problems(snapshot) if problem.kind == "damaged"]  # whatever else changed meanwhile
+    return [problem.found(address.thread) for problem in (*damaged, busy)]
+
+
+def _read_snapshot(task: Task, address: Address, entries: Entries, context: str) -> Operation[tuple[ThreadSnapshot, bool]]:
+    """A thread, and whether it stayed the same while it was read."""
+    integrity = task.engine.settings.integrity
+    first = yield from _thread_state(address, entries, context)
+    fields: dict[bytes, Field] = {}
+    unknown: set[bytes] = set()
+    cursor = -1 if first.there and 1 not in first.wrong else 0
+    while cursor:
+        cursor, content = yield from portion("HSCAN", address.keys.hash, cursor, PORTION, context)
+        new = {name: value for name, value in content if name not in fields and name not in unknown}
+        unknown |= {name for name in new if not is_field(name)}
+        size = sum(len(name) + len(value) for name, value in new.items())
+        found = yield from compute(partial(_examine_all, address, integrity, new, unknown), size)
+        fields |= found
+        read = sum(max(len(each.records), 1) for name, each in found.items() if name[:1] in RECORDS)
+        task.count(records=read, chunks=sum(name[:1] == b"D" for name in found), bytes=size)
+    index = dict((yield from _read_members(address.keys.all[1], context)) if first.indexed else {})
+    last = yield from _thread_state(address, entries, context)
+    last.fields, last.unknown, last.index = fields, unknown, index
+    if 7 not in last.wrong:
+        last.deleted = yield from read_deleted(task.engine, address, awaited(last.headers(), last.early()))
+    same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
+    return last, same
+
+
+def _examine_all(address: Address, integrity: Any, content: Mapping[bytes, bytes], unknown: set[bytes]) -> dict[bytes, Field]:
+    return {name: examine(address, integrity, name, value) for name, value in content.items() if name not in unknown}
+
+
+def _thread_state(address: Address, entries: Entries, context: str) -> Operation[ThreadSnapshot]:
+    state = yield from commands.thread_state(address.keys, context, *entries)
+    return ThreadSnapshot(address, *state)
+
+
+# --- repair ---
+
+
+def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operation[list[Repair] | None]:
+    """What was done, or None if the thread changed since it was read."""
+    before = snapshot.copy()
+    done = yield from compute(partial(_fix, task, snapshot), snapshot.size)
+    if not done or snapshot.wrong:
+        return []
+    writes = yield from _writes_that_stay(before, snapshot, context)
+    if writes is None:
+        return None
+    stays = any(name[:1] in RECORDS for name in snapshot.fields)
+    active = max((record.header.created_at for record in snapshot.records(b"C")), default=0) or snapshot.now
+    counts, read = snapshot.counts if stays else None, (before.counts or b"", before.settings or b"")
+    repairs = _difference(before, snapshot, writes)
+    same = yield from commands.repair(snapshot.address.keys, context, *read, counts or b"", active, repairs)
+    return done if same else None
+
+
+def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
+    """Fixes in the snapshot what may be fixed, until nothing is left, and says what that was."""
+    done: list[Repair] = []
+    whole = len(snapshot.fields)
+    while chosen := [each for each in find_problems(snapshot) if each.fix is not None and task.may_fix(each)]:
+        for problem in chosen:
+            done.append(problem.mended(snapshot.address.thread))
+            if problem.fix is not None:
+                problem.fix()
+        recount(snapshot)
+    if len(snapshot.fields) < whole:  # a checkpoint went, maybe the last of its run
+        used = snapshot.used_runs()
+        snapshot.runs = {member for member in snapshot.runs if paired(member, snapshot.thread) in used}
+    return done
+
+
+def _writes_that_stay(
+    before: ThreadSnapshot, after: ThreadSnapshot, context: str
+) -> Operation[list[tuple[bytes, bytes]] | None]:
+    """Fields of which some pending writes go, with the content that is left; None if the thread changed."""
+    address = after.address
+    found: list[tuple[bytes, bytes]] = []
+    for name, each in after.fields.items():
+        if len(each.records) < len(before.fields[name].records):
+            (content,) = yield Read([("HGET", address.keys.hash, name)], context)
+            raws = list(thread_fields.split_writes(content or b"\1\0\0\0", address.place(b"W", *keys.split_field(name))))
+            staying = [record.at for record in each.records]
+            if len(raws) <= max(staying):
+                return None
+            found.append((name, thread_fields.joined_writes([raws[at] for at in staying])))
+    return found
+
+
+def _difference(before: ThreadSnapshot, after: ThreadSnapshot, writes: commands.Fields) -> commands.Repairs:
+    return commands.Repairs(
+        keys=[n for n in before.wrong if n not in after.wrong],
+        drop_fields=(before.fields.keys() | before.unknown) - (after.fields.keys() | after.unknown),
+        write_fields=writes,
+        drop_index=before.index.keys() - after.index.keys(),
+        add_index=[member for member, score in after.index.items() if before.index.get(member) != score],
+        drop_runs=before.runs - after.runs,
+        add_runs=after.runs - before.runs,
+        drop_metadata=before.metadata - after.metadata,
+        add_metadata=after.metadata - before.metadata,
+    )

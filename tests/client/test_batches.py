@@ -18,7 +18,6 @@ from soak import rare
 from langgraph_redis_state import RedisSaver, Replicas
 from langgraph_redis_state.address import Address
 from langgraph_redis_state.client.batching import PACKET_CALLS
-from langgraph_redis_state.client.driver import _acall
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import (
@@ -29,7 +28,7 @@ from langgraph_redis_state.errors import (
     ServerUnavailableError,
     ThreadDeletedError,
 )
-from langgraph_redis_state.operations.reading import GET
+from langgraph_redis_state.scripts.commands import GET
 
 TASKS = 64
 BIG = 300_000
@@ -255,7 +254,7 @@ async def test_a_call_that_cannot_be_sent_is_an_error_of_its_own(asaver: RedisSa
     unsendable = Call(GET, target.keys.all, [target.keys.name, True], "")  # hiredis packs no booleans, nor does redis-py
     *outcomes, refused = await asyncio.gather(
         *(step_of(asaver, f"t{number}") for number in range(TASKS)),
-        batches.reply(client, unsendable, _acall),
+        batches.reply(client, unsendable),
         return_exceptions=True,
     )
     assert isinstance(refused, TypeError | redis.DataError)

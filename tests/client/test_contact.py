@@ -14,12 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 from shapes import at
-from soak import LEVEL
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
@@ -38,9 +38,11 @@ def program() -> str:
 @contextlib.contextmanager
 def started(folder: pathlib.Path, *options: str, config: str = "") -> Iterator[int]:
     """A server on a TCP port of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = 65536
+    while port > 55535:  # a node of a Cluster takes the port 10000 above, too
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     (folder / f"{port}.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {folder}\n{config}\n")
     process = subprocess.Popen(
         [program(), str(folder / f"{port}.conf"), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -155,7 +157,7 @@ def web() -> Iterator[int]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
@@ -169,8 +171,8 @@ def silent() -> Iterator[int]:
         yield port
 
 
-@pytest.fixture
-def dropping() -> Iterator[int]:
+@contextlib.contextmanager
+def full() -> Iterator[int]:
     """A port that takes no connection more, as behind a firewall that drops packets: its queue is full."""
     with socket.socket() as server, contextlib.ExitStack() as waiting:
         server.bind(("127.0.0.1", 0))
@@ -180,6 +182,12 @@ def dropping() -> Iterator[int]:
             line.setblocking(False)
             line.connect_ex(server.getsockname())
         yield server.getsockname()[1]
+
+
+@pytest.fixture
+def dropping() -> Iterator[int]:
+    with full() as port:
+        yield port
 
 
 def told(url: str, *, is_async: bool, **options: Any) -> tuple[CheckpointerError, float]:
@@ -199,7 +207,21 @@ def told(url: str, *, is_async: bool, **options: Any) -> tuple[CheckpointerError
     return caught.value, time.monotonic() - began
 
 
-BRIEF = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}
+BRIEF = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient(plain: int) -> Iterator[list[tuple[str, Any]]]:
+    """What the default time-outs lead to, for one server of each kind that lets them pass; they run beside the other tests."""
+    with listening(lambda line: None) as silent, full() as dropping, ThreadPoolExecutor() as pool:
+        cases = [
+            (f"redis://127.0.0.1:{silent}", False, "did not answer in time"),
+            (f"rediss://127.0.0.1:{silent}", True, "did not answer in time"),
+            (f"redis://127.0.0.1:{dropping}", False, "did not accept a connection in time: a firewall"),
+            (f"rediss://127.0.0.1:{plain}", True, "without TLS.*use redis://"),
+        ]
+        yield [(said, pool.submit(told, url, is_async=is_async)) for url, is_async, said in cases]
+
 
 CASES = [
     ("rediss://127.0.0.1:{plain}", "plain", "without TLS.*use redis://"),
@@ -235,18 +257,18 @@ def test_the_first_call_says_what_is_wrong_with_the_url(
     request: pytest.FixtureRequest, url: str, server: str, said: str, is_async: bool
 ) -> None:
     ports = {server: request.getfixturevalue(server)} if server else {}
-    # what ends by a time-out is shown with the default ones for few, and for more by `make soak`
     waits = server in ("silent", "dropping") or (url[:6], server) == ("rediss", "plain")
-    few = {("redis://", "silent", False), *((each, "silent", True) for each in ("rediss:/",) if LEVEL)}
-    few |= {(each, "dropping", each[5] == "s") for each in ("redis://", "rediss:/") if LEVEL}
-    patient = not waits or LEVEL == 2 or (url[:8], server, is_async) in few
-    error, took = told(url.format(**ports), is_async=is_async, redis_options=None if patient else BRIEF)
+    error, took = told(url.format(**ports), is_async=is_async, redis_options=BRIEF if waits else None)
+    check(error, said)
+    assert took < SECONDS
+
+
+def check(error: CheckpointerError, said: str) -> None:
     assert isinstance(error, ServerUnavailableError | ServerRefusedError)
     with pytest.raises(CheckpointerError, match=said):
         raise error
     assert "connecting to redis" in str(error)
     assert "layout number" not in str(error)
-    assert took < SECONDS
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -260,7 +282,8 @@ def test_a_unix_socket_that_never_answers_is_told_in_time(tmp_path: pathlib.Path
 
 
 def test_a_second_node_that_answers_is_enough(plain: int, silent: int) -> None:
-    error, _ = told(f"redis+cluster://127.0.0.1:{silent},127.0.0.1:{plain}", is_async=False, redis_options=BRIEF)
+    url = f"redis+cluster://127.0.0.1:{silent},127.0.0.1:{plain}"
+    error, _ = told(url, is_async=False, redis_options={**BRIEF, "retry": None})
     assert "did not answer in time" not in str(error)
 
 
@@ -322,3 +345,10 @@ def test_a_server_is_looked_at_once(plain: int, prefix: str) -> None:
         for _ in range(3):
             assert saver.get_tuple(at("t")) is None
         assert client.info("stats")["total_connections_received"] == before + 2
+
+
+def test_with_the_default_time_outs_it_is_told_in_time(patient: list[tuple[str, Any]]) -> None:
+    for said, outcome in patient:
+        error, took = outcome.result()
+        check(error, said)
+        assert 3 < took < SECONDS

@@ -15,7 +15,7 @@ import pytest
 import redis
 from shapes import SyncSurface, at, checkpoint, id_of, ids, metadata, plain, put
 
-import langgraph_redis_state.client.driver
+import langgraph_redis_state
 from langgraph_redis_state import (
     AgentCheckpointer,
     DurabilityError,
@@ -26,15 +26,15 @@ from langgraph_redis_state import (
     ThreadNotFoundError,
 )
 from langgraph_redis_state.address import Address
-from langgraph_redis_state.client import driver
-from langgraph_redis_state.durability import ROUNDS, confirmed
+from langgraph_redis_state.client import exchange
+from langgraph_redis_state.client.confirming import ROUNDS, confirmed
+from langgraph_redis_state.client.driver import run
+from langgraph_redis_state.client.exchange import Send
 from langgraph_redis_state.effects import Call, Script
-from langgraph_redis_state.history import rollback, tags, threads
-from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
 from langgraph_redis_state.operations.surveying import read_headers
-from langgraph_redis_state.verification import verify
+from langgraph_redis_state.scripts import commands
 
-ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
+ROOMS = [exchange, commands]
 NOBODY = Replicas(1, timeout=0.05)
 """More than a server without replicas can give."""
 SCRIPTS = [each for module in ROOMS for each in vars(module).values() if isinstance(each, Script)]
@@ -157,15 +157,15 @@ async def test_a_repeated_write_writes_again_so_that_a_new_connection_has_someth
 def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: RedisSaver, url: str) -> None:
     made = saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
     target = Address(saver._engine.settings.prefix, "t", "", id_of(made))
-    survey = langgraph_redis_state.client.driver.run(read_headers(saver._engine, target), saver._connection)
+    survey = run(read_headers(saver._engine, target), saver._connection)
     script, args = {
-        "tag": (tags.TAG, [b"Gnone", b""]),
-        "removal": (removing.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
+        "tag": (commands.TAG, [b"Gnone", b""]),
+        "removal": (commands.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
         call = Call(script, target.keys.all, [b"t", *args], "")
-        assert call.own(client.eval(script.source, *call.arguments)) in ([b"ok"], [b"ok", 0])
+        assert call.unwrap(client.eval(script.source, *call.arguments)) in ([b"ok"], [b"ok", 0])
         assert client.info("persistence")["rdb_changes_since_last_save"] > dirty
 
 
@@ -292,12 +292,12 @@ def test_the_state_apis_take_a_level_too(url: str, prefix: str) -> None:
 WRITING = re.compile(
     r"(?:call|in_batches)\('(HSET|HDEL|ZADD|ZREM|SET|UNLINK|RENAME|PERSIST|PEXPIRE|PEXPIREAT)'|\b(?:apply_ttl|rewrite|drop_bucket_entries|tidy_bucket)\("
 )
-UNTOLD = ("stage", "stage_remaining", "forget_expired", "first_look", "sweep_bucket")
+UNTOLD = ("stage", "forget_expired", "first_look", "sweep_bucket")
 
 
 def test_every_script_that_writes_for_its_caller_is_waited_for() -> None:
-    """`stage` and `stage_remaining` fill what a later script makes visible, `forget_expired` and `sweep_bucket` forget what
-    expired: nobody is told of them, nor of the layout number (`first_look`)."""
+    """`stage` fills what a later script makes visible, `forget_expired` and `sweep_bucket` forget what expired: nobody is told
+    of them, nor of the layout number (`first_look`)."""
     folder = Path(langgraph_redis_state.__file__).parent / "scripts"
     by_name = {script.name: script for script in SCRIPTS}
     assert set(by_name) == {path.stem for path in folder.glob("*.lua")}
@@ -312,52 +312,84 @@ class MovedError(Exception):
     """Named as redis-py names it."""
 
 
-def exchange(level: Any, seen: dict[str, int]) -> Any:
-    return confirmed(Call(writing.PUT, [b"k"], [], "put", b"token"), level, seen, "here", True)
+class Node:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Cluster:
+    """A client that looks for the key on one node after the other."""
+
+    nodes_manager = None
+
+    def __init__(self, *names: str) -> None:
+        self.names = [*names]
+
+    def get_node_from_key(self, key: bytes) -> Node:
+        return Node(self.names.pop(0) if len(self.names) > 1 else self.names[0])
+
+
+def writing_to(names: str, level: Any, seen: dict[str, int]) -> Any:
+    return confirmed(Cluster(*names.split()), Call(commands.PUT, [b"k"], [], "put", b"token"), level, seen, "here")
+
+
+def waits(step: Any) -> list[Any]:
+    """What a packet has behind the script."""
+    assert isinstance(step, Send)
+    return list(step.commands[2:-1])
+
+
+def replied(going: Any, step: Any, *replies: Any) -> Any:
+    """Goes on with these replies to a packet."""
+    return going.send([step.commands[0][1], *replies, step.commands[-1][1]])
 
 
 def test_all_is_asked_again_when_more_replicas_are_listed_than_were_asked_for() -> None:
     seen: dict[str, int] = {}
-    going = exchange(Replicas("all", 1), seen)
+    going = writing_to("node", Replicas("all", 1), seen)
     role = [b"master", 1, [[b"a", b"1", b"1"], [b"b", b"2", b"1"]]]
-    assert next(going)("node")[1:] == [("ROLE",), ("WAIT", 1, 1000)]
-    assert going.send(("node", [[b"ok", b"token"], role, 1]))("node")[1:] == [("ROLE",), ("WAIT", 2, 1000)]
+    first = next(going)
+    assert waits(first) == [(b"ROLE",), (b"WAIT", b"1", b"1000")]
+    second = replied(going, first, [b"ok", b"token"], role, 1)
+    assert waits(second) == [(b"ROLE",), (b"WAIT", b"2", b"1000")]
     with pytest.raises(StopIteration):
-        going.send(("node", [[b"ok", b"token"], role, 2]))
+        replied(going, second, [b"ok", b"token"], role, 2)
     assert seen == {"node": 2}
-    assert next(exchange(Replicas("all", 1), seen))("node")[-1] == ("WAIT", 2, 1000)
-    assert next(exchange(Replicas("all", 1), seen))("other node")[-1] == ("WAIT", 1, 1000)
+    assert waits(next(writing_to("node", Replicas("all", 1), seen)))[-1] == (b"WAIT", b"2", b"1000")
+    assert waits(next(writing_to("another", Replicas("all", 1), seen)))[-1] == (b"WAIT", b"1", b"1000")
 
 
 def test_all_is_fewer_when_a_replica_is_not_connected_any_more_and_never_none() -> None:
     seen = {"node": 2}
-    going = exchange(Replicas("all", 1), seen)
-    next(going)("node")
+    going = writing_to("node", Replicas("all", 1), seen)
     with pytest.raises(StopIteration):
-        going.send(("node", [[b"ok", b"token"], [b"master", 1, [[b"a", b"1", b"1"]]], 1]))
+        replied(going, next(going), [b"ok", b"token"], [b"master", 1, [[b"a", b"1", b"1"]]], 1)
     assert seen == {"node": 1}
-    going = exchange(Replicas("all", 1), seen)
-    next(going)("node")
+    going = writing_to("node", Replicas("all", 1), seen)
     with pytest.raises(DurabilityError, match="0 of 1"):
-        going.send(("node", [[b"ok", b"token"], [b"master", 1, []], 0]))
+        replied(going, next(going), [b"ok", b"token"], [b"master", 1, []], 0)
 
 
 def test_a_slot_that_moved_is_found_by_the_client_and_the_packet_is_sent_again() -> None:
-    going = exchange(Replicas(1, 1), {})
-    assert callable(next(going))
-    assert going.send(("old", [MovedError("MOVED 1 new:1"), 1])).script is writing.PUT
-    assert callable(going.send(None))
+    going = writing_to("old new", Replicas(1, 1), {})
+    packet = next(going)
+    assert packet.node.name == "old"
+    alone = replied(going, packet, MovedError("MOVED 1 new:1"), 1)
+    assert isinstance(alone, Call)
+    assert alone.script is commands.PUT
+    again = going.send([b"ok", b"token"])
+    assert again.node.name == "new"
     with pytest.raises(StopIteration) as stop:
-        going.send(("new", [[b"ok", b"newest", b"token"], 1]))
+        replied(going, again, [b"ok", b"newest", b"token"], 1)
     assert stop.value.value == [b"ok", b"newest"]
 
 
 def test_a_slot_that_keeps_moving_is_an_error_in_the_end() -> None:
-    going = exchange(Replicas(1, 1), {})
-    moved = ("old", [MovedError("MOVED 1 new:1"), 1])
-    assert callable(next(going))
+    going = writing_to("old", Replicas(1, 1), {})
+    packet = next(going)
+    moved = MovedError("MOVED 1 new:1")
     for _ in range(ROUNDS - 1):
-        assert isinstance(going.send(moved), Call)
-        assert callable(going.send(None))
+        assert isinstance(replied(going, packet, moved, 1), Call)
+        packet = going.send([b"ok", b"token"])
     with pytest.raises(MovedError):
-        going.send(moved)
+        replied(going, packet, moved, 1)

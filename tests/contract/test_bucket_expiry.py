@@ -16,14 +16,11 @@ from shapes import at, checkpoint, metadata
 from soak import times
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.client import driver
 from langgraph_redis_state.effects import Script
-from langgraph_redis_state.history import rollback, tags, threads
-from langgraph_redis_state.operations import buckets, delta_channels, engine, reading, removing, uploading, writing
+from langgraph_redis_state.operations import buckets, engine
+from langgraph_redis_state.scripts import commands
 from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_of
-from langgraph_redis_state.verification import verify
 
-ROOMS = [driver, rollback, tags, threads, buckets, delta_channels, engine, reading, removing, uploading, writing, verify]
 DAY = 86_400_000
 
 
@@ -31,10 +28,7 @@ DAY = 86_400_000
 def slack(monkeypatch: pytest.MonkeyPatch) -> int:
     """The keys of a bucket go so many ms after its last thread, instead of a day."""
     text, short = "local SLACK = 86400000\n", 200
-    named = [each for module in ROOMS for each in vars(module).values()]
-    for script in {each for each in named if isinstance(each, Script) and each.name != "first"}:
-        if text not in script.source:  # it sets no moment of expiry
-            continue
+    for script in {each for each in vars(commands).values() if isinstance(each, Script) and text in each.source}:
         source = script.source.replace(text, f"local SLACK = {short}\n")
         monkeypatch.setitem(script.__dict__, "source", source)
         monkeypatch.setitem(script.__dict__, "sha", hashlib.sha1(source.encode()).hexdigest())
@@ -215,8 +209,8 @@ def test_a_saver_that_writes_forgets_what_expired_in_buckets_that_nobody_writes_
     with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         parent = put(saver, elsewhere)
         assert traces(raw, prefix, emails)  # a put is one script, as ever
-    monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
-    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
+    for module in (engine, buckets):
+        monkeypatch.setattr(module, "SWEEP_SECONDS", 1e-6)
     with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         for _ in range(BUCKETS // buckets.SWEEP_SCRIPTS):
             parent = put(saver, elsewhere, parent)
@@ -229,22 +223,22 @@ def test_a_saver_that_writes_forgets_what_expired_in_buckets_that_nobody_writes_
 async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(
     url: str, prefix: str, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
-    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
+    for module in (engine, buckets):
+        monkeypatch.setattr(module, "SWEEP_SECONDS", 1e-6)
     monkeypatch.setattr(buckets, "SWEEP_THREADS", 2)
     monkeypatch.setattr("random.randrange", lambda _: bucket_of(b"t"))
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"], refresh_ttl_on_read=False) as saver:
         names = neighbours(prefix, 40)
-    monkeypatch.setattr(engine, "SWEEP_SECONDS", 1_000.0)
-    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1_000.0)
+    for module in (engine, buckets):
+        monkeypatch.setattr(module, "SWEEP_SECONDS", 1_000.0)
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         for name in names[1:]:
             put(saver, name, ttl=1)
         wait(lambda: all(gone(raw, prefix, name) for name in names[1:]))
     there = raw.zcard(ThreadKeys(prefix, b"t").all[2])
     assert there > 30
-    monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
-    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
+    for module in (engine, buckets):
+        monkeypatch.setattr(module, "SWEEP_SECONDS", 1e-6)
     async with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as saver:
         elsewhere = next(name for name in map(str, range(BUCKETS)) if bucket_of(name.encode()) != bucket_of(b"t"))
         made = checkpoint()
@@ -258,8 +252,8 @@ async def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(
 def test_a_sweep_that_fails_does_not_fail_the_put(
     url: str, prefix: str, raw: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine, "SWEEP_SECONDS", 1e-6)
-    monkeypatch.setattr(buckets, "SWEEP_SECONDS", 1e-6)
+    for module in (engine, buckets):
+        monkeypatch.setattr(module, "SWEEP_SECONDS", 1e-6)
     monkeypatch.setattr("random.randrange", lambda _: bucket_of(b"t"))
     elsewhere = next(name for name in map(str, range(BUCKETS)) if bucket_of(name.encode()) != bucket_of(b"t"))
     raw.set(ThreadKeys(prefix, b"t").all[3], "not an index")

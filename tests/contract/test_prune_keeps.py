@@ -15,8 +15,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError
 from langgraph_redis_state.operations import removal_plan
-from langgraph_redis_state.operations.reading import LIST
-from langgraph_redis_state.operations.removing import REMOVE
+from langgraph_redis_state.scripts.commands import LIST, REMOVE
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 
@@ -59,9 +58,9 @@ def test_a_branch_that_ended_is_pruned_by_its_age_in_ids(saver: RedisSaver) -> N
     assert saver.get_tuple(at("t", "", side)).checkpoint["channel_values"] == {"side": 1}
 
 
-@pytest.mark.parametrize("short", [removal_plan.SHORT, 0], ids=["at once", "through staging"])
-def test_on_a_full_server_one_can_prune_truncate_and_delete(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removal_plan, "SHORT", short)
+@pytest.mark.parametrize("remade", [removal_plan.REMADE, -1000], ids=["what is less", "anew"])
+def test_on_a_full_server_one_can_prune_truncate_and_delete(remade: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal_plan, "REMADE", remade)
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full", redis_options={"retry_on_timeout": False}) as saver:
             words = [os.urandom(300).hex() for _ in range(200)]

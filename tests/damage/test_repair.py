@@ -249,3 +249,18 @@ def test_a_thread_can_be_verified_while_an_event_loop_serves_others(whole: Redis
             return findings
 
     assert asyncio.run(both()) == []
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_all_pending_writes_of_a_checkpoint_can_be_dropped_at_once(
+    saver: RedisSaver, raw: Any, prefix: str, with_checkpoint: bool
+) -> None:
+    keys = ThreadKeys(prefix, b"t")
+    config = put(saver, "t", "", IDS[0], {"n": 1})
+    saver.put_writes(config, [("a", words(1, 400)), ("b", words(2, 400))], "task")
+    raw.hdel(keys.hash, *(name for name in raw.hkeys(keys.hash) if name[:1] == b"D"))
+    if with_checkpoint:
+        flip(C0, -1)(raw, keys)
+    done = [each.done for each in saver.repair(drop_unreadable=True)]
+    assert [each for each in done if each.startswith("write")] == ["write 1 was removed", "write 2 was removed"]
+    assert [*saver.verify()] == []

@@ -234,7 +234,7 @@ def test_the_script_of_a_fork_repeated_after_a_lost_reply_changes_nothing(saver:
 
     before = stored()
     again = next(call for call in calls if call.script.name == "fork")
-    assert again.own(raw.evalsha(again.script.sha, *again.arguments)) == [b"ok"]
+    assert again.unwrap(raw.evalsha(again.script.sha, *again.arguments)) == [b"ok"]
     assert stored() == before
 
 

@@ -17,7 +17,7 @@ from shapes import assert_same, at, checkpoint, id_of, metadata, new_id, plain, 
 from soak import times
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.client.driver import _call
+from langgraph_redis_state.client.driver import run
 from langgraph_redis_state.effects import Call, Compute
 from langgraph_redis_state.errors import ThreadDeletedError
 from langgraph_redis_state.operations.reading import list_page
@@ -36,11 +36,12 @@ def stepwise(saver: RedisSaver, operation: Any) -> Iterator[Any]:
             reply = effect.work()
             continue
         yield effect
-        reply = _call(saver.client, effect) if isinstance(effect, Call) else _read(saver, effect)
+        reply = run(only(effect), saver._connection)
 
 
-def _read(saver: RedisSaver, effect: Any) -> list[Any]:
-    return [saver.client.execute_command(*command) for command in effect.commands]
+def only(effect: Any) -> Any:
+    """An operation of one effect."""
+    return (yield effect)
 
 
 # --- the same id, other bytes -----------------------------------------------------------------------------------------
@@ -234,7 +235,8 @@ def test_large_metadata_and_a_large_pending_write(saver: RedisSaver, raw: Any, p
 
 
 def test_a_page_of_checkpoints_with_large_writes_is_cut_by_bytes(saver: RedisSaver) -> None:
-    from langgraph_redis_state.operations.reading import LIST, PAGE_BYTES
+    from langgraph_redis_state.operations.reading import PAGE_BYTES
+    from langgraph_redis_state.scripts.commands import LIST
 
     config: Any = at("t")
     for n in range(20):
@@ -242,7 +244,7 @@ def test_a_page_of_checkpoints_with_large_writes_is_cut_by_bytes(saver: RedisSav
         saver.put_writes(config, [("w", random.Random(n).randbytes(1_000_000))], "task")
     operation = list_page(saver._engine, saver.serde, _target(saver, "t"), "", (b"", None), 100, None)
     (effect,) = [each for each in stepwise(saver, operation) if isinstance(each, Call) and each.script is LIST]
-    reply = _call(saver.client, effect)
+    reply = run(only(effect), saver._connection)
     assert sum(len(chunk) for chunk in reply[3][1::2]) < 2 * PAGE_BYTES
     assert len(list(saver.list(at("t")))) == 20
 

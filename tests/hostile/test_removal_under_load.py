@@ -105,17 +105,17 @@ def test_every_read_verifies_while_four_processes_write_and_retention_runs(
 KILLED = """
 import os, random, signal, sys, time
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.operations import removal_plan, removing
+from langgraph_redis_state.operations import removal_plan
 
 url, prefix, goal, kills = sys.argv[1:5]
 
-def through_staging():
-    removal_plan.SHORT, removing.KEEP_FIELDS = 0, 5
+def anew():
+    removal_plan.REMADE = -1000
 
 what = {
     "truncate": lambda saver, n: saver.rollback(f"truncate {n}", goal, mode="truncate"),
     "prune": lambda saver, n: saver.prune([f"prune {n}"], keep_last=3),
-    "staged": lambda saver, n: through_staging() or saver.prune([f"staged {n}"], keep_last=3),
+    "anew": lambda saver, n: anew() or saver.prune([f"anew {n}"], keep_last=3),
     "copy": lambda saver, n: saver.copy_thread("template", f"copy {n}"),
 }
 dice = random.Random(1)
@@ -171,7 +171,7 @@ def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     before = everything(saver, "template")
     after = {}
     threads = [*(f"timed {n}" for n in range(4)), *range(KILLS)]
-    for kind in ("truncate", "prune", "staged"):
+    for kind in ("truncate", "prune", "anew"):
         for n in (*threads, "whole"):
             saver.copy_thread("template", f"{kind} {n}")
         if kind == "truncate":
@@ -183,7 +183,7 @@ def test_a_client_killed_at_any_moment_leaves_a_thread_as_before_or_as_after(
     assert (len(after["truncate"]), len(after["prune"])) == (9, 4)
     after["copy"], nothing = before, []
     subprocess.run([sys.executable, "-c", KILLED, url, prefix, made[8], str(KILLS)], check=True)
-    for kind in ("truncate", "prune", "staged", "copy"):
+    for kind in ("truncate", "prune", "anew", "copy"):
         outcomes: Counter[str] = Counter()
         for n in range(KILLS):
             found = everything(saver, f"{kind} {n}")

@@ -31,8 +31,7 @@ from langgraph_redis_state import (
     ServerUnavailableError,
 )
 from langgraph_redis_state.effects import Script
-from langgraph_redis_state.operations.removing import REMOVE
-from langgraph_redis_state.operations.writing import PUT
+from langgraph_redis_state.scripts.commands import PUT, REMOVE
 
 # --- concurrency ------------------------------------------------------------------------------------------------------
 

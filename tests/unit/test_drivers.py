@@ -12,10 +12,10 @@ from shapes import at, id_of, put
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.address import Address
-from langgraph_redis_state.client.clients import _releasing_once
+from langgraph_redis_state.client.workarounds import releasing_once
 from langgraph_redis_state.effects import Call
 from langgraph_redis_state.errors import ServerUnavailableError
-from langgraph_redis_state.operations.reading import GET
+from langgraph_redis_state.scripts.commands import GET
 
 FIRST = ["EVALSHA"] if int(redis.__version__.split(".")[0]) < 6 else []
 """What a pool of redis-py wanted to know."""
@@ -106,7 +106,7 @@ def test_a_connection_that_another_thread_closes_while_it_is_taken_is_a_typed_er
 
 
 def test_the_pools_of_cluster_nodes_say_it_as_the_cluster_client_expects(url: str) -> None:
-    kind = _releasing_once(redis.BlockingConnectionPool)
+    kind = releasing_once(redis.BlockingConnectionPool)
     pool = kind(connection_class=redis.UnixDomainSocketConnection, path=url.removeprefix("unix://").partition("?")[0])
     connection = pool.get_connection(*FIRST)
     connection.connect()

@@ -12,7 +12,7 @@ from langgraph_redis_state.effects import Script
 from langgraph_redis_state.storage.codec import place_check
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import STAMP
-from langgraph_redis_state.storage.thread_fields import opened_counts
+from langgraph_redis_state.storage.thread_fields import Counts, opened_counts
 
 KEYS = [b"{t}%d" % n for n in range(7)]
 LIBRARIES = Script("put").source.partition("local function verb()")[0]
@@ -52,8 +52,14 @@ def test_checks_are_those_of_the_codec(saver: RedisSaver) -> None:
     assert evaluated(saver, code, *contents) == [place_check(content) for content in contents]
 
 
+def test_counts_have_the_names_and_the_order_of_python(saver: RedisSaver) -> None:
+    assert evaluated(saver, "return COUNTS") == [name.encode() for name in Counts._fields]
+    assert evaluated(saver, "return { unpack(COUNTS, TOTALS) }") == [name.encode() for name in Counts._fields[3:]]
+    assert Counts.difference(referred=7).totals == (0, 0, 0, 0, 0, 0, 7)
+
+
 def test_counts_come_back(saver: RedisSaver) -> None:
-    names = ("born", "rev", "versions", "checkpoints", "writes", "chunks", "stored", "logical", "unique", "referred")
+    names = Counts._fields
     numbers = [1_700_000_000_000_000, *range(1, 9), 2**49]
     fields = ", ".join(f"{name} = {number}" for name, number in zip(names, numbers, strict=True))
     text = evaluated(saver, f"return format_counts({{ {fields} }})")

@@ -3,30 +3,30 @@
 local function seal_line(line) -- S or T, with its check: see records.py
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
--- S: '1 born revision versions checkpoints writes chunks stored logical unique referred check'; the last two in plain bytes of
--- chunks, each chunk once and as often as records refer to it: what sharing saves
-local function parse_counts(raw)
-  if not raw then -- born now, so that a revision means this thread, and not one that was deleted and had the same id
-    return {
-      born = now_us, rev = 0, versions = 0, checkpoints = 0, writes = 0, chunks = 0, stored = 0, logical = 0, unique = 0, referred = 0
-    }
+-- S: '1', these numbers, check. `born`: when the thread was made, in µs of the server's clock, so that a revision means this
+-- thread, and not one that was deleted and had the same id. The last two are plain bytes of chunks, each chunk once and as often
+-- as records refer to it: what sharing saves.
+local COUNTS = { 'born', 'changes', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
+local TOTALS = 4 -- the first of those that say what there is
+local PATTERN, LINE = '^(1' .. (' (%d+)'):rep(#COUNTS) .. ') %x+$', '1' .. (' %.0f'):rep(#COUNTS)
+local function parse_counts(raw) -- nil if it is damaged
+  local s = {}
+  if not raw then
+    for _, name in ipairs(COUNTS) do s[name] = 0 end
+    s.born = now_us
+    return s
   end
-  local line, born, rev, versions, checkpoints, writes, chunks, stored, logical, unique, referred =
-    raw:match('^(1' .. (' (%d+)'):rep(10) .. ') %x+$')
-  if not line or seal_line(line) ~= raw then return nil end
-  return {
-    born = tonumber(born), rev = tonumber(rev), versions = tonumber(versions), checkpoints = tonumber(checkpoints),
-    writes = tonumber(writes), chunks = tonumber(chunks), stored = tonumber(stored), logical = tonumber(logical),
-    unique = tonumber(unique), referred = tonumber(referred)
-  }
+  local found = { raw:match(PATTERN) }
+  if not found[1] or seal_line(found[1]) ~= raw then return nil end
+  for k, name in ipairs(COUNTS) do s[name] = tonumber(found[k + 1]) end
+  return s
 end
 local function format_counts(s)
-  return seal_line(string.format(
-    '1 %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f',
-    s.born, s.rev, s.versions, s.checkpoints, s.writes, s.chunks, s.stored, s.logical, s.unique, s.referred
-  ))
+  local values = {}
+  for k, name in ipairs(COUNTS) do values[k] = s[name] end
+  return seal_line(string.format(LINE, unpack(values)))
 end
-local function revision(s) return number(s.born) .. ' ' .. number(s.rev) end
+local function revision(s) return number(s.born) .. ' ' .. number(s.changes) end
 local function add_to_counts(s, record, at, sign) -- the values of a record, whose header begins at `at`, come or go
   s.logical = s.logical + sign * read_uint(record, at + 10, 5)
   s.referred = s.referred + sign * read_uint(record, at + 15, 5)

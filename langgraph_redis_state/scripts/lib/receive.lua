@@ -1,5 +1,5 @@
 -- Writing: the pages and chunks that came with the call, or are in staging, or are there already.
--- include: bytes batches record
+-- include: bytes arguments batches record
 -- The writing side, shared by put and put_writes. References of the records in `incoming` that are neither there nor sent
 -- (ARGV from `at`: count, then page digest and content; count, then chunk digest and content; staging in KEYS[8]) are
 -- returned behind the word 'missing', and then nothing may be written; else the contents to write, and their bytes.
@@ -20,11 +20,11 @@ local function measure_parts(names, first, last) -- chunks and pages: stored byt
 end
 local function resolve_parts(incoming, at)
   local pages, chunks, missing, fields, bytes, checked, unique = {}, {}, { 'missing' }, {}, 0, {}, 0
-  local n = tonumber(ARGV[at])
-  for k = 1, n do pages[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
-  at = at + 1 + 2 * n
-  n = tonumber(ARGV[at])
-  for k = 1, n do chunks[ARGV[at + 2 * k - 1]] = ARGV[at + 2 * k] end
+  local first, last
+  first, last, at = list(at, 2)
+  for k = first, last, 2 do pages[ARGV[k]] = ARGV[k + 1] end
+  first, last = list(at, 2)
+  for k = first, last, 2 do chunks[ARGV[k]] = ARGV[k + 1] end
   local count = 0
   local function need(kind, name, sent)
     local field = kind .. name

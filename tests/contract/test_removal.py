@@ -1,8 +1,7 @@
-"""Removals that are large: what stays is copied to staging by short scripts, and becomes the thread in one."""
+"""Removals at the moment when something else happens: other writers, clients that die, replies that are lost, a full server."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +9,21 @@ import pytest
 import redis
 from audit import audit, grow, keys_of, put
 from shapes import at, id_of, plain, words
-from soak import rare, times
+from soak import rare
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.effects import Script
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ThreadBusyError
-from langgraph_redis_state.operations import removal_plan, removing, uploading
-from langgraph_redis_state.operations.removing import REMOVE, STAGE_REMAINING
-from langgraph_redis_state.operations.uploading import COMMIT_COPY, STAGE
+from langgraph_redis_state.operations import removal_plan, removing
+from langgraph_redis_state.scripts.commands import COMMIT_COPY, REMOVE, STAGE
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 
-@pytest.fixture
-def staging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every removal is one through staging, of several scripts."""
-    monkeypatch.setattr(removal_plan, "SHORT", 0)
-    monkeypatch.setattr(removing, "KEEP_FIELDS", 10)
+@pytest.fixture(params=[-1000, 1000], ids=["anew", "taken out"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the two ways to remove, whichever is less."""
+    monkeypatch.setattr(removal_plan, "REMADE", request.param)
 
 
 def grown(saver: RedisSaver) -> list[str]:
@@ -40,11 +37,6 @@ def grown(saver: RedisSaver) -> list[str]:
 
 def everything(saver: RedisSaver) -> list[Any]:
     return [plain(found) for found in saver.list(at("t", None))]
-
-
-def copies(raw: Any) -> int:
-    """How many threads were made of staging so far, which takes two renames."""
-    return int(raw.info("commandstats").get("cmdstat_rename", {}).get("calls", 0))
 
 
 def stored(raw: Any, prefix: str) -> dict[str, Any]:
@@ -84,12 +76,12 @@ def meddle(
 ONCE, ALWAYS = range(1), range(10**9)
 
 
-# --- the same as in one script ----------------------------------------------------------------------------------------
+# --- both ways --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("surface", ["sync", "async"])
 @pytest.mark.parametrize("kind", ["prune", "truncate", "runs", "latest"])
-async def test_the_thread_is_the_same_as_if_one_script_had_removed_it_all(
+async def test_the_thread_is_the_same_taken_out_or_made_anew(
     saver: RedisSaver, asaver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, kind: str, surface: str
 ) -> None:
     made = grown(saver)
@@ -113,113 +105,24 @@ async def test_the_thread_is_the_same_as_if_one_script_had_removed_it_all(
         assert not list(saver.verify("t"))  # they expire at one moment, and the bucket says when
         return stored(raw, prefix)
 
-    renames = copies(raw)
+    monkeypatch.setattr(removal_plan, "REMADE", 1000)
     expected = await remove()
-    assert copies(raw) == renames
     for key in raw.scan_iter(match=f"{prefix}:*", count=10_000):
         raw.delete(key)
     for key, (content, ms) in before.items():
         raw.restore(key, max(ms, 0), content)
-    monkeypatch.setattr(removal_plan, "SHORT", 0)
-    monkeypatch.setattr(removing, "KEEP_FIELDS", 10)
+    monkeypatch.setattr(removal_plan, "REMADE", -1000)
     assert await remove() == expected
-    assert copies(raw) == renames + 2
     assert not list(saver.verify())
     put(saver, at("t", "", id_of(saver.get_tuple(at("t")).config)), {"n": "on"})
     audit(raw, prefix, "t")
 
 
-@pytest.mark.longer
-def test_a_large_removal_holds_the_server_for_a_part_of_what_one_script_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
-        with RedisSaver(server.url, prefix="many") as saver:
-            config, many = at("t"), times(1500, 3000, 3000)
-            for n in range(many):
-                config = put(saver, config, {"n": n})
-            for script in (STAGE_REMAINING, STAGE, REMOVE):
-                client.script_load(script.source)
-            client.config_set("slowlog-max-len", 100_000)
-            names = {script.sha: script.name for script in (STAGE_REMAINING, STAGE, REMOVE)}
-
-            def longest() -> dict[str, int]:
-                """Of three copies the one that the machine disturbed least; in µs."""
-                rounds: list[dict[str, int]] = []
-                for _ in range(3):
-                    saver.delete_thread("copy")
-                    saver.copy_thread("t", "copy")
-                    client.slowlog_reset()
-                    client.config_set("slowlog-log-slower-than", 0)
-                    saver.prune(["copy"], keep_last=many // 2)
-                    client.config_set("slowlog-log-slower-than", -1)
-                    assert len(list(saver.history("copy"))) == many // 2
-                    audit(client, "many", "copy", clean=True)
-                    found: dict[str, int] = {}
-                    for entry in client.slowlog_get(100_000):
-                        command = entry["command"].split(b" ")
-                        if len(command) > 1 and command[1] in names:
-                            found[names[command[1]]] = max(found.get(names[command[1]], 0), entry["duration"])
-                    rounds.append(found)
-                assert all(set(found) == set(rounds[0]) for found in rounds)
-                return {name: min(found[name] for found in rounds) for name in rounds[0]}
-
-            at_once = longest()
-            assert set(at_once) == {"remove"}
-            monkeypatch.setattr(removal_plan, "SHORT", 1000)
-            monkeypatch.setattr(removing, "KEEP_FIELDS", 200)
-            in_steps = longest()
-            assert set(in_steps) == {"keep", "stage", "remove"}
-            assert 2 * in_steps["remove"] < at_once["remove"], (in_steps, at_once)
-            left = meddle(saver, monkeypatch, STAGE_REMAINING, lambda _: None, range(0))
-            saver.prune(["t"], keep_last=many // 2)
-            fields = client.hlen(ThreadKeys("many", b"t").hash) - 1  # S is not copied
-            assert left[0] == -(-fields // 200)
-
-
-def test_large_fields_are_copied_in_scripts_of_bounded_size(
-    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dice, config = random.Random(1), at("t")
-    for n in range(8):
-        config = put(saver, config, {"blob": dice.randbytes(1_500_000), "n": n})
-    monkeypatch.setattr(removal_plan, "SHORT", 0)
-    left = meddle(saver, monkeypatch, STAGE_REMAINING, lambda _: None, range(0))
-    saver.prune(["t"], keep_last=6)
-    assert 4 <= left[0] <= 20  # 9 MB
-    audit(raw, prefix, "t", clean=True)
-
-
-def test_so_much_that_staging_would_be_too_large_is_removed_in_place(
-    saver: RedisSaver, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grown(saver)
-    renames = copies(raw)
-    monkeypatch.setattr(removal_plan, "STAGED_BYTES", 1000)
-    saver.prune(["t"], keep_last=12)
-    assert copies(raw) == renames
-    audit(raw, prefix, "t", clean=True)
-
-
-@pytest.mark.parametrize("runs", [True, False])
-def test_entries_of_runs_that_go_count_too(
-    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, runs: bool
-) -> None:
-    config = at("t")
-    for n in range(40):
-        config = put(saver, config, {"n": n}, **({"run_id": f"run {n}"} if runs else {}))
-    monkeypatch.setattr(removal_plan, "SHORT", 60)  # 20 fields and 20 members go, and with them 40 entries of the bucket
-    renames = copies(raw)
-    saver.prune(["t"], keep_last=20)
-    assert copies(raw) - renames == (2 if runs else 0)
-    assert not list(saver.verify())
-    audit(raw, prefix, "t", clean=True)
-
-
 # --- what comes in between --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", [STAGE_REMAINING, STAGE, REMOVE], ids=repr)
 def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -231,7 +134,7 @@ def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
             other.put_writes(at("t", "", made[-2]), [("late", "x")], "late task")
             came.append(id_of(config))
 
-        meddle(saver, monkeypatch, script, write, ONCE)
+        meddle(saver, monkeypatch, REMOVE, write, ONCE)
         saver.prune(["t"], keep_last=12)
         assert len(came) == 1
         found = saver.get_tuple(at("t"))
@@ -244,7 +147,7 @@ def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
 
 
 def test_who_always_writes_in_between_is_told_of_and_keeps_all(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -257,7 +160,7 @@ def test_who_always_writes_in_between_is_told_of_and_keeps_all(
 
 
 def test_settings_made_in_between_hold(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     keys = ThreadKeys(prefix, b"t")
@@ -268,10 +171,9 @@ def test_settings_made_in_between_hold(
             (8, lambda: other.set_ttl("t", None), -1),
         ):
             with monkeypatch.context() as patched:
-                renames = copies(raw)
                 left = meddle(saver, patched, REMOVE, lambda _, change=change: change(), ONCE)
                 saver.prune(["t"], keep_last=keep_last)
-                assert (left[0], copies(raw)) == (1, renames + 2)
+                assert left[0] == 1
             for key in keys.all[:2]:
                 assert ttl - 10_000 < raw.pttl(key) <= ttl
             assert (raw.zscore(keys.all[3], "t") is None) == (ttl < 0)
@@ -281,7 +183,7 @@ def test_settings_made_in_between_hold(
 
 
 def test_a_thread_deleted_in_between_stays_deleted(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -298,9 +200,8 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("script", "n"), [(STAGE_REMAINING, 0), (STAGE_REMAINING, 3), (STAGE, 0), (REMOVE, 0)])
-def test_a_client_that_dies_before_any_of_the_scripts_leaves_the_thread_and_what_expires(
-    saver: RedisSaver, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script, n: int
+def test_a_client_that_dies_before_the_script_leaves_the_thread(
+    saver: RedisSaver, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     before, fields = everything(saver), stored(raw, prefix)
@@ -309,24 +210,19 @@ def test_a_client_that_dies_before_any_of_the_scripts_leaves_the_thread_and_what
         raise Killed
 
     with monkeypatch.context() as patched:
-        meddle(saver, patched, script, die, range(n, n + 1))
+        meddle(saver, patched, REMOVE, die, ONCE)
         with pytest.raises(Killed):
             saver.prune(["t"], keep_last=12)
     assert everything(saver) == before
-    left = stored(raw, prefix)
-    staged = [key for key in left if b"}:u:" in key]
-    assert {key: content for key, content in left.items() if key not in staged} == fields
-    assert bool(staged) == (n > 0 or script is not STAGE_REMAINING)
-    assert all(0 < raw.pttl(key) <= uploading.STAGING_MS for key in staged)
+    assert stored(raw, prefix) == fields
     assert not list(saver.verify())
     saver.prune(["t"], keep_last=12)
     assert len(list(saver.history("t"))) == 13
     audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize("script", [STAGE_REMAINING, STAGE, REMOVE], ids=repr)
-def test_each_script_may_arrive_twice(
-    saver: RedisSaver, raw: Any, prefix: str, staging: None, monkeypatch: pytest.MonkeyPatch, script: Script
+def test_the_script_may_arrive_twice(
+    saver: RedisSaver, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply was lost, and redis-py sends it again."""
     made = grown(saver)
@@ -334,38 +230,13 @@ def test_each_script_may_arrive_twice(
     evalsha = client.evalsha
 
     def twice(sha: bytes, *args: Any) -> Any:
-        if sha == script.sha:
+        if sha == REMOVE.sha:
             evalsha(sha, *args)
         return evalsha(sha, *args)
 
-    client.script_load(script.source)
+    client.script_load(REMOVE.source)
     monkeypatch.setattr(client, "evalsha", twice)
-    renames = copies(raw)
     saver.prune(["t"], keep_last=12)
-    assert copies(raw) == renames + 2
-    assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
-    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
-    audit(raw, prefix, "t", clean=True)
-
-
-@pytest.mark.parametrize(("script", "n", "which"), [(STAGE_REMAINING, 3, 0), (STAGE, 0, 0), (REMOVE, 0, 0), (REMOVE, 0, 1)])
-def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
-    saver: RedisSaver,
-    raw: Any,
-    prefix: str,
-    staging: None,
-    monkeypatch: pytest.MonkeyPatch,
-    script: Script,
-    n: int,
-    which: int,
-) -> None:
-    made = grown(saver)
-    evicted: list[int] = []
-    meddle(saver, monkeypatch, script, lambda keys: evicted.append(raw.delete(keys[7 + which])), range(n, n + 1))
-    renames = copies(raw)
-    saver.prune(["t"], keep_last=12)
-    assert evicted == [1]
-    assert copies(raw) == renames  # it was removed in place
     assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
     assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
     audit(raw, prefix, "t", clean=True)
@@ -374,7 +245,7 @@ def test_staging_that_was_evicted_on_the_way_is_never_taken_for_whole(
 @pytest.mark.parametrize(
     ("script", "n", "which"), [(STAGE, 2, 0), (COMMIT_COPY, 0, 1), rare(STAGE, 2, 1), rare(COMMIT_COPY, 0, 0)]
 )
-def test_the_same_with_staging_of_a_copy(
+def test_staging_of_a_copy_that_was_evicted_on_the_way_is_never_taken_for_whole(
     saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, script: Script, n: int, which: int
 ) -> None:
     grow(saver, "t", 300, 1)
@@ -390,21 +261,14 @@ def test_the_same_with_staging_of_a_copy(
     audit(raw, prefix, "copy")
 
 
-@pytest.mark.parametrize(("script", "n"), [(STAGE_REMAINING, 0), (STAGE_REMAINING, 3), (STAGE, 0), (REMOVE, 0)])
-def test_a_server_that_gets_full_on_the_way_still_removes(
-    staging: None, monkeypatch: pytest.MonkeyPatch, script: Script, n: int
-) -> None:
+def test_a_server_that_gets_full_on_the_way_still_removes(way: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full") as saver:
             made = grown(saver)
             client.config_set("maxmemory-policy", "noeviction")
-            meddle(saver, monkeypatch, script, lambda _: client.config_set("maxmemory", 1), range(n, n + 1))
-            for each in (STAGE_REMAINING, STAGE, REMOVE):
-                client.script_load(each.source)
+            meddle(saver, monkeypatch, REMOVE, lambda _: client.config_set("maxmemory", 1), ONCE)
             saver.prune(["t"], keep_last=12)
             assert client.config_get("maxmemory")["maxmemory"] == "1"
-            assert copies(client) == (2 if script is REMOVE else 0)
             client.config_set("maxmemory", 0)
             assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
-            assert not [name for name in keys_of(client, "full") if name.startswith("u:")]
             audit(client, "full", "t", clean=True)

@@ -1,0 +1,158 @@
+"""What is exchanged with the server for a call or a read, once for both worlds. No I/O and no waiting here.
+
+Rule 1: an exchange is a generator. It yields a step, is sent what came of it (or has its error thrown in), and returns a reply.
+Rule 2: a step is what a client library does in one go: a `Call` by the SHA of its script, `ByText`, `Send`,
+`Connect`, `Disconnect`, `Pause`, and `Compute`.
+Rule 3: a driver (driver.py) performs the step, by blocking or by awaiting, and decides nothing.
+
+EVALSHA first, EVAL when the server does not know the script (a new server, a failover, SCRIPT FLUSH). Repeating commands after
+a broken connection is redis-py's business, and every script may be repeated. No reply is used without proof whose it is: that
+of a script carries its token, plain commands go in a frame, and a script that is answered with an error is sent again in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..effects import Call, Command, Compute, Read, ReplyMismatch, Scan, Script, new_token, packable
+from .library import Node, in_cluster, is_named
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """The reply is the client to use, connected as far as it has to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByText:
+    """A `Call` whose script is sent as text, for a server that does not know it."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Commands together on one connection to this node, or to the only server. The replies are as the server sent them, errors
+    among them."""
+
+    node: Node | None
+    commands: Sequence[Command]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Closes the client's idle connections, on one of which there may be replies that belong to nobody."""
+
+
+Step = Call | ByText | Send | Connect | Disconnect | Pause | Compute
+Exchange = Generator[Step, Any, T]
+
+SCAN_COUNT = 1000
+"""Keys that a server looks at in one SCAN, and serves nobody else meanwhile."""
+
+KEYLESS = ("INFO", "PING")
+
+READ = Script("read", bare=True)
+
+ELSEWHERE = (
+    *("MovedError", "AskError", "TryAgainError", "ClusterDownError", "SlotNotCoveredError", "MasterDownError"),
+    *("ConnectionError", "TimeoutError"),
+)
+"""Errors after which another node of a Cluster may have the key."""
+
+
+def called(client: object, call: Call) -> Exchange[list[Any]]:
+    """Runs a script: its reply without the token."""
+    try:
+        try:
+            reply = yield call
+        except Exception as error:
+            if not is_named(error, "NoScriptError"):
+                raise
+            reply = yield ByText(call)
+    except Exception as error:
+        # An error carries no token and may be the reply to another call, so the script is sent again, in a frame. Not a script
+        # that somebody stopped, which would run as long again, nor one whose error ends the connection.
+        final = any(sign in str(error) for sign in ("Script killed by user", "Protocol error"))
+        if final or not is_named(error, "ResponseError"):
+            raise
+    else:
+        return call.unwrap(reply)
+    (answer,) = yield from framed(node_of(client, call.keys[0]), [("EVAL", call.script.source.encode(), *call.arguments)])
+    return call.unwrap(raised(answer))
+
+
+def scanned(client: object, scan: Scan) -> Exchange[list[bytes]]:
+    """The names of all keys that match, of each primary."""
+    names: list[bytes] = []
+    for node in client.get_primaries() if in_cluster(client) else [None]:
+        cursor: Any = None
+        while cursor is None or int(cursor) != 0:
+            (reply,) = yield from framed(node, [("SCAN", cursor or 0, "MATCH", scan.match, "COUNT", SCAN_COUNT)])
+            cursor, found = raised(reply)
+            names += found
+    return names
+
+
+def read(client: object, effect: Read) -> Exchange[list[Any]]:
+    """Runs plain commands, a frame for each server. In a Cluster, what a node does not have any more is read by a script, for
+    which the client library finds the node."""
+    if not in_cluster(client):
+        return list(map(raised, (yield from framed(None, effect.commands))))
+    groups: dict[str, tuple[Node, list[int]]] = {}
+    for at, command in enumerate(effect.commands):
+        node = client.get_default_node() if command[0] in KEYLESS else client.get_node_from_key(command[1])
+        groups.setdefault(node.name, (node, []))[1].append(at)
+    replies: list[Any] = [None] * len(effect.commands)
+    for node, places in groups.values():
+        try:
+            found = yield from framed(node, [effect.commands[at] for at in places])
+        except Exception as error:
+            if not is_named(error, *ELSEWHERE):
+                raise
+            found = [error] * len(places)
+        for at, reply in zip(places, found, strict=True):
+            name, *rest = effect.commands[at]
+            if isinstance(reply, Exception) and is_named(reply, *ELSEWHERE) and name not in KEYLESS:
+                key, *more = packable(rest)
+                (reply,) = yield from called(client, Call(READ, [key], [name, *more], effect.about))
+            replies[at] = raised(reply)
+    return replies
+
+
+def framed(node: Node | None, commands: Sequence[Command]) -> Exchange[list[Any]]:
+    """Runs commands on one connection between two PINGs that give tokens back: so the replies belong to these commands.
+
+    Names of commands are bytes, for which client libraries have no parser: a parser that is given the reply to another command
+    raises anything. Raises `ReplyMismatch` if the replies are those to others.
+    """
+    first, last = new_token(), new_token()
+    packed = [(b"PING", first), *(tuple(packable(command)) for command in commands), (b"PING", last)]
+    replies: list[Any] = yield Send(node, packed)
+    begin, end = replies[0], replies[-1]
+    if (begin, end) == (first, last):
+        return replies[1:-1]
+    if isinstance(begin, Exception) and isinstance(end, Exception) and str(begin) == str(end):
+        raise begin  # both were refused
+    raise ReplyMismatch
+
+
+def raised(reply: Any) -> Any:
+    """A reply of a packet; errors among them are raised."""
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def node_of(client: object, key: bytes) -> Node | None:
+    """The node of a Cluster that has a key; None on a single server."""
+    return client.get_node_from_key(key) if in_cluster(client) else None

@@ -1,0 +1,69 @@
+"""The client library, as far as this package uses it: its two kinds of client, sync and async, and the names of its errors.
+
+redis-py and valkey-py have the same classes under different roots. So errors are known by the names of their classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from importlib import import_module
+from typing import Any, Protocol, TypeGuard
+
+from ..effects import Argument
+
+
+class Node(Protocol):
+    """A server of a Cluster."""
+
+    name: str
+
+
+class Cluster(Protocol):
+    """What clients of a Cluster, sync and async, have beside what others have."""
+
+    def get_nodes(self) -> Sequence[Any]: ...
+    def get_primaries(self) -> Sequence[Node]: ...
+    def get_node_from_key(self, key: Argument) -> Node: ...
+    def get_default_node(self) -> Node: ...
+    def disconnect_connection_pools(self) -> None: ...  # of sync clients
+    def initialize(self) -> Awaitable[object]: ...  # of async clients
+
+
+class SyncPipeline(Protocol):
+    def execute_command(self, *command: Argument) -> object: ...
+    def execute(self, *, raise_on_error: bool) -> list[Any]: ...
+
+
+class SyncClient(Protocol):
+    def evalsha(self, *arguments: bytes) -> object: ...
+    def eval(self, *arguments: bytes) -> object: ...
+    def pipeline(self, *, transaction: bool) -> AbstractContextManager[SyncPipeline]: ...
+
+
+class AsyncPipeline(Protocol):
+    command_stack: list[Any]
+
+    def execute_command(self, *command: Argument) -> object: ...
+    def execute(self, *, raise_on_error: bool) -> Awaitable[list[Any]]: ...
+
+
+class AsyncClient(Protocol):
+    def evalsha(self, *arguments: bytes) -> Awaitable[object]: ...
+    def eval(self, *arguments: bytes) -> Awaitable[object]: ...
+    def pipeline(self, *, transaction: bool) -> AbstractAsyncContextManager[AsyncPipeline]: ...
+
+
+def redis_module(module: str = "") -> Any:
+    """A module of redis-py, imported when first needed. Untyped: its annotations differ from version to version."""
+    return import_module(f"redis{module}")
+
+
+def in_cluster(client: object) -> TypeGuard[Cluster]:
+    """Whether this is a client of a Cluster."""
+    return hasattr(client, "nodes_manager")
+
+
+def is_named(error: BaseException, *names: str) -> bool:
+    """Whether one of the classes of an error has one of these names."""
+    return not {cls.__name__ for cls in type(error).__mro__}.isdisjoint(names)

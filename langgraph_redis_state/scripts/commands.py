@@ -1,0 +1,459 @@
+"""One typed function for each script: it encodes the arguments in the order of the Lua header, and gives the reply as a named
+tuple or a plain value, or raises.
+
+All are operations (effects.py): `yield from commands.get(...)`. `thread` names the keys, `about` says in errors what was being
+done to what. Ids, fields and contents are bytes, TTLs are in ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
+
+from ..effects import Argument, Call, Operation, Script, counted, pairs
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointCorruptError,
+    CheckpointLostError,
+    ThreadDeletedError,
+    ThreadExistsError,
+    ThreadNotFoundError,
+    ThreadTooLargeError,
+)
+from ..storage.keys import ThreadKeys
+from ..storage.thread_fields import Counts
+
+FIRST_LOOK = Script("first_look", bare=True)
+
+PUT = Script("put", writes=True)
+
+PUT_WRITES = Script("put_writes", writes=True)
+
+FORK = Script("fork", writes=True)
+
+STAGE = Script("stage")
+
+COMMIT_COPY = Script("commit_copy", writes=True)
+
+GET = Script("get")
+
+LIST = Script("list")
+
+WALK_ANCESTORS = Script("walk_ancestors")
+
+TAG = Script("tag", writes=True)
+
+SET_TTL = Script("set_ttl", writes=True)
+
+DELETE_THREAD = Script("delete_thread", writes=True)
+
+MEASURE_PARTS = Script("measure_parts")
+
+REMOVE = Script("remove", writes=True)
+
+FORGET_EXPIRED = Script("forget_expired")
+
+SWEEP_BUCKET = Script("sweep_bucket")
+
+THREAD_STATE = Script("thread_state")
+
+REPAIR = Script("repair", writes=True)
+
+Fields = Collection[tuple[bytes, bytes]]
+"""Names with contents."""
+
+Stored = tuple[bytes, bytes, bytes | None, bytes | None]
+"""Namespace and id of a checkpoint, its record and its pending writes."""
+
+
+class PartsMissingError(CheckpointLostError):
+    """The server lacks chunks or pages to which a record refers; nothing was written."""
+
+    def __init__(self, message: str, names: frozenset[bytes]) -> None:
+        super().__init__(message)
+        self.names = names
+        """Their digests."""
+
+
+class Upload(NamedTuple):
+    """New pages and packed chunks by digest, or the key of the staging hash that holds the chunks."""
+
+    pages: Mapping[bytes, bytes]
+    chunks: Mapping[bytes, bytes]
+    staging: tuple[bytes, ...] = ()
+
+    @property
+    def arguments(self) -> list[Argument]:
+        return counted(self.pages.items()) + counted(self.chunks.items())
+
+
+class Put(NamedTuple):
+    newest: bytes
+    """Greatest id of the namespace."""
+    version: int
+    purged: bool
+    """An index whose hash was evicted was removed."""
+    stored: int
+    """Bytes that the thread takes."""
+    roots: int
+    """Root checkpoints that the thread has."""
+    revision: bytes
+    created_at: int
+    new_bytes: int
+    left: int
+    """Time until the thread expires, as PTTL says it."""
+
+
+class Checkpoints(NamedTuple):
+    found: list[Stored]
+    pages: dict[bytes, bytes]
+    chunks: dict[bytes, bytes]
+
+
+class Listed(NamedTuple):
+    found: list[Stored]
+    pages: dict[bytes, bytes]
+    chunks: dict[bytes, bytes]
+    revision: bytes
+    more: bool
+    tags: dict[bytes, bytes | None]
+    now: int
+    writes: int
+    """How many pending writes the thread has, also those whose checkpoint is not there."""
+
+
+class Ancestors(NamedTuple):
+    found: list[Stored]
+    pages: dict[bytes, bytes]
+    chunks: dict[bytes, bytes]
+    following: bytes
+    """Id of the next ancestor; empty: the root was reached."""
+    following_exists: bool
+    start: Stored
+    history: bytes | None
+    """Delta history of the last checkpoint that was read."""
+
+
+class RemovalPlan(NamedTuple):
+    """What `remove` does. `rebuild`: `fields` and `members` of the index are what stays; else they are what goes."""
+
+    rebuild: bool
+    deltas: Counts
+    """By how much each count becomes less."""
+    fields: Collection[bytes]
+    members: Collection[bytes]
+    runs: Collection[bytes] = ()
+    """Runs that have no checkpoint in the thread any more."""
+    written: Mapping[bytes, bytes] = {}
+    """Fields that are written, with their contents."""
+    measured: Sequence[bytes] = ()
+    """Fields that go and whose size is not part of `deltas`."""
+    metadata: Fields = ()
+
+
+class ThreadState(NamedTuple):
+    wrong: list[int]
+    """Numbers of keys of the wrong type, in the order of `ThreadKeys.all`, from 1."""
+    counts: bytes | None
+    settings: bytes | None
+    there: bool
+    indexed: int
+    left: int
+    """What PTTL says of the hash."""
+    index_left: int
+    active: float | None
+    expiry: float | None
+    now: int
+    bucket_left: int
+    runs: set[bytes]
+    metadata: set[bytes]
+
+
+class Repairs(NamedTuple):
+    """What `repair` changes: keys of the wrong type by number, fields of the hash, members of three indexes."""
+
+    keys: Collection[int] = ()
+    drop_fields: Collection[bytes] = ()
+    write_fields: Fields = ()
+    drop_index: Collection[bytes] = ()
+    add_index: Collection[bytes] = ()
+    drop_runs: Collection[bytes] = ()
+    add_runs: Collection[bytes] = ()
+    drop_metadata: Collection[bytes] = ()
+    add_metadata: Collection[bytes] = ()
+
+
+def first_look(
+    keys: tuple[bytes, bytes], layout: str, needed: Collection[str], others: Collection[str], about: str
+) -> Operation[tuple[bytes | None, dict[str, str]]]:
+    """The layout number, and commands that are not allowed, each with what the server says. `keys`: the layout's, and one that
+    never exists. `layout`: to be written if there is none."""
+    _, stored, *denied = yield Call(FIRST_LOOK, keys, [layout, len(needed), *needed, *others], about)
+    return stored, {name.decode(): why.decode() for name, why in pairs(denied)}
+
+
+def put(
+    thread: ThreadKeys,
+    about: str,
+    *,
+    ns: bytes,
+    checkpoint: bytes,
+    record: bytes,
+    ttl: Argument,
+    run: bytes,
+    expected: bytes | None,
+    max_bytes: int,
+    metadata: Fields,
+    guards: Collection[bytes],
+    upload: Upload,
+) -> Operation[Put]:
+    """Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError."""
+    before = [ns, checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes]
+    arguments = [*before, *counted(metadata), *counted(guards), *upload.arguments]
+    reply = yield _call(PUT, thread, about, *arguments, staging=upload.staging)
+    raise_for_reply(reply, about, max_bytes=max_bytes)
+    _, newest, version, purged, stored, roots, revision, created_at, new_bytes, left = reply
+    return Put(newest, version, bool(purged), int(stored), roots, revision, int(created_at), int(new_bytes), left)
+
+
+def put_writes(
+    thread: ThreadKeys,
+    about: str,
+    *,
+    ns: bytes,
+    checkpoint: bytes,
+    ttl: Argument,
+    max_bytes: int,
+    guards: Collection[bytes],
+    writes: Collection[tuple[str, bytes, bytes]],
+    upload: Upload,
+) -> Operation[None]:
+    """`writes`: 'first' or 'last' (which of two with one marker stays), marker, record. Raises as `put`."""
+    arguments = [ns, checkpoint, ttl, max_bytes, *counted(guards), *counted(writes), *upload.arguments]
+    reply = yield _call(PUT_WRITES, thread, about, *arguments, staging=upload.staging)
+    raise_for_reply(reply, about, max_bytes=max_bytes)
+
+
+def fork(
+    thread: ThreadKeys,
+    about: str,
+    *,
+    revision: bytes,
+    ttl: Argument,
+    max_bytes: int,
+    checkpoints: Collection[tuple[bytes, bytes, bytes, bytes]],
+    metadata: Fields,
+    upload: Upload,
+) -> Operation[bool]:
+    """`checkpoints`: namespace, id, record, delta history. False if the thread changed since `revision`."""
+    arguments = [revision, ttl, max_bytes, *counted(checkpoints), *counted(metadata), *upload.arguments]
+    reply = yield _call(FORK, thread, about, *arguments, staging=upload.staging)
+    if reply[0] == b"none":
+        raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
+    return raise_for_reply(reply, about, b"stale", max_bytes=max_bytes)
+
+
+def stage(
+    thread: ThreadKeys,
+    about: str,
+    staging: tuple[bytes, bytes],
+    lifetime: int,
+    fields: Fields,
+    members: Collection[bytes] = (),
+) -> Operation[None]:
+    yield _call(STAGE, thread, about, lifetime, *counted(fields), *members, staging=staging)
+
+
+def commit_copy(
+    thread: ThreadKeys,
+    about: str,
+    staging: tuple[bytes, bytes],
+    *,
+    ttl: int,
+    operation: bytes,
+    counts: bytes,
+    fields: int,
+    members: int,
+    runs: Collection[bytes],
+    metadata: Fields,
+) -> Operation[bool]:
+    """False if the staging is not whole: it expired or was evicted."""
+    arguments = [ttl, operation, counts, fields, members, *counted(runs), *counted(metadata)]
+    reply = yield _call(COMMIT_COPY, thread, about, *arguments, staging=staging)
+    if reply[0] == b"exists":
+        raise ThreadExistsError(
+            f"{about}: thread {thread.name.decode()!r} exists and would be overwritten; delete_thread it first, or copy to a "
+            "new id"
+        )
+    return raise_for_reply(reply, about, b"gone")
+
+
+def get(
+    thread: ThreadKeys,
+    about: str,
+    refresh: int,
+    wanted: Collection[tuple[bytes, bytes]],
+    have_pages: Collection[bytes] = (),
+    have_chunks: Collection[bytes] = (),
+) -> Operation[Checkpoints]:
+    """`wanted`: namespace and id, empty: the newest. Pages and chunks that the reader has are not sent."""
+    places = (part for place in wanted for part in place)
+    reply = yield _call(GET, thread, about, refresh, b"".join(have_pages), b"".join(have_chunks), *places)
+    raise_for_reply(reply, about)
+    _, found, pages, chunks = reply
+    return Checkpoints(_stored(found), _contents(pages), _contents(chunks))
+
+
+def list_page(
+    thread: ThreadKeys,
+    about: str,
+    refresh: int,
+    ns: bytes | None,
+    cursor: bytes,
+    cursor_ns: bytes | None,
+    most: int,
+    max_bytes: int,
+    whole: bool,
+) -> Operation[Listed]:
+    """`ns`: None: all; `cursor_ns`: None: the id of the cursor is left out in all namespaces."""
+    space: list[Argument] = ["all" if ns is None else "one", ns or b""]
+    after: list[Argument] = [cursor, b"-" if cursor_ns is None else cursor_ns]
+    reply = yield _call(LIST, thread, about, refresh, *space, *after, most, max_bytes, int(whole))
+    raise_for_reply(reply, about)
+    _, found, pages, chunks, revision, more, tags, now, writes = reply
+    named = dict(pairs(tags))
+    return Listed(_stored(found), _contents(pages), _contents(chunks), revision, bool(more), named, int(now), int(writes))
+
+
+def walk_ancestors(
+    thread: ThreadKeys, about: str, ns: bytes, checkpoint: bytes, most: int, max_bytes: int, whole: bool
+) -> Operation[Ancestors | None]:
+    """None if the checkpoint is not there. `whole`: with chunks, not only with pages."""
+    reply = yield _call(WALK_ANCESTORS, thread, about, ns, checkpoint, most, max_bytes, int(whole))
+    if not raise_for_reply(reply, about, b"none"):
+        return None
+    _, found, pages, chunks, following, exists, start, history = reply
+    return Ancestors(_stored(found), _contents(pages), _contents(chunks), following, bool(exists), tuple(start), history)
+
+
+def tag(thread: ThreadKeys, about: str, field: bytes, content: bytes, ttl: int) -> Operation[bool | None]:
+    """Whether something changed; None if the thread or the checkpoint is not there. Empty content removes the tag."""
+    reply = yield _call(TAG, thread, about, field, content, ttl)
+    return bool(reply[1]) if raise_for_reply(reply, about, b"none") else None
+
+
+def set_ttl(
+    thread: ThreadKeys, about: str, how: Literal["own", "persist", "default", "apply"], ttl: int
+) -> Operation[bool | None]:
+    """Whether the expiry was set: settings of the thread prevent 'apply'. None if there is no such thread."""
+    reply = yield _call(SET_TTL, thread, about, how, ttl)
+    return bool(reply[1]) if raise_for_reply(reply, about, b"none") else None
+
+
+def delete_thread(thread: ThreadKeys, about: str, tombstone: int) -> Operation[None]:
+    yield _call(DELETE_THREAD, thread, about, tombstone)
+
+
+def measure_parts(thread: ThreadKeys, about: str, fields: Collection[bytes]) -> Operation[tuple[int, int]]:
+    """Bytes that chunks and pages take with their names, and plain bytes of the chunks."""
+    _, stored, plain = yield _call(MEASURE_PARTS, thread, about, *fields)
+    return stored, plain
+
+
+def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan) -> Operation[bool]:
+    """False if the thread changed since `revision`. A thread that is not there has nothing left to remove."""
+    lists = (sorted(plan.fields), sorted(plan.members), sorted(plan.runs), plan.written.items(), plan.measured, plan.metadata)
+    before: list[Argument] = [revision, "keep" if plan.rebuild else "drop", *plan.deltas.totals]
+    reply = yield _call(REMOVE, thread, about, *before, *(each for items in lists for each in counted(items)))
+    return reply[0] == b"none" or raise_for_reply(reply, about, b"stale")
+
+
+def forget_expired(thread: ThreadKeys, about: str) -> Operation[bool]:
+    """False if the hash was evicted under a living index."""
+    _, forgotten = yield _call(FORGET_EXPIRED, thread, about)
+    return bool(forgotten >= 0)
+
+
+def sweep_bucket(keys: Sequence[bytes], most: int, about: str) -> Operation[bool]:
+    """Whether more threads of the bucket may have expired."""
+    _, more = yield Call(SWEEP_BUCKET, keys, [b"", most], about)
+    return bool(more)
+
+
+def thread_state(
+    thread: ThreadKeys, about: str, runs: Collection[bytes], metadata: Collection[bytes]
+) -> Operation[ThreadState]:
+    """`runs`, `metadata`: members of the bucket's indexes that may speak of the thread."""
+    reply = yield _call(THREAD_STATE, thread, about, *counted(runs), *metadata)
+    _, wrong, counts, settings, there, indexed, left, index_left, active, expiry, now, bucket_left, held, found = reply
+    active, expiry = (None if score is None else float(score) for score in (active, expiry))
+    times = (left, index_left, active, expiry, int(now), bucket_left)
+    return ThreadState(list(wrong), counts, settings, bool(there), indexed, *times, set(held), set(found))
+
+
+def repair(
+    thread: ThreadKeys, about: str, before: bytes, settings: bytes, counts: bytes, active: int, repairs: Repairs
+) -> Operation[bool]:
+    """`before`, `settings`: the fields S and T that were read, `counts`: the new S, each empty if there is none. False if the
+    thread changed since."""
+    lists = (each for items in repairs for each in counted(items))
+    reply = yield _call(REPAIR, thread, about, before, settings, counts, active, *lists)
+    return raise_for_reply(reply, about, b"stale")
+
+
+def _call(script: Script, thread: ThreadKeys, about: str, *arguments: Argument, staging: Sequence[bytes] = ()) -> Call:
+    return Call(script, (*thread.all, *staging), [thread.name, *arguments], about)
+
+
+def _stored(entries: Sequence[Sequence[Any]]) -> list[Stored]:
+    return [(ns, checkpoint, record, writes) for ns, checkpoint, record, writes in entries]
+
+
+def _contents(flat: Sequence[bytes | None]) -> dict[bytes, bytes]:
+    """What is there of these digests and contents."""
+    return {name: content for name, content in pairs(flat) if content is not None}
+
+
+def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_bytes: int = 0) -> bool:
+    """Whether the reply is `ok`; False if it is `also`. Raises for every other."""
+    word = reply[0]
+    if word == b"ok":
+        return True
+    if word == also:
+        return False
+    if word == b"deleted":
+        when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
+        raise ThreadDeletedError(
+            f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
+            "nothing was written. Start a new run on the thread id, without a checkpoint_id"
+        )
+    if word == b"conflict":
+        raise CheckpointConflictError(
+            f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
+            "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
+        )
+    if word == b"large":
+        raise ThreadTooLargeError(
+            f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {max_bytes}; "
+            "nothing was written. Prune it, raise max_thread_bytes, or begin another"
+        )
+    if word == b"missing":
+        raise PartsMissingError(
+            f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
+            "Is maxmemory-policy evicting keys?",
+            frozenset(name[1:] for name in reply[1:]),
+        )
+    if word == b"lost":
+        raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")
+    raise CheckpointCorruptError(f"{about}: {_REFUSALS.get(word, f'unexpected reply {word!r} from the server')}")
+
+
+_REFUSALS = {
+    b"lost": "the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
+    "that does not evict (noeviction), and delete_thread or start over with a new thread id",
+    b"writes": "the list of pending writes there is damaged; nothing was written",
+    b"settings": "the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew",
+    b"counts": "the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
+    "delete_thread removes it",
+}

@@ -1,0 +1,58 @@
+"""What `verify` and `repair` give to their caller. No logic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy"
+]  # fmt: skip
+"""What can be wrong:
+
+- `damaged`: a checkpoint, pending write, tag, chunk or page of references is not what was written, or not signed as it must be
+- `lost`: something that an index or a record names is gone
+- `unknown`: a field or key that this version does not write, or a key of the wrong type
+- `index`, `bucket`: an index of the thread, or of its bucket, differs from the thread's hash
+- `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong
+- `expiry`: the two keys of a thread do not expire at the same moment
+- `orphan`: a chunk or page that nothing refers to; a subgraph's checkpoint without its root checkpoint, or pending writes
+  without their checkpoint, when that can no longer come. They take space until the next removal in that thread
+- `staging`: keys that an upload, a copy or a removal left behind, and that do not expire
+- `busy`: the thread changed each time it was read, so its parts could not be compared
+"""
+
+REPAIRABLE = frozenset({"index", "bucket", "counts", "expiry", "orphan", "staging"})
+"""Kinds that `repair()` mends without loss. Whatever it does about the others removes something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be. `thread_id` is None if no thread is concerned."""
+
+    kind: Kind
+    thread_id: str | None
+    where: str
+    problem: str
+    repairable: bool
+    """Whether `repair()` mends it without loss. If not, `drop_unreadable` removes what it names, which nothing can restore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was done about a finding of that kind."""
+
+    kind: Kind
+    thread_id: str | None
+    where: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was read so far: whole threads, checkpoints and pending writes, chunks, bytes of fields with their names."""
+
+    threads: int = 0
+    records: int = 0
+    chunks: int = 0
+    bytes: int = 0
