@@ -80,7 +80,7 @@ PUTS = """
 @needs_timers
 def test_puts_that_a_signal_handler_interrupts_neither_crash_nor_hang_nor_block_later_ones(url: str, prefix: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(Path(__file__).parent)],
+        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(Path(__file__).parents[1])],
         capture_output=True,
         text=True,
         timeout=60,

@@ -178,8 +178,8 @@ def test_a_list_that_grew_is_compared_at_once(monkeypatch: pytest.MonkeyPatch) -
     cache, value = MessageCache(LIMIT), [message(n) for n in range(50)]
     assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
     looked: list[int] = []
-    keys = messages._keys
-    monkeypatch.setattr(messages, "_keys", lambda messages: looked.append(len(messages)) or keys(messages))
+    keys = message_cache._keys
+    monkeypatch.setattr(message_cache, "_keys", lambda messages: looked.append(len(messages)) or keys(messages))
     value.append(message(50))
     assert bytes_of(cache, value, place="here") == SERDE.dumps_typed(value)[1]
     assert bytes_of(cache, value[:20], place="here") == SERDE.dumps_typed(value[:20])[1]
