@@ -1,0 +1,199 @@
+"""Rules of the code base that a reader relies on, held by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import langgraph_redis_state
+
+PACKAGE = Path(langgraph_redis_state.__file__).parent
+MODULES = {str(path.relative_to(PACKAGE))[:-3].replace("/", "."): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+LUA = sorted((PACKAGE / "scripts").rglob("*.lua"))
+
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "effects": set(),
+    "storage": {"errors"},
+    "validation": {"errors"},
+    "caching": {"errors", "storage"},
+    "serialization": {"errors", "storage", "caching"},
+    "address": {"errors", "storage", "validation"},
+    "durability": {"errors", "effects", "validation"},
+    "scripts": {"errors", "effects", "storage"},
+    "operations": {"errors", "effects", "storage", "validation", "caching", "serialization", "address", "scripts"},
+    "history": {"errors", "effects", "storage", "validation", "caching", "serialization", "address", "scripts", "operations"},
+    "verification": {
+        "errors",
+        "effects",
+        "storage",
+        "validation",
+        "caching",
+        "serialization",
+        "address",
+        "scripts",
+        "operations",
+    },
+    "client": {"errors", "effects", "validation", "durability"},
+    "embedded": {"errors"},
+    "options": {"errors", "storage", "validation", "durability"},
+}
+"""What each room, and each module outside of the rooms, may import of this package. The surfaces, which are not listed (`saver`, `saver_history`,
+`connected`, `state`), may import all. No room imports a surface."""
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def ours(module: str) -> Iterator[str]:
+    """The rooms and top modules of this package that a module imports, wherever in its text."""
+    is_package = MODULES[module].name == "__init__.py"
+    place = module.split(".") if is_package else module.split(".")[:-1]
+    place = [part for part in place if part != "__init__"]
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = place[: len(place) - node.level + 1] + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                yield (base or [alias.name])[0]
+
+
+def foreign(module: str) -> set[str]:
+    """Top-level names of other packages that a module imports, wherever in its text."""
+    names: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) in LAYERS])
+def test_rooms_import_in_one_direction(module: str) -> None:
+    room = room_of(module)
+    assert set(ours(module)) - {room} <= LAYERS[room]
+
+
+def test_every_room_is_in_the_picture() -> None:
+    assert {room_of(name) for name in MODULES} == LAYERS.keys() | {"__init__", "saver", "saver_history", "connected", "state"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_client_room_knows_the_client_library_and_asyncio(module: str) -> None:
+    assert not foreign(module) & {"redis", "valkey"}  # `client` imports it by name, when it is first used
+    if room_of(module) != "client":
+        assert "asyncio" not in foreign(module)
+        assert "import_module" not in MODULES[module].read_text()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES.values() if path.name == "__init__.py" and path.parent != PACKAGE])
+def test_every_room_says_what_may_import_it_and_what_it_may_touch(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert 4 <= len(text.splitlines()) <= 14
+    assert "Imported by" in text
+    assert "May" in text
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_too_long_to_read(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= 460
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno + 1 <= (450 if isinstance(node, ast.ClassDef) else 60), node.name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_replies_of_scripts_are_taken_apart_in_one_place(module: str) -> None:
+    if module != "scripts.commands":
+        assert not re.search(r"\breply\[", MODULES[module].read_text())
+
+
+def defined(module: ast.Module) -> set[str]:
+    """Names of functions, of attributes that `self` is given, and of fields."""
+    names = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_stay_in_their_module(module: str) -> None:
+    nodes = list(ast.walk(TREES[module]))
+    used = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.level for alias in node.names}
+    elsewhere = set().union(*(defined(tree) for other, tree in TREES.items() if other != module)) - defined(TREES[module])
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)} & elsewhere
+    shared = defined(TREES["connected"])  # what all that are Connected have
+    assert not {each for each in used - shared if each.startswith("_") and not each.endswith("__")}
+
+
+def test_importing_the_package_does_not_import_redis() -> None:
+    code = "import sys, langgraph_redis_state; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+EFFECTS = {"Call", "Read", "Scan", "Emit"}
+OPERATIONS = {
+    node.name
+    for tree in TREES.values()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or ast.Constant(None)).split("[")[0] == "Operation"
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in ("effects", "client")])
+def test_every_effect_is_yielded_and_every_operation_delegated_to(module: str) -> None:
+    """One that is not would silently do nothing."""
+    tree = TREES[module]
+    used = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield | ast.YieldFrom | ast.Return)}
+    for node in ast.walk(tree):  # given to something that performs it
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("run", "arun", "stream", "astream", "emitted", "partial"):
+            used |= {id(argument) for argument in node.args}
+    loose = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in used:
+            name = (
+                node.func.id
+                if isinstance(node.func, ast.Name)
+                else node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else ""
+            )
+            owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            if name in EFFECTS or (name in OPERATIONS and owner in ("", "self", "engine", "commands", "self._engine")):
+                loose.append((node.lineno, name))
+    assert not loose
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_scripts_touch_declared_keys_only_and_no_late_commands(path: Path) -> None:
+    """Every key comes from KEYS; no KEYS, SCAN, FLUSH; no cmsgpack or struct, which not every server has."""
+    code = "\n".join(line.split("--")[0] for line in path.read_text().splitlines())
+    for forbidden in ("cmsgpack", "struct.", "cjson", "'SCAN'", "'KEYS'", "FLUSH", "ZRANGESTORE", "GETEX"):
+        assert forbidden not in code
+    allowed = {"T", "I", "THREADS", "EXPIRY", "RUNS", "META", "TOMB", "index", "key", "KEYS[8]", "KEYS[9]"}
+    for call in code.split("call('")[1:]:
+        arguments = call.split(")")[0].split(",")
+        command = arguments[0].strip("'")
+        if command in ("TIME",):
+            continue
+        assert arguments[1].strip() in allowed, call[:60]
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_every_script_says_what_it_takes_and_replies(path: Path) -> None:
+    head = path.read_text().split("\nlocal ")[0]
+    assert head.startswith("-- ")
+    if path.parent.name != "lib":
+        assert "ARGV" in head
+        assert "Reply" in head
