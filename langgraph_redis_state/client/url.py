@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 # valkey:// and valkeys:// are other names for redis:// and rediss://, also before +cluster and +sentinel.
@@ -102,19 +103,9 @@ class ServerAddress:
         if scheme.endswith("cluster") and int(db_text or 0):
             raise wrong("has no database number: a cluster has only database 0")
 
-        nodes = []
-        if scheme != "unix":
-            default_port = 26379 if scheme.endswith("sentinel") else 6379
-            for text in hosts.split(",") if scheme.partition("+")[1] else [hosts]:
-                host, port_text = _split_host(text)
-                if not host:
-                    raise wrong("needs a host (an IPv6 address stands in brackets)")
-                if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
-                    raise wrong("takes a number from 1 to 65535 as port")
-                nodes.append((urllib.parse.unquote(host), int(port_text or default_port)))
         return cls(
             scheme=scheme,
-            nodes=tuple(nodes),
+            nodes=() if scheme == "unix" else tuple(_nodes(scheme, hosts, wrong)),
             username=username or None,
             password=password or None,
             path=urllib.parse.unquote(parts.path) if scheme == "unix" else "",
@@ -122,6 +113,18 @@ class ServerAddress:
             db=int(db_text or 0),
             query=urllib.parse.urlencode(query, doseq=True),
         )
+
+
+def _nodes(scheme: str, hosts: str, wrong: Callable[[str], ValueError]) -> Iterator[tuple[str, int]]:
+    """Host and port of each server that a URL names."""
+    default_port = 26379 if scheme.endswith("sentinel") else 6379
+    for text in hosts.split(",") if scheme.partition("+")[1] else [hosts]:
+        host, port_text = _split_host(text)
+        if not host:
+            raise wrong("needs a host (an IPv6 address stands in brackets)")
+        if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
+            raise wrong("takes a number from 1 to 65535 as port")
+        yield urllib.parse.unquote(host), int(port_text or default_port)
 
 
 def _split_host(text: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def tag(
     tag = b"G" + keys.encode(name, "tag")
     if tag == b"G":
         raise InvalidConfigError(f"{about}: a tag needs a name")
-    yield from engine.check_layout(True, commands.TAG)
+    yield from engine.check_layout(True, commands.TAG, commands.LIST, commands.WALK_ANCESTORS)
     if checkpoint is None:
         page = yield from read_page(engine, target, ns, START, 1, whole=False)
         if not page.found:

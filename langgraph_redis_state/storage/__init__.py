@@ -9,5 +9,6 @@ chunks          where values are cut, and lists of references
 codec           compression, digests, checksums, size limits
 ids             UUIDv6 as LangGraph makes them
 
-Imported by every room but `client`. May import `errors` and `validation` only. Must not know LangGraph's types, effects or clients.
+Imported by every room but `client`. May import `errors` and `validation` only. Must not know LangGraph's types, effects or
+clients.
 """
