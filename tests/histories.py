@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
         """A read: all must give the same."""
         expected = self.ask(self.reference, verb, config, **options)
         thread = config["configurable"]["thread_id"]
-        for saver in (self.one, self.other, self.awaited, *((self.memory,) if self.unwrap(thread) else ())):
+        for saver in (self.one, self.other, self.awaited, *((self.memory,) if self.own(thread) else ())):
             found = self.ask(saver, verb, config, **options)
             differs = difference(expected, found)
             assert differs is None, f"{self.name(saver)}.{verb}({config}, {options}): {differs}"

@@ -99,8 +99,7 @@ def left_over(
         if root in deleted or (":" in place[0] and header.created_at + LATE_MS < newest):
             left.add(place)
     for (ns, checkpoint), header in headers.items() if left else ():
-        while (ns, checkpoint) not in left and header.parent is not None and (ns, header.parent) in left:
-            left.remove((ns, header.parent))
-            checkpoint = header.parent
-            header = headers[(ns, checkpoint)]
+        while (ns, checkpoint) not in left and (parent := (ns, header.parent or "")) in left and parent in headers:
+            left.remove(parent)
+            checkpoint, header = parent[1], headers[parent]
     return left

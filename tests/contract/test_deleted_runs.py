@@ -18,7 +18,9 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ServerRefusedError, ThreadDeletedError
 from langgraph_redis_state.operations import thread_headers
+from langgraph_redis_state.operations.thread_headers import LATE_MS, left_over
 from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.records import Header
 
 
 async def refused(call: Any) -> None:
@@ -401,3 +403,8 @@ async def test_a_refusal_is_told_also_if_the_thread_cannot_be_looked_at(either: 
     raw.hset(ThreadKeys(prefix, b"t").hash, "Cghost\0x", "damage")
     raw.zadd(ThreadKeys(prefix, b"t").all[1], {"Cghost\0x": 0, "Ax\0ghost": 0})
     await refused(put(either, old, {"x": 2}))
+
+
+def test_writes_of_an_absent_parent_are_left_over_and_its_child_is_not() -> None:
+    headers = {("", "b"): Header(parent="a", created_at=3 * LATE_MS)}
+    assert left_over(headers, {("", "a"): 0}, set(), []) == {("", "a")}

@@ -192,9 +192,9 @@ async def test_the_error_about_an_unknown_tag_names_the_channel(url: str, prefix
 async def test_a_strict_serializer_gives_back_plain_parts_for_what_it_was_not_told(url: str, prefix: str) -> None:
     """As LangGraph's allow-list means it; `with_allowlist` of the saver widens it for the clone alone."""
     made = checkpoint({"point": Point(1.0, ["a"]), "frozen": Frozen(1), "many": [Frozen(n) for n in range(2_000)]})
-    serde = JsonPlusSerializer(allowed_msgpack_modules=[(__name__, "Point")])
+    serde = JsonPlusSerializer(allowed_msgpack_modules=[(Point.__module__, "Point")])
     async with RedisSaver(url, prefix=prefix, serde=serde) as saver:
-        wider = saver.with_allowlist([(__name__, "Frozen")])
+        wider = saver.with_allowlist([(Frozen.__module__, "Frozen")])
         assert wider is not saver
         config = await saver.aput(at("t"), made, metadata(), made["channel_versions"])
         for _ in range(2):  # whatever is cached for one must not be handed to the other

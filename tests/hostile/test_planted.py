@@ -16,7 +16,7 @@ from shapes import at, checkpoint, id_of, metadata, words
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
 from langgraph_redis_state.errors import CheckpointCorruptError, SerializationError
-from langgraph_redis_state.storage import bodies
+from langgraph_redis_state.storage import records
 from langgraph_redis_state.storage.bodies import LOGICAL_MAX
 from langgraph_redis_state.storage.chunks import PAGE_LIMIT
 from langgraph_redis_state.storage.codec import BODY_MAX, CompressionType, digest, pack
@@ -61,7 +61,7 @@ class Planter:
         tail = packed_id(b"") * 4
         packed = pack(body, CompressionType.LZ4)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bodies, "LOGICAL_MAX", 1 << 40)
+            patch.setattr(records, "LOGICAL_MAX", 1 << 40)
             made = seal(integrity, place, references, tail, packed, flags=header.flags, depth=0, **declared)
         self.raw.hset(self.keys.hash, field, stamp(header.created_at, header.version, header.new_bytes, place) + made)
 

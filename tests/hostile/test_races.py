@@ -17,8 +17,8 @@ from langgraph.checkpoint.serde.types import RESUME, _DeltaSnapshot
 from shapes import at, checkpoint, id_of, metadata, new_id, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.client.driver import _call
-from langgraph_redis_state.effects import Call, Compute
+from langgraph_redis_state.client.driver import run
+from langgraph_redis_state.effects import Compute
 from langgraph_redis_state.errors import (
     CheckpointCorruptError,
     CheckpointerError,
@@ -45,11 +45,12 @@ def stepwise(saver: RedisSaver, operation: Any) -> Iterator[Any]:
             reply = effect.work()
             continue
         yield effect
-        reply = _call(saver.client, effect) if isinstance(effect, Call) else _read(saver, effect)
+        reply = run(_only(effect), saver._connection)
 
 
-def _read(saver: RedisSaver, effect: Any) -> list[Any]:
-    return [saver.client.execute_command(*command) for command in effect.commands]
+def _only(effect: Any) -> Any:
+    """An operation of one effect."""
+    return (yield effect)
 
 
 # --- chains that never end, ancestors that vanish ---------------------------------------------------------------------
