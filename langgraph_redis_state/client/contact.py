@@ -11,6 +11,7 @@ This module opens sockets, and nothing else does but redis-py. It blocks: the as
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import socket
 import ssl
@@ -61,19 +62,28 @@ class Contact:
     def problem(self) -> str | None:
         """What is wrong with all servers of the URL; None if one is as it should be, or if redis-py can tell it better."""
         until = time.monotonic() + self._seconds
-        first: str | None = None
         hosts: tuple[_Host, ...] = self._target.nodes or (None,)
-        for left, host in zip(range(len(hosts), 0, -1), hosts, strict=True):
-            try:
-                self._look(host, time.monotonic() + (until - time.monotonic()) / left)
-            except _Problem as problem:
-                first = first or str(problem)
-            except OSError:
-                continue  # refused at once, and redis-py tells that quickly
-            else:
+        outcomes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for host in hosts:  # beside each other: one that hangs costs no time if another answers
+            threading.Thread(target=lambda host=host: outcomes.put(self._outcome(host, until)), daemon=True).start()
+        first = ""
+        for _ in hosts:
+            outcome = outcomes.get()
+            if outcome is None:
                 self.answered = True
                 return None
-        return first
+            first = first or outcome
+        return first or None
+
+    def _outcome(self, host: _Host, until: float) -> str | None:
+        """None if the server answers as it should; else what is wrong, "" where redis-py tells that quickly."""
+        try:
+            self._look(host, until)
+        except _Problem as problem:
+            return str(problem)
+        except OSError:
+            return ""
+        return None
 
     def kind(self, error: str) -> str | None:
         """Why the first call may have failed with this error: the server is of another kind than the URL says. None if it is
