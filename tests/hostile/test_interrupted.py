@@ -43,7 +43,7 @@ PUTS = """
     while time.monotonic() < until:
         try:
             armed = True
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.003))
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.003), 0.05)  # again: Python drops it in __del__
             try:
                 while True:
                     saver.put(at("t"), checkpoint({"n": interrupted}), metadata(), {"n": 1})
