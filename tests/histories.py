@@ -384,10 +384,18 @@ class Histories(RuleBasedStateMachine):
                         assert self.severed(config, channels), f"{self.name(saver)}: nothing is lost for {asked}"
                     continue
                 # where an ancestor was removed, only what DeltaChannels are rebuilt from is kept
-                kept = [name for name in channels if name == DELTA] if self.severed(config, channels) else channels
+                kept = self.rebuilt(config, channels) if self.severed(config, channels) else channels
                 told = {name: dict(sorted(found[name].items(), reverse=True)) for name in kept}
                 differs = difference({name: expected[name] for name in kept}, told)
                 assert differs is None, f"{self.name(saver)}: {differs}"
+
+    def rebuilt(self, config: dict[str, Any], channels: list[str]) -> list[str]:
+        """Those of the channels that LangGraph rebuilds from ancestors: DeltaChannels with a version and without a value."""
+        found = self.reference.get_tuple(config)
+        assert found is not None
+        _, supersteps = found.metadata.get("counters_since_delta_snapshot", {}).get(DELTA, (0, 0))
+        needed = DELTA in found.checkpoint["channel_versions"] and DELTA not in found.checkpoint["channel_values"]
+        return [name for name in channels if name == DELTA and needed and supersteps]
 
     def severed(self, config: dict[str, Any], channels: list[str]) -> bool:
         """Whether an ancestor was deleted that one of the channels might have to be rebuilt from.
