@@ -1,4 +1,4 @@
-"""TODO"""
+"""Arguments of the saver, checked at construction: what is not possible is refused in one sentence. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What the checkpoints that a process read or wrote lately refer to, so that a put sends only what is new. Only a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Pages and chunks by digest: as received, as verified, and those that this process need not read again."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 engine           settings and memory of one saver, and the layout check
 writing          put, put_writes              reading         get_tuple, list
 uploading        new chunks, staging          delta_channels  the history that rebuilds them
-removing         delete, prune, retention     surveying       all headers of a thread
+removing         delete, prune, retention     surveying, thread_headers   all headers of a thread
 retention        which checkpoints stay       removal_plan    so what goes
 copying          copy_thread                  buckets         indexes over all threads
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The bodies of records: values in stored form; what checkpoints, writes and delta histories hold; their declared sizes."""
 
 from __future__ import annotations
 

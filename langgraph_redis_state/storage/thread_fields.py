@@ -1,4 +1,4 @@
-"""TODO"""
+"""Fields of a thread besides records: counts (S), TTL settings (T), tags (G), the list of pending writes (W). No I/O."""
 
 from __future__ import annotations
 
