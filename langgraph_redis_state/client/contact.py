@@ -28,6 +28,9 @@ SECOND_LOOK_SECONDS = 1.0
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 6.0
 
+LEAST_SECONDS = 1.0
+"""A server that is busy for a moment is not called wrong, however short the caller's time-outs are."""
+
 HANDSHAKE_SECONDS = 4.0
 """A server without TLS takes the greeting of a client that wants it for half a command, and waits."""
 
@@ -52,7 +55,9 @@ class Contact:
 
     def __init__(self, target: ServerAddress, connect: float | None, answer: float | None) -> None:
         self._target = target
-        self._connect_seconds, self._answer_seconds = connect or CONNECT_SECONDS, answer or ANSWER_SECONDS
+        # redis-py tries again after a short time-out, and this look does not
+        self._connect_seconds = max(connect or CONNECT_SECONDS, LEAST_SECONDS)
+        self._answer_seconds = max(answer or ANSWER_SECONDS, LEAST_SECONDS)
         self._seconds = max(SECONDS, connect or 0, answer or 0)
         self.answered = False
         """Whether something answered that speaks as the URL says."""
