@@ -148,7 +148,7 @@ class Sweep:
 
 async def _usable(call: Callable[[], Awaitable[Any]]) -> Any:
     """The saver must work on; on a machine that is busy a short timeout may still strike."""
-    for _ in range(4):
+    for _ in range(20):
         try:
             return await call()
         except ServerUnavailableError as error:

@@ -69,7 +69,9 @@ class Contact:
         until = time.monotonic() + self._seconds
         hosts: tuple[_Host, ...] = self._target.nodes or (None,)
         outcomes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for host in hosts:  # beside each other: one that hangs costs no time if another answers
+        if len(hosts) == 1:
+            outcomes.put(self._outcome(hosts[0], until))
+        for host in hosts[1:] and hosts:  # beside each other: one that hangs costs no time if another answers
             threading.Thread(target=lambda host=host: outcomes.put(self._outcome(host, until)), daemon=True).start()
         first = ""
         for _ in hosts:
