@@ -8,6 +8,7 @@ done to what. Ids, fields and contents are bytes, TTLs are in ms.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
@@ -152,7 +153,8 @@ class RemovalPlan(NamedTuple):
     metadata: Fields = ()
 
 
-class ThreadState(NamedTuple):
+@dataclass
+class ThreadState:
     wrong: list[int]
     """Numbers of keys of the wrong type, in the order of `ThreadKeys.all`, from 1."""
     counts: bytes | None
@@ -395,8 +397,7 @@ def thread_state(
 def repair(
     thread: ThreadKeys, about: str, before: bytes, settings: bytes, counts: bytes, active: int, repairs: Repairs
 ) -> Operation[bool]:
-    """`before`, `settings`: the fields S and T that were read, `counts`: the new S, each empty if there is none. False if the
-    thread changed since."""
+    """`before`, `settings`: fields S and T as read, `counts`: the new S; empty if none. False if the thread changed since."""
     lists = (each for items in repairs for each in counted(items))
     reply = yield _call(REPAIR, thread, about, before, settings, counts, active, *lists)
     return raise_for_reply(reply, about, b"stale")

@@ -13,6 +13,7 @@ from ..address import Address
 from ..caching.parts import Parts
 from ..errors import CheckpointCorruptError
 from ..operations.thread_headers import CheckpointKey, left_over
+from ..scripts.commands import ThreadState
 from ..storage import bodies, chunks, keys, records, thread_fields
 from ..storage.codec import DIGEST, Integrity
 from ..storage.records import FIXED, STAMP, Header
@@ -50,24 +51,11 @@ class Field:
     """Of a delta history, the channels that it cannot rebuild."""
 
 
-@dataclass(slots=True)
-class ThreadSnapshot:
-    """A thread as it was at one moment. `wrong` to `metadata` are the fields of `commands.ThreadState`."""
+@dataclass
+class ThreadSnapshot(ThreadState):
+    """A thread as it was at one moment."""
 
     address: Address
-    wrong: list[int]
-    counts: bytes | None
-    settings: bytes | None
-    there: bool
-    indexed: int
-    left: int
-    index_left: int
-    active: float | None
-    expiry: float | None
-    now: int
-    bucket_left: int
-    runs: set[bytes]
-    metadata: set[bytes]
     deleted: set[CheckpointKey] = field(default_factory=set)
     """The checkpoints that are absent, that something belongs to, and that the tombstone names."""
     fields: dict[bytes, Field] = field(default_factory=dict)

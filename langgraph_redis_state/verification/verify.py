@@ -234,7 +234,7 @@ def _examine_all(address: Address, integrity: Any, content: Mapping[bytes, bytes
 
 def _thread_state(address: Address, entries: Entries, context: str) -> Operation[ThreadSnapshot]:
     state = yield from commands.thread_state(address.keys, context, *entries)
-    return ThreadSnapshot(address, *state)
+    return ThreadSnapshot(**vars(state), address=address)
 
 
 # --- repair ---
