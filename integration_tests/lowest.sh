@@ -34,10 +34,10 @@ echo "lowest versions: $(tr '\n' ' ' < "$place/lowest.txt")"
 wire=(tests/contract/test_conformance.py tests/unit/test_drivers.py
   tests/client/test_{batches,durability,urls,injected_clients,closing}.py)
 verbs=(tests/contract/test_{list,put,put_writes,ids,metadata,delete,prune,copy,ttl,large,sharing}.py
-  tests/contract/test_graphs_on_old_checkpoints.py
+  tests/contract/test_{graphs_on_old_checkpoints,delta_channels}.py
   tests/client/test_{loops,servers}.py tests/damage/test_{lost_keys,verify,repair}.py)
-# LangGraph 1.2.0 itself differs from run to run in some graphs of test_graphs.py, and does not count for DeltaChannels in
-# update_state (docs/history.md); graphs that go back to old checkpoints, and those of test_sharing.py, run here
+# LangGraph 1.2.0 itself differs from run to run in some graphs of test_graphs.py (the order of parallel tasks); graphs that go back to
+# old checkpoints, DeltaChannels after removals, and the graphs of test_sharing.py run here
 "$place/bin/python" -m pytest -q -n auto "${wire[@]}" "${verbs[@]}" </dev/null
 "$place/bin/python" -m pytest -q integration_tests/test_contract.py integration_tests/test_topologies.py \
   -k "redis:8.0-resp or cluster-resp or sentinel-resp or topologies" </dev/null

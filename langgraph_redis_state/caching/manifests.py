@@ -15,16 +15,19 @@ NAME = 60
 
 
 class Manifest:
-    """What this process knows of a stored checkpoint: the stored values its children may take over, and their versions.
+    """What this process knows of a stored checkpoint: the stored values its children may take over, their versions, and the
+    DeltaChannels that are `rebuilt` from ancestors, each with the supersteps since its snapshot.
 
     It shares nothing with what callers gave or got: values are bytes, and of versions only texts and numbers are kept, each
     beside its value. (LangGraph 1.2.0 to 1.2.12 change `channel_versions` in place.)
     """
 
-    __slots__ = ("pages", "size", "values", "versions")
+    __slots__ = ("pages", "rebuilt", "size", "values", "versions")
 
-    def __init__(self, versions: Mapping[str, Any], values: Mapping[str, Value], pages: tuple[bytes, ...]) -> None:
-        self.values, self.pages = dict(values), pages
+    def __init__(
+        self, versions: Mapping[str, Any], values: Mapping[str, Value], pages: tuple[bytes, ...], rebuilt: Mapping[str, int]
+    ) -> None:
+        self.values, self.pages, self.rebuilt = dict(values), pages, dict(rebuilt)
         self.versions: dict[str, str | int | float] = {
             name: version for name in values if isinstance(version := versions.get(name), str | int | float)
         }
@@ -37,6 +40,7 @@ class Manifest:
 
     def _measured(self) -> int:
         size = 300 + getsizeof(self.values) + getsizeof(self.versions) + NAME * len(self.pages)
+        size += getsizeof(self.rebuilt) + sum(getsizeof(name) + 32 for name in self.rebuilt)
         for name, value in self.values.items():
             size += 2 * getsizeof(name) + 200 + NAME * len(value.digests)  # a name here and one among the versions
             content = [value.content] if isinstance(value.content, bytes) else value.content

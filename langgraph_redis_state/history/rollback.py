@@ -31,6 +31,7 @@ from ..operations.thread_headers import INTERRUPTED, CheckpointKey, StoredWrites
 from ..operations.uploading import upload
 from ..operations.writing import encode_checkpoint
 from ..scripts import commands
+from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint
 from ..serialization.encode import NewCheckpoint, dumped, stored_rest
 from ..storage import bodies, keys, records
@@ -126,12 +127,14 @@ def _forked(
     metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
     header = records.Header()
     values: dict[str, bodies.Value] = {}
+    rebuilt: dict[str, int] = {}
     if origin is not None:
         checkpoint, stored = origin.load(serde)
         header = origin.header
         metadata = {name: value for name, value in stored.items() if name != "run_id"}
         metadata |= {"step": (stored.get("step") or 0) + 1, "forked_from": origin.checkpoint.decode()}
         values = origin.values(parts)
+        rebuilt = deltas.rebuilt(origin, checkpoint["channel_versions"], stored)
     metadata["source"] = "fork"
     if target.ns:
         metadata["parents"] = {**metadata.get("parents", {}), "": root}
@@ -142,7 +145,7 @@ def _forked(
         carried=values,
         versions=dict(checkpoint["channel_versions"]),
         flags=flags,
-        depth=header.depth,
+        rebuilt=rebuilt,
         parent=(header.parent or "").encode(),
         root=root.encode() if target.ns else b"",
         run=b"",

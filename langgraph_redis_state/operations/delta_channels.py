@@ -106,7 +106,7 @@ def _needed_channels(serde: SerializerProtocol, checkpoint: StoredCheckpoint) ->
     if not checkpoint.header.depth:
         return ()
     rest, metadata = checkpoint.load(serde)
-    return deltas.needed(checkpoint, rest.get("channel_versions") or {}, metadata)
+    return sorted(deltas.rebuilt(checkpoint, rest.get("channel_versions") or {}, metadata))
 
 
 def _take_seeds(

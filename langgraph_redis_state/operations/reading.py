@@ -22,6 +22,7 @@ from ..caching.manifests import Manifest
 from ..caching.parts import Parts
 from ..effects import Emit, Operation, Read, Stream, compute
 from ..scripts import commands
+from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..storage import keys
 from .buckets import all_threads
@@ -99,8 +100,13 @@ def read_manifest(engine: Engine, serde: SerializerProtocol, target: Address, ch
     found, parts = yield from fetch(engine, target, [(target.ns, checkpoint)])
     if not found:
         return None
-    rest, _ = found[0].load(serde)
-    return found[0].manifest(parts, rest.get("channel_versions") or {})
+    rest, metadata = found[0].load(serde)
+    return _manifest(found[0], parts, rest, metadata)
+
+
+def _manifest(stored: StoredCheckpoint, parts: Parts, rest: Mapping[str, Any], metadata: Mapping[str, Any]) -> Manifest:
+    versions = rest.get("channel_versions") or {}
+    return stored.manifest(parts, versions, deltas.rebuilt(stored, versions, metadata))
 
 
 def list_page(
@@ -151,7 +157,7 @@ def decode_tuple(
     engine: Engine, serde: SerializerProtocol, target: Address, found: StoredCheckpoint, parts: Parts
 ) -> CheckpointTuple:
     rest, metadata = found.load(serde)
-    known = found.manifest(parts, rest.get("channel_versions") or {})
+    known = _manifest(found, parts, rest, cast(Mapping[str, Any], metadata))
     rest["id"] = found.checkpoint.decode()
     rest["channel_values"] = {
         name: loaded(serde, value, parts, f"{found.place}, channel {name!r}") for name, value in known.values.items()

@@ -54,14 +54,19 @@ def put(
     full = get_checkpoint_metadata(config, metadata)
     draft = _new_checkpoint(engine, serde, target, checkpoint, full, new_versions, parent, known)
     values, ttl = dict(checkpoint["channel_values"]), engine.ttl_of(config)
-    unresolved = [name for name in draft.versions if name not in new_versions and name not in values]
+    absent = [name for name in draft.versions if name not in values]
+    unresolved, uncounted = [name for name in absent if name not in new_versions], absent and not deltas.counted(full)
     result = target.config(target.ns, target.checkpoint.decode())
     guards, indexed = _guards(target.ns, parent, full.get("parents")), engine.indexed(full)
     # from here on the caller may change what it gave
     yield from engine.check_layout(True, commands.PUT, commands.STAGE)
-    if parent and known is None and unresolved:  # values only the parent's record holds, and this process never saw it
+    if (
+        parent and known is None and (unresolved or uncounted)
+    ):  # what only the parent's record says, which this process never saw
         known = yield from read_manifest(engine, serde, target, parent)
         draft.carried.update(_carried_over(known, draft.versions, unresolved))
+        if known and uncounted:
+            draft.rebuilt = deltas.supersteps({}, draft.versions, values, known.rebuilt)
 
     def again() -> None:
         _serialize_again(engine, serde, target, values, draft)
@@ -194,7 +199,7 @@ def _new_checkpoint(
         carried=carried,
         versions=versions,
         flags=flags,
-        depth=max(deltas.supersteps(metadata, versions, values).values(), default=0),
+        rebuilt=deltas.supersteps(metadata, versions, values, known.rebuilt if known else {}),
         parent=parent,
         root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
         run=keys.encode(keys.id_text(run) or "", "run_id"),

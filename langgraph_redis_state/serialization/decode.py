@@ -74,8 +74,8 @@ class StoredCheckpoint:
         entries = self._open()[2]
         return bodies.stored_values(entries, all_digests(self.header, parts, self.place), self.place)
 
-    def manifest(self, parts: Parts, versions: Mapping[str, Any]) -> Manifest:
-        return Manifest(versions, self.values(parts), self.header.pages)
+    def manifest(self, parts: Parts, versions: Mapping[str, Any], rebuilt: Mapping[str, int]) -> Manifest:
+        return Manifest(versions, self.values(parts), self.header.pages, rebuilt)
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
         """The checkpoint without values, and its metadata."""

@@ -12,7 +12,7 @@ of the seeds and writes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,23 +30,39 @@ from .decode import StoredCheckpoint
 
 INLINE_MAX = 1024
 
+COUNTERS = "counters_since_delta_snapshot"
+"""LangGraph's, in the metadata: {channel: (updates, supersteps)}."""
+
 _Content = bytes | list[int | bytes]
 
 _content = msgspec.msgpack.Decoder(list[tuple[str, tuple[str, _Content, int] | None, list[tuple[str, str, _Content, int]]]])
 
 
-def supersteps(metadata: Mapping[str, Any], versions: Mapping[str, Any], held: Collection[str]) -> dict[str, int]:
-    """The DeltaChannels that are rebuilt from ancestors, each with the supersteps since its snapshot. One without a version was
-    never written, and one that the checkpoint holds needs none. `counters_since_delta_snapshot` is LangGraph's."""
-    counters = metadata.get("counters_since_delta_snapshot")
-    if not isinstance(counters, Mapping):
-        return {}
-    pairs = {
-        name: pair[1]
-        for name, pair in counters.items()
-        if isinstance(name, str) and name in versions and name not in held and isinstance(pair, tuple | list) and len(pair) == 2
+def counted(metadata: Mapping[str, Any]) -> bool:
+    return COUNTERS in metadata
+
+
+def supersteps(
+    metadata: Mapping[str, Any], versions: Mapping[str, Any], held: Container[str], before: Mapping[str, int]
+) -> dict[str, int]:
+    """The DeltaChannels of a checkpoint that are rebuilt from ancestors, each with the supersteps since its snapshot.
+
+    A channel without a version was never written, and one that the checkpoint holds needs no ancestor. LangGraph counts the
+    supersteps. Its `update_state` does so from 1.2.13 on: without counters, those count that were rebuilt `before`, in the
+    parent."""
+    counters = metadata.get(COUNTERS)
+    if not counted(metadata):
+        since = {name: count + 1 for name, count in before.items()}
+    elif isinstance(counters, Mapping):
+        pairs = {name: pair for name, pair in counters.items() if isinstance(pair, tuple | list) and len(pair) == 2}
+        since = {name: pair[1] for name, pair in pairs.items() if isinstance(pair[1], int)}
+    else:
+        since = {}
+    return {
+        name: count
+        for name, count in since.items()
+        if count > 0 and isinstance(name, str) and name in versions and name not in held
     }
-    return {name: since for name, since in pairs.items() if isinstance(since, int) and since > 0}
 
 
 @dataclass(slots=True)
@@ -181,6 +197,8 @@ class History:
         return found
 
 
-def needed(stored: StoredCheckpoint, versions: Mapping[str, Any], metadata: Mapping[str, Any]) -> Sequence[str]:
-    """The channels of a stored checkpoint that are rebuilt from ancestors."""
-    return sorted(supersteps(metadata, versions, stored.channels))
+def rebuilt(stored: StoredCheckpoint, versions: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, int]:
+    """`supersteps` of a stored checkpoint. If LangGraph did not count, these are all channels without a value, since one of
+    them is rebuilt from ancestors; the others have no writes there that anybody reads."""
+    depth = stored.header.depth
+    return supersteps(metadata, versions, stored.channels, dict.fromkeys(versions, depth - 1)) if depth else {}

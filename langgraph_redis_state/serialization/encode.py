@@ -30,7 +30,8 @@ class NewCheckpoint:
     carried: dict[str, Value]
     versions: dict[str, Any]
     flags: int
-    depth: int
+    rebuilt: Mapping[str, int]
+    """The DeltaChannels that are rebuilt from ancestors, with the supersteps since their snapshots."""
     parent: bytes
     root: bytes
     run: bytes
@@ -82,11 +83,11 @@ def encode_checkpoint(
         b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork)),
         bodies.checkpoint_body(draft.rest, values, compression),
         flags=draft.flags,
-        depth=draft.depth,
+        depth=max(draft.rebuilt.values(), default=0),
         logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
         chunked=sum(value.chunked for value in values.values()),
     )
-    known = Manifest(draft.versions, values, references.order)
+    known = Manifest(draft.versions, values, references.order, draft.rebuilt)
     return EncodedCheckpoint(record, references.pages, fresh, known)
 
 

@@ -190,7 +190,7 @@ class States(Locked):
             carried={WHOLE: content} if isinstance(content, Value) else {},
             versions={},
             flags=flags,
-            depth=0,
+            rebuilt={},
             parent=parent.encode(),
             root=b"",
             run=b"",
@@ -265,7 +265,7 @@ class States(Locked):
         if not found:
             return None
         version = self._version(found[0])
-        known = found[0].manifest(parts, {})
+        known = found[0].manifest(parts, {}, {})
         self._engine.manifests.put(target.keys.name, b"", found[0].checkpoint, known)
         return version, known.values[WHOLE], parts
 

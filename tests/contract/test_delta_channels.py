@@ -285,3 +285,37 @@ def test_a_look_that_removed_little_is_not_repeated_at_each_put(url: str, prefix
         monkeypatch.setattr(removing, "read_headers", lambda *args, **more: asked.append(1) or read(*args, **more))  # type: ignore[func-returns-value]
         turns([saver], 40, 50)
         assert len(asked) <= 8  # of thirty puts
+
+
+class Uncounted(RedisSaver):
+    """Stores what `update_state` of LangGraph before 1.2.13 gives: metadata without counters."""
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        if metadata["source"] == "update":
+            metadata = {name: value for name, value in metadata.items() if name != "counters_since_delta_snapshot"}
+        return super().put(config, checkpoint, metadata, new_versions)
+
+
+@pytest.mark.parametrize("changed", [{"n": 7}, {"log": ["told"]}, {"third": ["told"]}], ids=str)
+@pytest.mark.parametrize("cache_bytes", [2**25, 0])
+def test_an_update_that_langgraph_did_not_count_keeps_its_ancestors_values(
+    url: str, prefix: str, changed: Any, cache_bytes: int
+) -> None:
+    def update(times: int) -> None:
+        for _ in range(times):  # each in a process of its own, as far as what is remembered goes
+            with Uncounted(url, prefix=prefix, cache_bytes=cache_bytes) as saver:
+                chat(saver).update_state(THREAD, changed, as_node="step")
+
+    with RedisSaver(url, prefix=prefix) as saver:
+        turns([saver], 0, 7)
+        for updates in (1, 3):
+            update(updates)
+            before = chat(saver).get_state(THREAD).values
+            assert len(before["log"]) >= 7
+            saver.prune(["t"], keep_last=1)
+            assert chat(saver).get_state(THREAD).values == before
+            sound(saver)
+        turns([saver], 8, 10)
+        before = chat(saver).get_state(THREAD).values
+        saver.prune(["t"], keep_last=1)
+        assert chat(saver).get_state(THREAD).values == before
