@@ -28,6 +28,7 @@ from shapes import SyncSurface, at, id_of, put
 from langgraph_redis_state import RedisSaver
 
 WRITES = 3
+FIRST = {"messages": [HumanMessage("rivers bridges", id="h1")]}
 
 
 def state(number: int, step: int) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def run_graphs(url: str, prefix: str, number: int, acknowledged: str) -> None:
     os.write(out, b'["began"]\n')
     for run in range(10_000):
         config: Any = {"configurable": {"thread_id": f"graph {run} of {number}"}}
-        graph.invoke({"messages": [HumanMessage("rivers bridges", id="h1")]}, config)
+        graph.invoke(FIRST, config)
         graph.invoke(Command(resume="yes"), config)
         os.write(out, (json.dumps(["graph", config["configurable"]["thread_id"]]) + "\n").encode())
 
