@@ -1,9 +1,10 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of four: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
+Rule 2: an effect is one of five: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
 large threads; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
-somebody else waits for the event loop. A stream is an operation that also yields `Emit`, with items for its caller.
+somebody else waits for the event loop; `Note` is for telemetry. A stream is an operation that also yields `Emit`, with
+items for its caller.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
 So each method of the saver exists once, and the sync and the async driver (`client/driver.py`) are all that differs.
@@ -15,7 +16,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -107,13 +108,20 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Counts for telemetry, taken only if somebody wants them. No reply."""
+
+    counts: Callable[[], Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Items for the caller of a stream, which goes on when they are used up. No reply."""
 
     items: Sequence[Any]
 
 
-Effect = Call | Read | Scan | Compute
+Effect = Call | Read | Scan | Compute | Note
 Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""

@@ -211,7 +211,9 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
 
         With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
         """
-        return stream(reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection)
+        return stream(
+            reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection, "list"
+        )
 
     def alist(
         self,
@@ -222,7 +224,9 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, awaited page by page."""
-        return astream(reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection)
+        return astream(
+            reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection, "list"
+        )
 
     def put(
         self,
@@ -324,13 +328,15 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         Raises:
             CheckpointLostError: an ancestor that is needed is gone, and not by a removal of this package.
         """
-        return run(delta_channels.delta_history(self._engine, self.serde, config, channels), self._connection)
+        return run(delta_channels.get_delta_channel_history(self._engine, self.serde, config, channels), self._connection)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """`get_delta_channel_history`, awaited."""
-        return await arun(delta_channels.delta_history(self._engine, self.serde, config, channels), self._connection)
+        return await arun(
+            delta_channels.get_delta_channel_history(self._engine, self.serde, config, channels), self._connection
+        )
 
     def get_next_version(self, current: Any, channel: None = None) -> Any:
         """The version after `current`: 32 digits for a new channel; a version of another saver continues in its form."""

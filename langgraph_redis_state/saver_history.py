@@ -29,11 +29,11 @@ class HistoryMethods(Connected):
 
     def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
         """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
-        return stream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
+        return stream(versions.history(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
 
     def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
         """`history`, awaited page by page."""
-        return astream(versions.list_versions(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
+        return astream(versions.history(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
 
     def rollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
         """Takes a thread back to a checkpoint: its id, a tag, or a negative number of steps up from the newest.
@@ -47,11 +47,11 @@ class HistoryMethods(Connected):
             CheckpointNotFoundError: there is no such checkpoint, tag or distance.
             ThreadBusyError: others kept writing; nothing was changed.
         """
-        return run(self._rollback(thread_id, to, mode), self._connection)
+        return run(self._rollback(thread_id, to, mode), self._connection, "rollback")
 
     async def arollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
         """`rollback`, awaited."""
-        return await arun(self._rollback(thread_id, to, mode), self._connection)
+        return await arun(self._rollback(thread_id, to, mode), self._connection, "rollback")
 
     def _rollback(self, thread_id: str, to: str | int, mode: str) -> Operation[RunnableConfig]:
         if validation.one_of(mode, ("fork", "truncate"), "rollback: mode") == "fork":
@@ -103,11 +103,11 @@ class HistoryMethods(Connected):
         Raises:
             ThreadNotFoundError: there is no such thread.
         """
-        run(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
+        run(threads.set_ttl(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
 
     async def aset_ttl(self, thread_id: str, seconds: float | timedelta | None) -> None:
         """`set_ttl`, awaited."""
-        await arun(threads.expire(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
+        await arun(threads.set_ttl(self._engine, thread_id, "default" if seconds is None else "own", seconds), self._connection)
 
     def apply_ttl(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
         """Applies this saver's `ttl` to existing threads, starting now; None: to all threads of the prefix.
@@ -127,11 +127,11 @@ class HistoryMethods(Connected):
 
     def persist(self, thread_id: str) -> None:
         """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""
-        run(threads.expire(self._engine, thread_id, "persist"), self._connection)
+        run(threads.set_ttl(self._engine, thread_id, "persist"), self._connection, "persist")
 
     async def apersist(self, thread_id: str) -> None:
         """`persist`, awaited."""
-        await arun(threads.expire(self._engine, thread_id, "persist"), self._connection)
+        await arun(threads.set_ttl(self._engine, thread_id, "persist"), self._connection, "persist")
 
     def list_threads(
         self, *, prefix: str | None = None, limit: int | None = None, newest_first: bool = True
@@ -151,19 +151,19 @@ class HistoryMethods(Connected):
         Raises:
             ValueError: no key, a key that is not indexed, or a value that is neither text, number nor boolean.
         """
-        return stream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
+        return stream(threads.list_threads(self._engine, None, None, True, metadata), self._connection, "find_threads")
 
     def afind_threads(self, **metadata: Any) -> AsyncIterator[ThreadInfo]:
         """`find_threads`, awaited page by page."""
-        return astream(threads.list_threads(self._engine, None, None, True, metadata), self._connection)
+        return astream(threads.list_threads(self._engine, None, None, True, metadata), self._connection, "find_threads")
 
     def stats(self, thread_id: str | None = None) -> Stats:
         """Counts and bytes of a thread, or of all together with the server's `INFO memory` where it may be asked."""
-        return run(threads.read_stats(self._engine, thread_id), self._connection)
+        return run(threads.stats(self._engine, thread_id), self._connection)
 
     async def astats(self, thread_id: str | None = None) -> Stats:
         """`stats`, awaited."""
-        return await arun(threads.read_stats(self._engine, thread_id), self._connection)
+        return await arun(threads.stats(self._engine, thread_id), self._connection)
 
     # --- verification ---
 
@@ -174,13 +174,13 @@ class HistoryMethods(Connected):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
-        return stream(verify.verify(self._engine, thread_id, progress), self._connection)
+        return stream(verify.verify(self._engine, thread_id, progress), self._connection, "verify")
 
     def averify(
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
-        return astream(verify.verify(self._engine, thread_id, progress), self._connection)
+        return astream(verify.verify(self._engine, thread_id, progress), self._connection, "verify")
 
     def repair(
         self,
@@ -196,7 +196,7 @@ class HistoryMethods(Connected):
         are kept unless `drop_unreadable` is set, which removes them together with their tags and their own chunks. Run `verify`
         first: with the wrong `integrity_key`, every record is unreadable.
         """
-        return stream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)
+        return stream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection, "repair")
 
     def arepair(
         self,
@@ -206,4 +206,4 @@ class HistoryMethods(Connected):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
-        return astream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection)
+        return astream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection, "repair")

@@ -11,15 +11,17 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from typing import Any, TypeVar
 
-from ..effects import Call, Compute, Operation, Read, ReplyMismatch, Scan, Stream, emitted
+from ..effects import Call, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
 from .contact import Contact
 from .exchange import ByText, Connect, Disconnect, Exchange, Pause, Send, Step, called, read, scanned
 from .library import AsyncClient, SyncClient, in_cluster
+from .telemetry import named, watched
 from .translation import MOVING_SECONDS, slot_moves, translated
 from .workarounds import client_of_node, close_idle, close_idle_async, send_to_node
 
@@ -34,28 +36,28 @@ BLOCKING = sys.maxsize
 MOVING_PAUSE = 0.1
 
 
-def run(operation: Operation[T], connection: Connection) -> T:
-    """Performs an operation, blocking."""
-    going = perform(operation, connection, is_async=False)
+def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
+    """Performs an operation, blocking. `verb`: what telemetry says of it, if not its name."""
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    while True:
-        try:
-            step = going.send(reply) if error is None else going.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        reply = error = None
-        try:
-            if isinstance(step, Call):
-                reply = client.evalsha(step.script.sha, *step.arguments)
-            elif isinstance(step, Connect):
-                client = reply = connection.client()
-            else:
-                reply = _waited(client, step)
-        except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
-            error = caught
+    with closing(perform(operation, connection, verb, is_async=False)) as going:
+        while True:
+            try:
+                step = going.send(reply) if error is None else going.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            reply = error = None
+            try:
+                if isinstance(step, Call):
+                    reply = client.evalsha(step.script.sha, *step.arguments)
+                elif isinstance(step, Connect):
+                    client = reply = connection.client()
+                else:
+                    reply = _waited(client, step)
+            except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
+                error = caught
 
 
 def _waited(client: SyncClient, step: Step) -> Any:
@@ -71,32 +73,32 @@ def _waited(client: SyncClient, step: Step) -> Any:
     return time.sleep(step.seconds) if isinstance(step, Pause) else close_idle(client)
 
 
-async def arun(operation: Operation[T], connection: Connection) -> T:
-    """Performs an operation on the running event loop."""
-    going = perform(operation, connection, is_async=True)
+async def arun(operation: Operation[T], connection: Connection, verb: str = "") -> T:
+    """Performs an operation on the running event loop. `verb`: what telemetry says of it, if not its name."""
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    while True:
-        try:
-            step = going.send(reply) if error is None else going.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        reply = error = None
-        try:
-            if isinstance(step, Call):
-                batches = connection.batches(client)
-                sent = client.evalsha(step.script.sha, *step.arguments) if batches is None else batches.reply(client, step)
-                reply = await sent
-            elif isinstance(step, Connect):
-                client = reply = connection.async_client()
-                if in_cluster(client):  # it learns its slots at first use, and several tasks at once would trip over it
-                    await client.initialize()
-            else:
-                reply = await _awaited(client, step)
-        except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
-            error = caught
+    with closing(perform(operation, connection, verb, is_async=True)) as going:
+        while True:
+            try:
+                step = going.send(reply) if error is None else going.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            reply = error = None
+            try:
+                if isinstance(step, Call):
+                    batches = connection.batches(client)
+                    sent = client.evalsha(step.script.sha, *step.arguments) if batches is None else batches.reply(client, step)
+                    reply = await sent
+                elif isinstance(step, Connect):
+                    client = reply = connection.async_client()
+                    if in_cluster(client):  # it learns its slots at first use, and several tasks at once would trip over it
+                        await client.initialize()
+                else:
+                    reply = await _awaited(client, step)
+            except Exception as caught:  # noqa: BLE001 - thrown into the exchange, never dropped
+                error = caught
 
 
 async def _awaited(client: AsyncClient, step: Step) -> Any:
@@ -114,27 +116,33 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
     return await (asyncio.sleep(step.seconds) if isinstance(step, Pause) else close_idle_async(client))
 
 
-def stream(operation: Stream, connection: Connection) -> Iterator[Any]:
+def stream(operation: Stream, connection: Connection, verb: str = "") -> Iterator[Any]:
     """Performs a stream, blocking: its items, as they are asked for."""
     try:
-        while (items := run(emitted(operation), connection)) is not None:
+        while (items := run(emitted(operation), connection, verb or named(operation))) is not None:
             yield from items
     finally:
         operation.close()
 
 
-async def astream(operation: Stream, connection: Connection) -> AsyncIterator[Any]:
+async def astream(operation: Stream, connection: Connection, verb: str = "") -> AsyncIterator[Any]:
     """Performs a stream on the running event loop: its items, as they are asked for."""
     try:
-        while (items := await arun(emitted(operation), connection)) is not None:
+        while (items := await arun(emitted(operation), connection, verb or named(operation))) is not None:
             for item in items:
                 yield item
     finally:
         operation.close()
 
 
-def perform(operation: Operation[T], connection: Connection, *, is_async: bool) -> Exchange[T]:
-    """An operation in steps. While a Cluster moves the slot of an effect, the effect is repeated."""
+def perform(operation: Operation[T], connection: Connection, verb: str, *, is_async: bool) -> Exchange[T]:
+    """An operation in steps."""
+    with closing(watched(operation, verb or named(operation), connection.where)) as going:
+        return (yield from _perform(going, connection, is_async))
+
+
+def _perform(operation: Operation[T], connection: Connection, is_async: bool) -> Exchange[T]:
+    """While a Cluster moves the slot of an effect, the effect is repeated."""
     client: object = None
     contact: Contact | None = None
     reply: Any = None
@@ -146,6 +154,8 @@ def perform(operation: Operation[T], connection: Connection, *, is_async: bool) 
             result: T = stop.value
             return result
         reply = error = None
+        if isinstance(effect, Note):
+            continue
         until = 0.0
         try:
             if isinstance(effect, Compute):

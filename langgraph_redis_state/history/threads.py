@@ -60,7 +60,7 @@ class Stats:
         return 1 - self.unique_chunk_bytes / self.referred_chunk_bytes if self.referred_chunk_bytes else 0.0
 
 
-def expire(engine: Engine, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
+def set_ttl(engine: Engine, thread: Any, how: Literal["own", "persist", "default"], seconds: Any = None) -> Operation[None]:
     target = engine.address(thread)
     about = target.about("set_ttl" if how != "persist" else "persist")
     own = validation.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
@@ -138,7 +138,7 @@ def find(engine: Engine, wanted: Mapping[str, Any]) -> Operation[list[tuple[str,
     return [(target.thread, float(score or 0)) for target, score in zip(targets, scores, strict=True)]
 
 
-def read_stats(engine: Engine, thread: Any) -> Operation[Stats]:
+def stats(engine: Engine, thread: Any) -> Operation[Stats]:
     if thread is not None:
         target = engine.address(thread)
         about = target.about("stats")

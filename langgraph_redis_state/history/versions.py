@@ -75,7 +75,7 @@ def _version(serde: SerializerProtocol, stored: StoredCheckpoint, named: Mapping
     )
 
 
-def list_versions(engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> Stream:
+def history(engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> Stream:
     """Emits the versions of a namespace, newest first."""
     remaining = validation.limit(limit, "history")
     target = engine.address(thread, ns)

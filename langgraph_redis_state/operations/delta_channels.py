@@ -22,7 +22,7 @@ from .engine import Engine
 from .reading import PAGE_BYTES, PAGE_CHECKPOINTS, fetch, read_reference_pages, size_of, stored
 
 
-def delta_history(
+def get_delta_channel_history(
     engine: Engine, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
 ) -> Operation[Mapping[str, DeltaChannelHistory]]:
     """LangGraph's rule: from the target's parent up, collect each channel's writes until an ancestor holds a value.

@@ -20,7 +20,7 @@ from .. import validation
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
-from ..effects import Emit, Operation, Read, Stream, compute
+from ..effects import Emit, Note, Operation, Read, Stream, compute
 from ..scripts import commands
 from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
@@ -76,6 +76,8 @@ def fetch(
     parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts()
     got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, parts.lists, parts.loose)
     parts.pages, parts.chunks = got.pages, got.chunks
+    cached = len(parts.lists) + len(parts.plain)
+    yield Note(lambda: {"parts_received": len(got.pages) + len(got.chunks), "parts_cached": cached})
     return stored(engine, target, got.found), parts
 
 

@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.messages import SerializedList
-from ..effects import Argument, Operation, compute
+from ..effects import Argument, Note, Operation, compute
 from ..errors import CheckpointerError, CheckpointLostError, InvalidConfigError, ThreadDeletedError
 from ..scripts import commands
 from ..serialization import deltas, encode
@@ -159,8 +159,14 @@ def send(
             encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
         pages, chunks = set(encoded.pages), set(encoded.fresh)
     engine.manifests.put(target.keys.name, target.ns, target.checkpoint, encoded.known, draft.parent)
+    yield Note(lambda: _counts(encoded, len(pages) + len(chunks), attempt))
     yield from sweep(engine)
     return done, encoded
+
+
+def _counts(encoded: EncodedCheckpoint, sent: int, resent: int) -> Mapping[str, int]:
+    parts = len(encoded.known.chunks) + len(encoded.known.pages)
+    return {"parts_sent": sent, "parts_shared": parts - sent, "resent": resent}
 
 
 def encode_checkpoint(engine: Engine, target: Address, draft: NewCheckpoint) -> EncodedCheckpoint:

@@ -84,11 +84,11 @@ class AgentCheckpointer(Connected):
 
     def list_threads(self) -> list[str]:
         """The ids of all threads that have not expired, the last saved first."""
-        return run(state_ids(self._engine), self._connection)
+        return run(state_ids(self._engine), self._connection, "list_threads")
 
     async def alist_threads(self) -> list[str]:
         """`list_threads`, awaited."""
-        return await arun(state_ids(self._engine), self._connection)
+        return await arun(state_ids(self._engine), self._connection, "list_threads")
 
 
 def _plain(thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The operations are in `versioning`, built on the verbs of the saver; `client/dri
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -205,31 +204,10 @@ class RedisStatePersistence(Connected):
         return await self._arun(self._states.stats)
 
     def _run(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return run(logged(operation, *args, **kwargs), self._connection)
+        return run(operation(*args, **kwargs), self._connection)
 
     async def _arun(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await arun(logged(operation, *args, **kwargs), self._connection)
-
-
-def logged(operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-    """Runs an operation and logs at level DEBUG its arguments, its result and its time."""
-    began = time.perf_counter()
-    result = yield from operation(*args, **kwargs)
-    if logger.isEnabledFor(logging.DEBUG):
-        asked = ", ".join(each.state_id if isinstance(each, StateMetadata) else repr(each) for each in args)
-        took = (time.perf_counter() - began) * 1000
-        logger.debug("%s(%s): %s, %.1f ms", operation.__name__, asked, _outcome(result), took)
-    return result
-
-
-def _outcome(result: Any) -> str:
-    if isinstance(result, list):
-        return f"{len(result)} found"
-    if isinstance(result, tuple):  # a state and its metadata
-        return f"{result[1].size_bytes} bytes"
-    if isinstance(result, StateMetadata):
-        return f"version {result.version!r}"
-    return "not there" if result is None else str(result) if isinstance(result, bool) else "done"
+        return await arun(operation(*args, **kwargs), self._connection)
 
 
 def prefix_of(kind: str, namespace: str) -> str:

@@ -14,7 +14,6 @@ Rule 4: the tag index may name a state whose newest version no longer has the ta
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -37,7 +36,8 @@ from ..errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
-from ..history.threads import expire, find, list_threads, read_stats, server_info
+from ..history.threads import find, list_threads, server_info, set_ttl
+from ..history.threads import stats as read_stats
 from ..operations.engine import Engine, metadata_text
 from ..operations.reading import START, Cursor, fetch, read_page
 from ..operations.removing import delete_thread, next_revision, remove_known, remove_surely
@@ -124,7 +124,6 @@ class States(Locked):
         own: int = 0,
     ) -> Operation[StateMetadata]:
         """Saves `content`: serialized, or as another version stores it. `own`: the state's own TTL in ms, 0: no change."""
-        began = time.perf_counter()
         about = f"saving state {target.thread!r}"
         yield from self._engine.check_layout(True, commands.PUT, commands.STAGE, *((commands.REMOVE,) if self._keep else ()))
         seen = self._seen.take(target.keys.name) if self._keep or label is None else None
@@ -138,7 +137,7 @@ class States(Locked):
             base = old or before.head
             known = self._engine.manifests.get(target.keys.name, b"", base.id.encode()) if base else None
             try:
-                done, saved, sent = yield from self._put(target, content, metadata, before, old, known, own)
+                done, saved = yield from self._put(target, content, metadata, before, old, known, own)
                 break
             except CheckpointConflictError:
                 logger.debug("%s: the state changed since it was read, reading it again", about)
@@ -148,23 +147,13 @@ class States(Locked):
             logger.warning("%s: it takes %d bytes with all its versions; consider a smaller max_versions", about, done.stored)
         if own:
             with suppress(ThreadNotFoundError):  # another program deleted the state
-                yield from expire(self._engine, target.thread, "own", own / 1000)
+                yield from set_ttl(self._engine, target.thread, "own", own / 1000)
         versions = [saved if each is old else each for each in before.versions] if old else [saved, *before.versions]
         undisturbed = not before.versions or done.revision == next_revision(before.revision)
         try:
             yield from self._remove_surplus(target, Seen(versions, done.revision), old, done.roots, undisturbed)
         except CheckpointerError as error:  # surplus versions are not shown, and the next save tries again
             logger.error("%s: it is saved, but what it replaces could not be removed: %s", about, error)
-        there = known.chunks if known else set()
-        logger.debug(
-            "save: state %r version %r: %d bytes, %d new on the server, %s new and %s shared chunks, %.1f ms",
-            target.thread,
-            saved.version,
-            saved.size,
-            saved.header.new_bytes,
-            *(("?", "?") if base and not known else (len(sent.chunks - there), len(sent.chunks & there))),
-            (time.perf_counter() - began) * 1000,
-        )
         return saved.described(target.thread, own or done.left)
 
     def _put(
@@ -176,7 +165,7 @@ class States(Locked):
         old: StateVersion | None,
         known: Manifest | None,
         own: int,
-    ) -> Operation[tuple[commands.Put, StateVersion, Manifest]]:
+    ) -> Operation[tuple[commands.Put, StateVersion]]:
         """One try to store a version after those in `before`, or in place of `old`. `known`: what one of them refers to."""
         about = f"saving state {target.thread!r}"
         head = before.head.id if before.head else ""
@@ -204,7 +193,7 @@ class States(Locked):
         done, sent = yield from send(self._engine, target, about, draft, ttl, expected=expected, known=known, indexed=indexed)
         header = records.parsed(bytes(records.STAMP) + sent.record, target.place(b"C", b"", target.checkpoint))[0]
         header.version, header.created_at, header.new_bytes = done.version, done.created_at, done.new_bytes
-        return done, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1])), sent.known
+        return done, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1]))
 
     def _remove_surplus(
         self, target: Address, seen: Seen, old: StateVersion | None, count: int, undisturbed: bool
@@ -366,7 +355,7 @@ class States(Locked):
         target = self._target(state_id)
         seconds = None if ttl is None else validation.ttl_ms(ttl, "ttl_seconds") / 1000
         try:
-            yield from expire(self._engine, target.thread, "default" if ttl is None else "own", seconds)
+            yield from set_ttl(self._engine, target.thread, "default" if ttl is None else "own", seconds)
         except ThreadNotFoundError:
             return False
         return True

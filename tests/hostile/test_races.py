@@ -29,7 +29,7 @@ from langgraph_redis_state.errors import (
     ThreadNotFoundError,
 )
 from langgraph_redis_state.operations.copying import copy_thread
-from langgraph_redis_state.operations.delta_channels import delta_history
+from langgraph_redis_state.operations.delta_channels import get_delta_channel_history
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 
@@ -62,7 +62,7 @@ def test_a_chain_of_parents_that_closes_on_itself_ends(saver: RedisSaver, length
     for n, id in enumerate(ids):
         put(saver, at("t", "", ids[n - 1]), {"n": n}, id=id)
         saver.put_writes(at("t", "", id), [("log", n)], "task")
-    walk = stepwise(saver, delta_history(saver._engine, saver.serde, at("t", "", ids[-1]), ["absent"]))
+    walk = stepwise(saver, get_delta_channel_history(saver._engine, saver.serde, at("t", "", ids[-1]), ["absent"]))
     with contextlib.suppress(CheckpointCorruptError):
         for effects, _ in enumerate(walk):
             assert effects < 20, "a walk without end"
@@ -75,7 +75,7 @@ def test_an_ancestor_that_goes_away_during_the_walk_is_lost(saver: RedisSaver) -
     for n in range(1, 250):
         saver.put_writes(config, [("log", [n])], "task")
         config = put(saver, config, {}, versions={"log": n + 1}, counters_since_delta_snapshot={"log": (n, n)})
-    walk = delta_history(saver._engine, saver.serde, config, ["log"])
+    walk = get_delta_channel_history(saver._engine, saver.serde, config, ["log"])
     steps = stepwise(saver, walk)
     next(steps)
     next(steps)

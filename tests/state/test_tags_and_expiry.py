@@ -209,20 +209,6 @@ def test_each_operation_is_logged(states: RedisStatePersistence, caplog: pytest.
         states.get_stats()
         states.delete_state("s")
     logged = [record.getMessage() for record in caplog.records if record.name == "langgraph_redis_state"]
-    assert re.match(
-        r"save: state 's' version 1: 2\d\d\d bytes, \d+ new on the server, 5 new and 0 shared chunks, [\d.]+ ms", logged[0]
-    )
-    assert re.match(
-        r"save: state 's' version 2: 2\d\d\d bytes, \d+ new on the server, 1 new and 4 shared chunks, [\d.]+ ms", logged[1]
-    )
-    for line, beginning in zip(
-        (line for line in logged[2:] if not line.startswith("save:")),
-        (
-            *(r"load\('s', None\): 2\d\d\d bytes", r"load\('t', None\): not there", r"list_states\(.*\): 1 found"),
-            *(r"list_states\(\['a'\].*\): 0 found", r"list_versions\('s'\): 2 found", r"exists\('s', None\): True"),
-            *(r"delete_version\('s', 9\): False", r"rollback\('s', 1, False\): version 3", r"touch\('s', 5\): True"),
-            *(r"touch\('t', None\): False", r"stats\(\): done", r"delete_state\('s'\): True"),
-        ),
-        strict=True,
-    ):
-        assert re.fullmatch(beginning + r", [\d.]+ ms", line), line
+    assert len(logged) == 14
+    assert all(re.search(r"^[a-z_]+ \(.*\): [\d.]+ ms, \d+ round trips, \d+ bytes sent", line) for line in logged), logged
+    assert logged[0].startswith("save (")
