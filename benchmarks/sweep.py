@@ -5,8 +5,8 @@ its reference list cut into pages; what is counted is new chunks, new pages and 
 what Redis adds for a field. No server: it is arithmetic on bytes.
 
 The settings are ranked by the training workloads alone. The unseen data, text of a kind that no workload holds (the sources
-of Python's standard library and JSON made of them), then says whether the choice carries over. A last table has what the same
-chunks take without the built-in dictionary of LZ4.
+of Python's standard library and JSON made of them), then says whether the choice carries over. The last tables have what the
+same chunks take with each compression, and without the built-in dictionary of LZ4.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _arguments(node: Any) -> list[ast.arg]:
     return node.args.args if isinstance(node, ast.FunctionDef) else []
 
 
-def stored(history: History, setting: dict[str, int]) -> int:
+def stored(history: History, setting: dict[str, int], compression: CompressionType = CompressionType.LZ4) -> int:
     """What the history takes with these parameters, in bytes."""
     for name, value in setting.items():
         setattr(chunks, name, value)
@@ -141,7 +141,7 @@ def stored(history: History, setting: dict[str, int]) -> int:
                 held[name].append(key)
                 if key not in seen:
                     seen.add(key)
-                    total += len(pack(piece, CompressionType.LZ4)) + FIELD
+                    total += len(pack(piece, compression)) + FIELD
         references = References.of([key for digests in held.values() for key in digests])
         total += 16 * (len(references.order) + len(references.loose))
         for key, content in references.pages.items():
@@ -201,6 +201,11 @@ def main() -> int:
         )
     for name, value in current.items():
         setattr(chunks, name, value)
+    every = {**trained, **checked}
+    others = {
+        each.value: {name: stored(history, current, each) / base[name] for name, history in every.items()}
+        for each in CompressionType
+    }
     dictionary, codec.DICTIONARY = codec.DICTIONARY, b""
     without = {name: stored(history, current) / base[name] for name, history in {**trained, **checked}.items()}
     codec.DICTIONARY = dictionary
@@ -208,6 +213,8 @@ def main() -> int:
     print(table(["", *base], [["stored", *(size(value) for value in base.values())]]))
     print(f"Relative to them, best on the training workloads first ({len(tried)} settings: {' '.join(PARAMETERS)}):\n")
     print(table(["setting", "training", *trained, "unseen", *checked], rows))
+    print("With each compression, relative to LZ4:\n")
+    print(table(["", *base], [[name, *(f"{value:.3f}" for value in each.values())] for name, each in others.items()]))
     print("Without the dictionary of LZ4, relative to them:\n")
     print(table(["", *without], [["stored", *(f"{value:.3f}" for value in without.values())]]))
     return 0

@@ -10,8 +10,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import validation
 from .durability import Durability, Fsync, Replicas
+from .errors import InvalidConfigError
 from .storage import keys
-from .storage.codec import CompressionType
+from .storage.codec import CompressionType, zstandard
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
@@ -60,10 +61,16 @@ def metadata_keys(index: Sequence[str]) -> tuple[str, ...]:
 
 def compression_option(compression: object) -> CompressionType:
     try:
-        return CompressionType(compression)
+        chosen = CompressionType(compression)
     except ValueError:
         allowed = ", ".join(repr(each.value) for each in CompressionType)
         raise ValueError(f"compression {compression!r} is unknown; allowed are {allowed}") from None
+    if chosen is CompressionType.ZSTD:
+        try:
+            zstandard()
+        except ImportError as error:
+            raise InvalidConfigError("compression='zstd' needs: pip install 'langgraph-redis-state[zstd]'") from error
+    return chosen
 
 
 def secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:

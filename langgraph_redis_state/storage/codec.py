@@ -11,11 +11,12 @@ import hmac
 import zlib
 from collections.abc import Sequence
 from enum import Enum
+from types import ModuleType
 from typing import Final
 
 import lz4.block
 
-from ..errors import CheckpointCorruptError
+from ..errors import CheckpointCorruptError, FormatError
 from .lz4_dictionary import DICTIONARY
 
 CHUNK_MAX: Final = 256 * 1024
@@ -27,7 +28,11 @@ BODY_MAX: Final = 64 * 1024 * 1024
 DIGEST: Final = 16
 """Bytes in a digest or checksum."""
 
-_NONE, _LZ4, _ZLIB = 0, 1, 2
+_NONE, _LZ4, _ZLIB, _ZSTD = 0, 1, 2, 3
+
+_INFLATES: Final = {_LZ4: 256, _ZLIB: 1040, _ZSTD: 1040}
+"""How many times compressed bytes may inflate; a larger claim is refused before memory is taken. LZ4 and deflate cannot do
+more. Zstandard can, so `pack` takes LZ4 where it does."""
 
 _PLAIN_MIN = 24  # compressing less than this hardly pays
 
@@ -37,6 +42,7 @@ class CompressionType(str, Enum):
 
     LZ4 = "lz4"
     ZLIB = "zlib"
+    ZSTD = "zstd"
     NONE = "none"
 
 
@@ -44,10 +50,12 @@ def pack(plain: bytes, compression: CompressionType) -> bytes:
     """`plain` in its stored form, compressed where that is smaller."""
     size = len(plain)
     if size >= _PLAIN_MIN and compression is not CompressionType.NONE:
-        if compression is CompressionType.LZ4:
-            how, data = _LZ4, lz4.block.compress(plain, store_size=False, dict=DICTIONARY)
-        else:
+        if compression is CompressionType.ZSTD:
+            how, data = _ZSTD, zstandard().compress(plain)
+        elif compression is CompressionType.ZLIB:
             how, data = _ZLIB, zlib.compress(plain, 6)
+        if compression is CompressionType.LZ4 or size > _INFLATES[how] * len(data):
+            how, data = _LZ4, lz4.block.compress(plain, store_size=False, dict=DICTIONARY)
         if len(data) + 4 < size:
             return b"%c%s%s" % (how, size.to_bytes(4, "big"), data)
     return b"%c%s" % (_NONE, plain)
@@ -62,15 +70,16 @@ def unpack(packed: bytes, limit: int, what: str) -> bytes:
         if len(packed) - 1 > limit:
             raise CheckpointCorruptError(f"{what}: {len(packed) - 1} bytes, at most {limit} are allowed")
         return packed[1:]
-    if how not in (_LZ4, _ZLIB):
+    if how not in _INFLATES:
         raise CheckpointCorruptError(f"{what}: unknown compression {how}")
     size, data = int.from_bytes(packed[1:5], "big"), packed[5:]
-    # LZ4 inflates at most 255 times, deflate 1032 times: a larger claim is a lie, refused before memory is taken
-    if size > limit or size > (256 if how == _LZ4 else 1040) * (len(data) + 1):
+    if size > limit or size > _INFLATES[how] * (len(data) + 1):
         raise CheckpointCorruptError(f"{what}: {len(data)} bytes claim to inflate to {size}, which is refused (limit {limit})")
     try:
         if how == _LZ4:
             plain: bytes = lz4.block.decompress(data, uncompressed_size=size, dict=DICTIONARY)
+        elif how == _ZSTD:
+            plain = zstandard().decompress(data, size, what)
         else:
             inflate = zlib.decompressobj()
             plain = inflate.decompress(data, max(size, 1))
@@ -78,9 +87,18 @@ def unpack(packed: bytes, limit: int, what: str) -> bytes:
                 raise CheckpointCorruptError(f"{what}: more data than the {size} bytes it claims")
     except (lz4.block.LZ4BlockError, zlib.error, ValueError) as error:
         raise CheckpointCorruptError(f"{what}: does not decompress ({error})") from error
+    except ImportError as error:
+        raise FormatError(f"{what}: it is compressed with Zstandard; pip install 'langgraph-redis-state[zstd]'") from error
     if len(plain) != size:
         raise CheckpointCorruptError(f"{what}: inflated to {len(plain)} bytes instead of {size}")
     return plain
+
+
+def zstandard() -> ModuleType:
+    """Raises ImportError where it is not installed."""
+    from . import zstandard
+
+    return zstandard
 
 
 def digest(plain: bytes) -> bytes:

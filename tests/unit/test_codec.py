@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import lz4.block
@@ -11,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langgraph_redis_state import CheckpointCorruptError, CompressionType
+from langgraph_redis_state import CheckpointCorruptError, CompressionType, InvalidConfigError, RedisSaver, storage
+from langgraph_redis_state.errors import FormatError
+from langgraph_redis_state.storage import zstandard
 from langgraph_redis_state.storage.codec import CHUNK_MAX, Integrity, digest, pack, place_check, unpack
 from langgraph_redis_state.storage.lz4_dictionary import DICTIONARY
 
@@ -31,10 +35,11 @@ def test_the_dictionary_never_changes() -> None:
     assert digest(DICTIONARY).hex() == "df0f5d53f0610c0c913b467ecc3a4784"
 
 
-@pytest.mark.parametrize("how", [1, 2])
+@pytest.mark.parametrize("how", [1, 2, 3])
 def test_a_bomb_is_refused_before_it_inflates(how: int) -> None:
     plain = bytes(64 * 1024 * 1024)
-    data = lz4.block.compress(plain, store_size=False) if how == 1 else zlib.compress(plain)
+    compressors = {1: lambda: lz4.block.compress(plain, store_size=False), 2: lambda: zlib.compress(plain)}
+    data = compressors.get(how, lambda: zstandard.compress(plain))()
     for claim in (len(plain), CHUNK_MAX, 2**32 - 1):
         tracemalloc.start()
         with pytest.raises(CheckpointCorruptError, match="here"):
@@ -77,3 +82,45 @@ def test_keys_sign_with_the_first_and_verify_with_all() -> None:
 def test_the_check_of_the_server_is_bound_to_its_place() -> None:
     assert place_check(b"1 2 3", b"thread") != place_check(b"1 2 3", b"threae")
     assert place_check(b"1 2 3", b"thread").hex() == "31e5f16d"
+
+
+@pytest.mark.parametrize("size", [30_000, CHUNK_MAX])
+def test_what_zstandard_makes_too_small_is_packed_otherwise(size: int) -> None:
+    """Such a ratio is refused when it is read."""
+    packed = pack(bytes(size), CompressionType.ZSTD)
+    assert packed[0] == 1
+    assert unpack(packed, CHUNK_MAX, "here") == bytes(size)
+
+
+@pytest.mark.parametrize("change", ["size above", "size below", "cut", "more behind it", "another frame"])
+def test_a_frame_of_zstandard_is_what_it_claims_or_refused(change: str) -> None:
+    plain = bytes(range(256)) * 10
+    data = zstandard.compress(plain)
+    size = len(plain) + {"size above": 1, "size below": -1}.get(change, 0)
+    data = {"cut": data[:-1], "more behind it": data + b"x", "another frame": data + data}.get(change, data)
+    with pytest.raises(CheckpointCorruptError, match="here"):
+        unpack(b"\3" + size.to_bytes(4, "big") + data, CHUNK_MAX, "here")
+
+
+def test_threads_share_a_compressor() -> None:
+    plain = [f"{n} some words ".encode() * 200 for n in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        packed = list(pool.map(lambda each: pack(each, CompressionType.ZSTD), plain))
+    assert [unpack(each, CHUNK_MAX, "here") for each in packed] == plain
+
+
+def test_without_zstandard_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(b"some words " * 100, CompressionType.ZSTD)
+    monkeypatch.setitem(sys.modules, "langgraph_redis_state.storage.zstandard", None)
+    monkeypatch.delattr(storage, "zstandard")
+    with pytest.raises(FormatError, match=r"here: .* Zstandard; pip install 'langgraph-redis-state\[zstd\]'"):
+        unpack(packed, CHUNK_MAX, "here")
+    with pytest.raises(InvalidConfigError, match="pip install"):
+        RedisSaver(compression="zstd")
+
+
+def test_what_was_compressed_with_zstandard_stays_readable() -> None:
+    packed = bytes.fromhex(
+        "030000007428b52ffd0000250100e85768617420697320746865207765617468657220696e204f736c6f3f20010011989413"
+    )
+    assert unpack(packed, CHUNK_MAX, "here") == b"What is the weather in Oslo? " * 4
