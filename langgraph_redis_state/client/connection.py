@@ -105,10 +105,11 @@ class Connection:
                         f"({patience:g} s), which would give up first."
                     )
 
-        self._contact: Contact | None = None
-        if self._target is not None:
+        self.contact: Contact | None = None
+        """The first look at the server: None for given clients, after the first reply, and after `close`."""
+        if self._target is not None and client is None and async_client is None:
             times = (self._options.get(name) for name in ("socket_connect_timeout", "socket_timeout"))
-            self._contact = Contact(self._target, *times)
+            self.contact = Contact(self._target, *times)
         self._injected = client
         self._injected_async = async_client
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -126,13 +127,6 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` or `aclose` was called."""
         return self._closed
-
-    def contact(self, *, is_async: bool = False) -> Contact | None:
-        """How to look at the server until it has been used once; None for a given client, and when closed."""
-        contact = self._contact
-        if contact is None or contact.used or self._closed:
-            return None
-        return contact if (self._injected_async if is_async else self._injected) is None else None
 
     def client(self) -> Any:
         """The sync client, built at first use.
@@ -196,7 +190,7 @@ class Connection:
         An async client can be closed properly only in its loop: in a running one its sockets are dropped, in an idle
         one it is closed, in a closed one only its sockets are left, and they are released. Prefer `aclose`.
         """
-        self._closed = True
+        self._closed, self.contact = True, None
         with self._lock:
             built, self._built = self._built, None
         if built is not None:
@@ -209,7 +203,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close what was built here: the running loop's client is awaited, the rest is as in `close`. Idempotent."""
-        self._closed = True
+        self._closed, self.contact = True, None
         with self._async_lock:
             mine = self._built_async.pop(asyncio.get_running_loop(), None)
         self.close()

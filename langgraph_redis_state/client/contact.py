@@ -61,8 +61,6 @@ class Contact:
         self._seconds = max(SECONDS, connect or 0, answer or 0)
         self.answered = False
         """Whether something answered that speaks as the URL says."""
-        self.used = False
-        """Whether a command succeeded: what fails from then on is no matter of the URL."""
 
     def problem(self) -> str | None:
         """What is wrong with all servers of the URL; None if one is as it should be, or if redis-py can tell it better."""

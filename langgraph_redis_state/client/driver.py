@@ -18,7 +18,6 @@ from ..effects import Call, Compute, Note, Operation, Read, ReplyMismatch, Scan,
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
-from .contact import Contact
 from .exchange import ByText, Connect, Disconnect, Exchange, Pause, Send, Step, called, read, scanned
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
@@ -41,7 +40,7 @@ def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    with closing(perform(operation, connection, verb, is_async=False)) as going:
+    with closing(perform(operation, connection, verb)) as going:
         while True:
             try:
                 step = going.send(reply) if error is None else going.throw(error)
@@ -78,7 +77,7 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    with closing(perform(operation, connection, verb, is_async=True)) as going:
+    with closing(perform(operation, connection, verb)) as going:
         while True:
             try:
                 step = going.send(reply) if error is None else going.throw(error)
@@ -135,16 +134,15 @@ async def astream(operation: Stream, connection: Connection, verb: str = "") -> 
         operation.close()
 
 
-def perform(operation: Operation[T], connection: Connection, verb: str, *, is_async: bool) -> Exchange[T]:
+def perform(operation: Operation[T], connection: Connection, verb: str) -> Exchange[T]:
     """An operation in steps."""
     with closing(watched(operation, verb or named(operation), connection.where)) as going:
-        return (yield from _perform(going, connection, is_async))
+        return (yield from _perform(going, connection))
 
 
-def _perform(operation: Operation[T], connection: Connection, is_async: bool) -> Exchange[T]:
+def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
     """While a Cluster moves the slot of an effect, the effect is repeated."""
     client: object = None
-    contact: Contact | None = None
     reply: Any = None
     error: Exception | None = None
     while True:
@@ -162,7 +160,7 @@ def _perform(operation: Operation[T], connection: Connection, is_async: bool) ->
                 reply = yield effect
                 continue
             if client is None:
-                contact = connection.contact(is_async=is_async)
+                contact = connection.contact
                 if contact is not None and not contact.answered and (problem := (yield Compute(contact.problem, BLOCKING))):
                     raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
                 client = yield Connect()
@@ -178,12 +176,11 @@ def _perform(operation: Operation[T], connection: Connection, is_async: bool) ->
                     if not (in_cluster(client) and slot_moves(caught)) or time.monotonic() > until:
                         raise
                 yield Pause(MOVING_PAUSE)
-            if contact is not None:
-                contact.used = True
+            connection.contact = None
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = caught
             if not isinstance(effect, Compute):
-                error = yield from _explained(caught, effect, connection, client, is_async)
+                error = yield from _explained(caught, effect, connection, client)
 
 
 def _exchange(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
@@ -195,13 +192,11 @@ def _exchange(client: object, effect: Call | Read | Scan, connection: Connection
     return read(client, effect) if isinstance(effect, Read) else scanned(client, effect)
 
 
-def _explained(
-    caught: Exception, effect: Call | Read | Scan, connection: Connection, client: object, is_async: bool
-) -> Exchange[Exception]:
-    """The error of this package for one of the client library. When the very first call fails, the server is asked whether it
-    is of another kind than the URL says."""
+def _explained(caught: Exception, effect: Call | Read | Scan, connection: Connection, client: object) -> Exchange[Exception]:
+    """The error of this package for one of the client library. If the very first call fails, asks the server whether it is of
+    another kind than the URL says."""
     error = translated(caught, effect, connection.where, in_cluster(client))
-    contact = connection.contact(is_async=is_async)
+    contact = connection.contact
     if contact is not None and contact.answered and isinstance(error, CheckpointerError):
         kind = yield Compute(lambda: contact.kind(str(caught)), BLOCKING)
         if kind is not None:
