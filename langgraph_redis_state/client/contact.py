@@ -67,9 +67,7 @@ class Contact:
         until = time.monotonic() + self._seconds
         hosts: tuple[_Host, ...] = self._target.nodes or (None,)
         outcomes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        if len(hosts) == 1:
-            outcomes.put(self._outcome(hosts[0], until))
-        for host in hosts[1:] and hosts:  # beside each other: one that hangs costs no time if another answers
+        for host in hosts:  # in parallel: a server that hangs costs no time if another one answers
             threading.Thread(target=lambda host=host: outcomes.put(self._outcome(host, until)), daemon=True).start()
         first = ""
         for _ in hosts:

@@ -14,7 +14,7 @@ import re
 
 from ..effects import Call, Read, ReplyMismatch, Scan
 from ..errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
-from .workarounds import closed_meanwhile, node_without_slot, reconnected_meanwhile
+from .workarounds import closed_meanwhile, node_without_slot
 
 MOVING_SECONDS = 60.0
 """How long a Cluster may take to move a slot before a call that needs it fails."""
@@ -197,8 +197,6 @@ def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[Chec
         for pattern, kind, sentence in TABLE:
             if re.search(pattern, line):
                 return kind, sentence.format(name=names[0], text=text, after=after)
-    if reconnected_meanwhile(error):
-        return _Unavailable, f"the connection was closed before the command was sent ({text})"
     if closed_meanwhile(error):
         return (
             _Unavailable,

@@ -4,9 +4,8 @@
 | --- | --- |
 | a signal handler that raises can leave the queue of a pool locked, or crash hiredis: `waiting_pool`, `packer` | none yet |
 | the sync Cluster client releases a connection twice after a redirection: `releasing_once` | none yet |
-| another thread closes a connection that is being taken: `closed_meanwhile` | none yet |
+| another thread or task closes a connection that is being taken or written to: `closed_meanwhile` | none yet |
 | the sync Cluster client stumbles over a node without a slot: `node_without_slot` | none yet |
-| the async Cluster client writes to a node that another task reconnects: `reconnected_meanwhile` | none yet |
 | async connections are closed by awaiting only, and warn when collected open: `abort` | none yet |
 | pools take TLS session tickets for a stale reply: `ping_after_connect` | none yet |
 | packets to a node of an async Cluster lose their connection when cancelled: `send_to_node` | redis-py 8 |
@@ -33,10 +32,11 @@ from .library import Node, SyncClient, in_cluster, is_named, redis_module
 
 
 def closed_meanwhile(error: Exception) -> bool:
-    """Whether redis-py looked at a connection while another thread closed it: its Cluster client closes all connections of a
-    node when it learns the nodes anew."""
+    """Whether redis-py used a connection that another thread or task closed: its Cluster clients close all connections of a
+    node when they reload the slots."""
     if isinstance(error, AttributeError):
-        return error.obj is None and error.name in ("sendall", "recv", "recv_into", "fileno", "settimeout", "gets", "feed")
+        of_socket = ("sendall", "recv", "recv_into", "fileno", "settimeout", "write", "writelines")
+        return error.obj is None and error.name in (*of_socket, "gets", "feed")
     return isinstance(error, TypeError | ValueError) and any(sign in str(error) for sign in ("fileno()", "file descriptor"))
 
 
@@ -44,11 +44,6 @@ def node_without_slot(error: Exception) -> bool:
     """Whether the sync Cluster client met a node that has no slot yet."""
     names = ("redis_connection", "execute_command", "connection_kwargs", "connection")
     return isinstance(error, AttributeError) and error.obj is None and error.name in names
-
-
-def reconnected_meanwhile(error: Exception) -> bool:
-    """Whether another task reconnected the node that the async Cluster client was about to write to."""
-    return isinstance(error, AttributeError) and all(sign in str(error) for sign in ("NoneType", "write"))
 
 
 def retried_errors() -> list[type[Exception]]:
