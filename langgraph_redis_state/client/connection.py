@@ -1,15 +1,9 @@
-"""Where the server is, and the clients that reach it: the only place that builds them.
+"""Holds the clients: one sync client, and one async client for each event loop. No commands are run here.
 
-A `Connection` turns a URL, or clients that the caller has, into one sync client and one async client for each event
-loop. It may import ``redis`` (inside functions: it is imported when first used), parse URLs and open and close clients. It
-must not know what a checkpoint is, run a command, or translate an error of a command.
-
-Two promises shape it:
-
-    loops   An async client works in the loop that opened its sockets and in no other. So there is one for each loop,
-            built when that loop first asks, and let go of once the loop is closed.
-    forks   A child must not speak on its parent's sockets. redis-py's sync pools notice a new process id and start
-            over by themselves; its async ones do not, so a child forgets its parent's async clients (and locks).
+loops   An async client works only in the loop that opened its sockets. So each loop gets its own, built at its first use
+        and released after the loop is closed.
+forks   A child must not use its parent's sockets. redis-py's sync pools notice the new process id and open new
+        connections; its async pools do not. So a child forgets its parent's async clients, and the locks.
 """
 
 from __future__ import annotations
@@ -48,15 +42,15 @@ class Connection:
     Args:
         url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+cluster://host,host``,
             ``redis+sentinel://host,host/service``, and the last two with ``rediss``; ``valkey`` and ``valkeys`` are other names
-            for ``redis`` and ``rediss``. What its query says
-            (``?socket_timeout=3``) wins over `options`, as in redis-py. None: only the given clients are used.
+            for ``redis`` and ``rediss``. Its query
+            (``?socket_timeout=3``) takes precedence over `options`, as in redis-py. None: only the given clients are used.
         client: A sync client: `redis.Redis`, `redis.RedisCluster`, or one of valkey-py. Never closed here.
         async_client: An async client, for the loop that uses it first. Never closed here. If `url` is given too, other
             loops get a client built from it.
         options: Keyword arguments of redis-py's connections, and ``max_connections`` and ``timeout`` of its pools. For
             Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
             ``min_other_sentinels``.
-        durability: What is made sure of after each write.
+        durability: What each write waits for.
 
     Raises:
         ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
@@ -116,10 +110,10 @@ class Connection:
         self._built: Clients | None = None
         self._built_async: dict[asyncio.AbstractEventLoop, Clients] = {}
         self._closed = False
-        # Two locks: building a cluster client asks the server, and no event loop shall wait for that.
+        # Two locks: building a sync Cluster client asks the server, and no event loop may wait for that.
         self._lock = threading.Lock()
         self._async_lock = threading.Lock()
-        # A saver made at import time is often never closed; its async clients would complain when they are collected.
+        # A saver that is never closed: its async clients would warn when they are collected.
         weakref.finalize(self, release_all, self._built_async)
         _living.add(self)
 
@@ -180,15 +174,15 @@ class Connection:
         return built.client
 
     def batches(self, client: Any) -> Batches | None:
-        """What the running loop sends together; None for a given client, whose class may do more with each command."""
+        """Joins the calls of the running loop. None for a given client, whose class may have its own `execute_command`."""
         built = self._built_async.get(asyncio.get_running_loop())
         return built.batches if built is not None and built.client is client else None
 
     def close(self) -> None:
         """Close what was built here, never a given client. Idempotent.
 
-        An async client can be closed properly only in its loop: in a running one its sockets are dropped, in an idle
-        one it is closed, in a closed one only its sockets are left, and they are released. Prefer `aclose`.
+        An async client can be closed properly only in its loop. If the loop is idle, it is run for that. If it runs or is
+        closed, the sockets are dropped. Prefer `aclose`.
         """
         self._closed, self.contact = True, None
         with self._lock:
@@ -221,9 +215,9 @@ class Connection:
             return self._injected_loop() is loop
 
     def _forget_parent(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held them, and is not here to let go
+        self._lock = threading.Lock()  # a thread of the parent may hold them, and does not exist here
         self._async_lock = threading.Lock()
-        # Not closed and never collected: closing would take the parent's sockets out of the epoll set both share.
+        # Not closed and never collected: closing would remove the parent's sockets from the epoll set that both share.
         _abandoned.append(dict(self._built_async))
         self._built_async.clear()
 

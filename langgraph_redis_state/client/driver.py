@@ -1,8 +1,7 @@
-"""Performs operations: sends the reply of each effect into the operation, or throws the error there, translated.
+"""Performs operations: sends the reply to each effect into the operation, or throws the translated error into it.
 
-`perform` does so in steps (exchange.py). `run` and `arun` wait for the steps, one by blocking, one by awaiting: that is all
-that differs between the sync and the async methods of the saver. `stream` and `astream` give the items of a stream as they are
-asked for.
+`perform` turns effects into steps (exchange.py). `run` performs the steps by blocking, `arun` by awaiting, and the sync and the
+async methods of the saver differ in nothing else. `stream` and `astream` yield the items of a stream.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from .workarounds import client_of_node, close_idle, close_idle_async, send_to_n
 T = TypeVar("T")
 
 COMPUTE_INLINE = 256 * 1024
-"""Work on up to this many bytes is done on the event loop, on more in a thread."""
+"""Work on up to this many bytes runs on the event loop, larger work in a thread."""
 
 BLOCKING = sys.maxsize
-"""The size of work that waits for a network."""
+"""The size of work that waits for the network."""
 
 MOVING_PAUSE = 0.1
 
@@ -92,7 +91,7 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
                     reply = await sent
                 elif isinstance(step, Connect):
                     client = reply = connection.async_client()
-                    if in_cluster(client):  # it learns its slots at first use, and several tasks at once would trip over it
+                    if in_cluster(client):  # it loads its slots at first use, which fails if several tasks do so at once
                         await client.initialize()
                 else:
                     reply = await _awaited(client, step)
@@ -116,7 +115,7 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
 
 
 def stream(operation: Stream, connection: Connection, verb: str = "") -> Iterator[Any]:
-    """Performs a stream, blocking: its items, as they are asked for."""
+    """Performs a stream, blocking: yields its items."""
     try:
         while (items := run(emitted(operation), connection, verb or named(operation))) is not None:
             yield from items
@@ -125,7 +124,7 @@ def stream(operation: Stream, connection: Connection, verb: str = "") -> Iterato
 
 
 async def astream(operation: Stream, connection: Connection, verb: str = "") -> AsyncIterator[Any]:
-    """Performs a stream on the running event loop: its items, as they are asked for."""
+    """Performs a stream on the running event loop: yields its items."""
     try:
         while (items := await arun(emitted(operation), connection, verb or named(operation))) is not None:
             for item in items:
