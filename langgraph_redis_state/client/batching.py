@@ -1,19 +1,19 @@
 """Calls of many tasks of one event loop, sent together.
 
-By itself each call takes a connection of redis-py, a packet, timers and turns of the loop: as much as all else a small put
-costs. So while several calls are under way, those that get ready in the same turn of the loop leave in one packet on one
-connection. Few calls, large ones, and those on a client that was given go each by itself, as if this was not here.
+A call that is sent alone costs a connection of redis-py, a packet, timers and turns of the loop: half the time of a small put.
+So while several calls are under way, calls that become ready in the same turn of the loop leave in one packet, on one
+connection. A few calls, large calls, and calls on a client that the caller gave are sent alone.
 
-What there is: nothing on the server; here, for each event loop, the calls that wait for the end of its turn: microseconds.
-Round trips: one for each packet. It is no transaction: each script is atomic, what others send may come between them.
-Cut in the middle: a packet has a task of its own, so a caller that is cancelled leaves the connection to the others: its call
-is not sent any more, neither by a packet that waits for a connection nor by one that is repeated; if it was sent, its reply is
-read and dropped. With its last caller the packet is cancelled. When the connection breaks, redis-py repeats the packet, and
-every script may be repeated. A call that is answered with an error is made again, alone, and so is each of a packet that cannot
-be sent because of one: whatever the client or the driver does about an error, they do it for that call only. When the loop is
-stopped, the callers are cancelled.
+State: nothing on the server. Each event loop holds the calls that wait for the end of its turn (microseconds).
+Round trips: one a packet. A packet is no transaction: each script is atomic, and scripts of others may run between two of them.
+Cancellation: a packet has its own task, so a cancelled caller does not take the connection from the others. A call that is
+cancelled before it is sent is not sent, also if the packet is repeated. If it was sent, its reply is read and dropped. If all
+callers are cancelled, so is the packet. If the loop stops, the callers are cancelled.
+Errors: if the connection breaks, redis-py repeats the packet, and every script may be repeated. A call that the server answers
+with an error is sent again alone. If one call prevents that the packet is sent, each call is sent alone. So the client and the
+driver handle an error for its call only.
 
-Replies are handed out by position; whether one belongs to the call, its token tells.
+Replies are matched by position, and each call checks its token.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from ..effects import Call
 from .library import AsyncClient, is_named
 
 FEW = 4
-"""So many calls at once are quicker each by itself."""
+"""Fewer concurrent calls than this are faster if each is sent alone."""
 
 PACKET_CALLS = 16
-"""Most calls in one packet: a server works through them, for about 1 ms, before it looks at another connection, and while it
-does, the loop works on the replies to those of the packet before."""
+"""Most calls in one packet. The server serves no other connection until it has run them all (about 1 ms), and the loop works on
+the replies of the packet before in that time."""
 
 PACKET_BYTES = 128 * 1024
 
 CALL_BYTES = 32 * 1024
-"""A call with arguments of more bytes goes by itself, since those behind it would wait for it."""
+"""A call with more bytes of arguments is sent alone, since the calls behind it would wait for it."""
 
 ALONE = object()
-"""Nothing else left with this call."""
+"""The reply to a call that found no others to share a packet with: its caller sends it."""
 
 NOTHING: tuple[tuple[str, ...], dict[str, Any]] = (("PING",), {})
-"""What redis-py sends in the place of a call that nobody waits for any more."""
+"""What redis-py sends instead of a call that was cancelled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class _Waiting:
     call: Call
     bytes: int
     reply: asyncio.Future[Any]
-    """What the server replied, the error of it or of the connection, or ALONE."""
+    """The server's reply, an error of the server or of the connection, or ALONE."""
     packet: _Packet | None = None
 
 
@@ -61,7 +61,7 @@ class _Packet:
     calls: list[_Waiting]
     task: asyncio.Task[list[Any]] | None = None
     commands: list[Any] = field(default_factory=list)
-    """What redis-py sends, each time it sends."""
+    """What redis-py sends, at the first attempt and at each repetition."""
 
     def withdraw(self, given_up: _Waiting) -> None:
         if self.commands:
@@ -76,10 +76,10 @@ class Batches:
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
         self._under_way = 0
-        self._packets: set[asyncio.Task[list[Any]]] = set()  # the loop itself refers to tasks but weakly
+        self._packets: set[asyncio.Task[list[Any]]] = set()  # the loop holds tasks by weak references only
 
     async def reply(self, client: AsyncClient, call: Call) -> object:
-        """What the server replies to a call, in a packet with others or by itself."""
+        """Sends a call, alone or in a packet with others: the server's reply."""
         if self._under_way + len(self._waiting) >= FEW:
             size = sum(map(getsizeof, call.args))
             if size <= CALL_BYTES:
@@ -92,7 +92,7 @@ class Batches:
                     raise
                 if isinstance(reply, BaseException):
                     if _of_the_connection(reply):
-                        # raised itself by each, it would gather the frames of all of them, with what is in their states
+                        # a copy for each caller: one shared error would collect the frames of them all, with their variables
                         raise copy(reply) from reply
                 elif reply is not ALONE:
                     return reply
@@ -109,7 +109,7 @@ class Batches:
         return waiting.reply
 
     def _send(self, client: AsyncClient) -> None:
-        """What waits, in packets. Calls that read come last, since replies to them may be large."""
+        """Sends the waiting calls in packets. Calls that read come last, since their replies may be large."""
         waiting, self._waiting = self._waiting, []
         packet: list[_Waiting] = []
         size = 0
@@ -140,7 +140,7 @@ class Batches:
         self._packets.discard(task)
         self._under_way -= len(packet)
         for each in packet:
-            each.packet = None  # which refers to it: the calls go now, not when such circles are looked for
+            each.packet = None  # breaks a reference cycle, so that the calls are freed now
         if task.cancelled():
             for each in packet:
                 each.reply.cancel()
@@ -165,5 +165,5 @@ async def _exchange(client: AsyncClient, packet: _Packet) -> list[Any]:
 
 
 def _of_the_connection(error: BaseException) -> bool:
-    """Whether each call of the packet would have met the error. Any other one is that of some call."""
+    """Whether the error concerns the whole packet. Any other error is that of one call."""
     return is_named(error, "ConnectionError", "TimeoutError", "OSError") or not isinstance(error, Exception)

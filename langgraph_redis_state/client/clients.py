@@ -1,4 +1,4 @@
-"""Building clients for a URL, letting them go, and looking at those that the caller gives. No commands are run here."""
+"""Builds clients for a URL, closes them, and checks clients that the caller gives. Runs no commands."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .url import ServerAddress
 from .workarounds import abort, packer, ping_after_connect, releasing_once, sentinel_pool, waiting_pool
 
 SENTINEL_SECONDS = 2.0
-"""How long one sentinel is waited for, unless `sentinel_kwargs` says else."""
+"""Timeout for each sentinel, unless `sentinel_kwargs` sets another."""
 
 
 @dataclass(frozen=True)
 class Clients:
-    """A client, and those that found the server for it (Sentinel)."""
+    """A client, and the clients of the sentinels that name its server."""
 
     client: Any
     sentinels: tuple[Any, ...] = ()
     batches: Batches | None = None
-    """What one event loop sends together; None in a Cluster, where keys are on many nodes, and for sync clients."""
+    """Joins the calls of one event loop; None for a Cluster, whose keys are on many nodes, and for sync clients."""
 
     @property
     def all(self) -> tuple[Any, ...]:
@@ -35,7 +35,7 @@ class Clients:
 
     def close(self) -> None:
         for client in self.all:
-            # A cluster client built from a URL leaves its pools to the caller.
+            # A Cluster client that was built from a URL does not close its pools.
             if hasattr(client, "disconnect_connection_pools"):
                 client.disconnect_connection_pools()
             client.close()
@@ -57,7 +57,7 @@ def build(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
         settings = settings_for(target, options, accepted(target), is_async=False)
         if target.tls:
             settings.setdefault("redis_connect_func", ping_after_connect(in_cluster=True))
-        # Only a cluster client made from a URL lets its nodes have a pool that waits.
+        # Only a Cluster client that is built from a URL lets its nodes have a pool that waits.
         first = f"{'rediss' if target.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}"
         client = cluster.RedisCluster(
             url=first,
@@ -92,7 +92,7 @@ def build_async(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
     settings = settings_for(target, options, parameters(pool_class, kind), is_async=True)
     if target.topology == "sentinel":
         sentinels = redis_module(".asyncio.sentinel")
-        # redis-py's Sentinel pool raises "Too many connections"; this one waits for a free one.
+        # redis-py's Sentinel pool raises "Too many connections"; this pool waits for a free connection.
         waiting = type("WaitingSentinelPool", (sentinels.SentinelConnectionPool, pool_class), {})
         return replace(_of_sentinels(sentinels.Sentinel, waiting, target, settings), batches=Batches())
     pool = pool_class(connection_class=kind, **_address(target), **settings)
@@ -101,8 +101,8 @@ def build_async(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
 
 @cache
 def packing_fast(kind: type) -> type:
-    """An async connection that packs commands with hiredis, as the sync ones do: calls have many arguments, and packing
-    them in Python takes longer."""
+    """An async connection class that packs commands with hiredis, as redis-py's sync connections do: calls have many arguments,
+    and packing them in Python takes longer."""
     fast = packer()
     if fast is None:
         return kind
@@ -132,8 +132,7 @@ def _of_sentinels(sentinel_class: Any, pool_class: Any, target: ServerAddress, s
         if name.startswith(("socket_", "ssl", "lib_")) or name in ("protocol", "driver_info")
         if name in parameters(redis_module().Redis)
     }
-    # The next sentinel is asked when one does not answer, which a healthy one does at once: waiting longer, and redis-py's own
-    # ten retries, would only delay that.
+    # A healthy sentinel answers at once. Longer timeouts and redis-py's ten retries would only delay asking the next sentinel.
     brief = {
         name: min(rest[name] or SENTINEL_SECONDS, SENTINEL_SECONDS) for name in ("socket_timeout", "socket_connect_timeout")
     }
@@ -146,7 +145,7 @@ def _of_sentinels(sentinel_class: Any, pool_class: Any, target: ServerAddress, s
     return Clients(client, tuple(sentinel.sentinels))
 
 
-# --- letting go -------------------------------------------------------------------------------------------------------
+# --- closing ----------------------------------------------------------------------------------------------------------
 
 
 def release_all(clients: dict[asyncio.AbstractEventLoop, Clients]) -> None:
@@ -156,7 +155,7 @@ def release_all(clients: dict[asyncio.AbstractEventLoop, Clients]) -> None:
 
 
 def release(loop: asyncio.AbstractEventLoop, clients: Clients, *, may_run: bool = False) -> None:
-    """Releases the sockets of async clients from wherever we are: `may_run` allows to run an idle loop for it."""
+    """Releases the sockets of async clients, from any thread or loop. `may_run` allows to run their loop if it is idle."""
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
@@ -164,7 +163,7 @@ def release(loop: asyncio.AbstractEventLoop, clients: Clients, *, may_run: bool 
     if here is loop or loop.is_closed():
         clients.abort(loop)
         return
-    # RuntimeError: another thread closed the loop, or began to run it, since we looked.
+    # RuntimeError: meanwhile another thread closed the loop, or began to run it.
     with contextlib.suppress(RuntimeError):
         if may_run and here is None and not loop.is_running():
             closing = clients.aclose()
@@ -196,14 +195,14 @@ def check_client(client: Any, argument: str, *, is_async: bool) -> None:
         raise TypeError(f"{argument}= got {found} client ({kind.__module__}.{kind.__qualname__}); pass it as {right}=.")
     if hasattr(client, "command_stack"):
         raise TypeError(f"{argument}= got a pipeline ({kind.__module__}.{kind.__qualname__}); pass the client that made it.")
-    # redis-py and valkey-py, sync and async, Cluster and Sentinel: all have an encoder that knows
+    # all clients of redis-py and valkey-py (sync, async, Cluster, Sentinel) have an encoder with this setting
     encoder = client.get_encoder() if hasattr(client, "get_encoder") else getattr(client, "encoder", None)
     if getattr(encoder, "decode_responses", False):
         raise ValueError(f"The saver stores bytes: build the client for {argument}= without decode_responses=True.")
 
 
 def describe(client: Any) -> str:
-    """Which client was given, for errors: its class and its server, without the password."""
+    """A given client, for errors: its class and its server, without the password."""
     kind = type(client)
     package = kind.__module__.split(".")
     name = ".".join([package[0], *(["asyncio"] if "asyncio" in package else []), kind.__name__])

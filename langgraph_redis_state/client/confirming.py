@@ -1,7 +1,7 @@
 """Durable writes: a script that writes, and in the same packet `WAIT` or `WAITAOF` for its copies. No I/O here.
 
-One round trip, and the same connection: the server waits for the last write of the connection that asks, and would acknowledge
-nothing on another one. Every script may be repeated, and writes something each time it says `ok`.
+Both go in one packet, on one connection, since `WAIT` counts the replicas that have the last write of its own connection. So a
+durable write is one round trip. Every script may be repeated, and each time that it replies `ok` it has written something.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .exchange import ELSEWHERE, Exchange, called, framed, node_of, raised
 from .library import in_cluster, is_named
 
 ROUNDS = 6
-"""Most packets for one write: more than one when scripts are unknown, slots move, or replicas turn up."""
+"""Most packets for one write: more than one if the script is unknown, a slot moves, or a replica connects."""
 
 _WRITTEN = "the write exists on the primary"
 
@@ -24,9 +24,9 @@ _WRITTEN = "the write exists on the primary"
 def confirmed(client: object, call: Call, level: Durability, seen: dict[str, int], where: str) -> Exchange[list[Any]]:
     """Runs a script that writes and waits for its copies: the script's reply.
 
-    In a Cluster, when the slot is not where it was, the call is made without waiting: the client library then finds the node,
-    and the packet is sent again to the right one. `seen` remembers for each server how many replicas it had, so that
-    `Replicas("all")` is one round trip, too.
+    In a Cluster, if the slot has moved, the call is first made without `WAIT`, so that the client library finds the new node.
+    Then the packet is sent again, to that node. `seen` remembers how many replicas each server had, so that `Replicas("all")`
+    is one round trip, too.
     """
     by_text, short = False, ""
     for left in range(ROUNDS - 1, -1, -1):
@@ -59,7 +59,7 @@ def confirmed(client: object, call: Call, level: Durability, seen: dict[str, int
         if not short:
             return answer
         if asked >= connected:
-            break  # or else it was asked for fewer than there are
+            break  # if it waited for fewer replicas than there are, it waits again
     raise DurabilityError(
         f"{call.about}, on {where}: {_WRITTEN}, but within {level.timeout:g} s it was {short}; it can be read, and a "
         "failover may lose it. Repeating the call waits again; are the replicas connected and keeping up?"

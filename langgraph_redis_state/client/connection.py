@@ -1,15 +1,9 @@
-"""Where the server is, and the clients that reach it: the only place that builds them.
+"""Holds the clients: one sync client, and one async client for each event loop. No commands are run here.
 
-A `Connection` turns a URL, or clients that the caller has, into one sync client and one async client for each event
-loop. It may import ``redis`` (inside functions: it is imported when first used), parse URLs and open and close clients. It
-must not know what a checkpoint is, run a command, or translate an error of a command.
-
-Two promises shape it:
-
-    loops   An async client works in the loop that opened its sockets and in no other. So there is one for each loop,
-            built when that loop first asks, and let go of once the loop is closed.
-    forks   A child must not speak on its parent's sockets. redis-py's sync pools notice a new process id and start
-            over by themselves; its async ones do not, so a child forgets its parent's async clients (and locks).
+loops   An async client works only in the loop that opened its sockets. So each loop gets its own, built at its first use
+        and released after the loop is closed.
+forks   A child must not use its parent's sockets. redis-py's sync pools notice the new process id and open new
+        connections; its async pools do not. So a child forgets its parent's async clients, and the locks.
 """
 
 from __future__ import annotations
@@ -48,15 +42,15 @@ class Connection:
     Args:
         url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+cluster://host,host``,
             ``redis+sentinel://host,host/service``, and the last two with ``rediss``; ``valkey`` and ``valkeys`` are other names
-            for ``redis`` and ``rediss``. What its query says
-            (``?socket_timeout=3``) wins over `options`, as in redis-py. None: only the given clients are used.
+            for ``redis`` and ``rediss``. Its query
+            (``?socket_timeout=3``) takes precedence over `options`, as in redis-py. None: only the given clients are used.
         client: A sync client: `redis.Redis`, `redis.RedisCluster`, or one of valkey-py. Never closed here.
         async_client: An async client, for the loop that uses it first. Never closed here. If `url` is given too, other
             loops get a client built from it.
         options: Keyword arguments of redis-py's connections, and ``max_connections`` and ``timeout`` of its pools. For
             Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
             ``min_other_sentinels``.
-        durability: What is made sure of after each write.
+        durability: What each write waits for.
 
     Raises:
         ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
@@ -105,20 +99,21 @@ class Connection:
                         f"({patience:g} s), which would give up first."
                     )
 
-        self._contact: Contact | None = None
-        if self._target is not None:
+        self.contact: Contact | None = None
+        """The first look at the server: None for given clients, after the first reply, and after `close`."""
+        if self._target is not None and client is None and async_client is None:
             times = (self._options.get(name) for name in ("socket_connect_timeout", "socket_timeout"))
-            self._contact = Contact(self._target, *times)
+            self.contact = Contact(self._target, *times)
         self._injected = client
         self._injected_async = async_client
         self._injected_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._built: Clients | None = None
         self._built_async: dict[asyncio.AbstractEventLoop, Clients] = {}
         self._closed = False
-        # Two locks: building a cluster client asks the server, and no event loop shall wait for that.
+        # Two locks: building a sync Cluster client asks the server, and no event loop may wait for that.
         self._lock = threading.Lock()
         self._async_lock = threading.Lock()
-        # A saver made at import time is often never closed; its async clients would complain when they are collected.
+        # A saver that is never closed: its async clients would warn when they are collected.
         weakref.finalize(self, release_all, self._built_async)
         _living.add(self)
 
@@ -126,13 +121,6 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` or `aclose` was called."""
         return self._closed
-
-    def contact(self, *, is_async: bool = False) -> Contact | None:
-        """How to look at the server until it has been used once; None for a given client, and when closed."""
-        contact = self._contact
-        if contact is None or contact.used or self._closed:
-            return None
-        return contact if (self._injected_async if is_async else self._injected) is None else None
 
     def client(self) -> Any:
         """The sync client, built at first use.
@@ -186,17 +174,17 @@ class Connection:
         return built.client
 
     def batches(self, client: Any) -> Batches | None:
-        """What the running loop sends together; None for a given client, whose class may do more with each command."""
+        """Joins the calls of the running loop. None for a given client, whose class may have its own `execute_command`."""
         built = self._built_async.get(asyncio.get_running_loop())
         return built.batches if built is not None and built.client is client else None
 
     def close(self) -> None:
         """Close what was built here, never a given client. Idempotent.
 
-        An async client can be closed properly only in its loop: in a running one its sockets are dropped, in an idle
-        one it is closed, in a closed one only its sockets are left, and they are released. Prefer `aclose`.
+        An async client can be closed properly only in its loop. If the loop is idle, it is run for that. If it runs or is
+        closed, the sockets are dropped. Prefer `aclose`.
         """
-        self._closed = True
+        self._closed, self.contact = True, None
         with self._lock:
             built, self._built = self._built, None
         if built is not None:
@@ -209,7 +197,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close what was built here: the running loop's client is awaited, the rest is as in `close`. Idempotent."""
-        self._closed = True
+        self._closed, self.contact = True, None
         with self._async_lock:
             mine = self._built_async.pop(asyncio.get_running_loop(), None)
         self.close()
@@ -227,9 +215,9 @@ class Connection:
             return self._injected_loop() is loop
 
     def _forget_parent(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held them, and is not here to let go
+        self._lock = threading.Lock()  # a thread of the parent may hold them, and does not exist here
         self._async_lock = threading.Lock()
-        # Not closed and never collected: closing would take the parent's sockets out of the epoll set both share.
+        # Not closed and never collected: closing would remove the parent's sockets from the epoll set that both share.
         _abandoned.append(dict(self._built_async))
         self._built_async.clear()
 

@@ -1,11 +1,11 @@
-"""The first contact with a server: looks within ten seconds whether what answers there is what the URL says.
+"""The first contact with a server: checks within ten seconds whether the URL fits the server that answers.
 
-redis-py repeats what fails, and its errors tell a time-out from a refusal and nothing else: a `rediss://` URL of a server
-without TLS takes it 40 seconds. So before a saver uses a URL for the first time, `Contact.problem` opens one connection of its
-own, sends a PING, and says in a sentence what is wrong and what to do. Passwords are not sent. When the first call fails all
-the same, `Contact.kind` asks the server for its mode: a Sentinel, a node of a Cluster, or a server by itself.
+redis-py repeats failed attempts, and its errors only distinguish a timeout from a refusal: it takes 40 seconds to fail on a
+`rediss://` URL of a server without TLS. So before a saver uses a URL for the first time, `Contact.problem` opens its own
+connection, sends a PING, and says what is wrong and what to do. It sends no password. If the first call still fails,
+`Contact.kind` asks the server for its mode: a Sentinel, a node of a Cluster, or a single server.
 
-This module opens sockets, and nothing else does but redis-py. It blocks: the async driver calls it in a thread.
+Only redis-py and this module open sockets. The functions block: the async driver calls them in a thread.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Any
 from .url import ServerAddress
 
 SECONDS = 8.5
-"""The first look at all addresses. Other time-outs that the caller sets are kept to."""
+"""Time limit for the first look at all addresses. Longer timeouts of the caller raise it."""
 
 SECOND_LOOK_SECONDS = 1.0
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 6.0
 
 LEAST_SECONDS = 1.0
-"""A server that is busy for a moment is not called wrong, however short the caller's time-outs are."""
+"""The shortest timeout, also if the caller's are shorter: a server may be busy for a moment."""
 
 HANDSHAKE_SECONDS = 4.0
-"""A server without TLS takes the greeting of a client that wants it for half a command, and waits."""
+"""A server without TLS reads the TLS greeting as an incomplete command, and waits for the rest."""
 
 KIND_SECONDS = 3.0
 
@@ -51,27 +51,23 @@ class _Problem(Exception):
 
 
 class Contact:
-    """The servers of a URL, of which one has to answer. `connect` and `answer` are the caller's time-outs (seconds), if any."""
+    """The servers of a URL, one of which must answer. `connect` and `answer` are the caller's timeouts (seconds), if any."""
 
     def __init__(self, target: ServerAddress, connect: float | None, answer: float | None) -> None:
         self._target = target
-        # redis-py tries again after a short time-out, and this look does not
+        # redis-py tries again after a short timeout, and this look does not
         self._connect_seconds = max(connect or CONNECT_SECONDS, LEAST_SECONDS)
         self._answer_seconds = max(answer or ANSWER_SECONDS, LEAST_SECONDS)
         self._seconds = max(SECONDS, connect or 0, answer or 0)
         self.answered = False
-        """Whether something answered that speaks as the URL says."""
-        self.used = False
-        """Whether a command succeeded: what fails from then on is no matter of the URL."""
+        """Whether a server answered as the URL expects."""
 
     def problem(self) -> str | None:
-        """What is wrong with all servers of the URL; None if one is as it should be, or if redis-py can tell it better."""
+        """What is wrong with all servers of the URL. None if one answers as it should, or if redis-py explains it better."""
         until = time.monotonic() + self._seconds
         hosts: tuple[_Host, ...] = self._target.nodes or (None,)
         outcomes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        if len(hosts) == 1:
-            outcomes.put(self._outcome(hosts[0], until))
-        for host in hosts[1:] and hosts:  # beside each other: one that hangs costs no time if another answers
+        for host in hosts:  # in parallel: a server that hangs costs no time if another one answers
             threading.Thread(target=lambda host=host: outcomes.put(self._outcome(host, until)), daemon=True).start()
         first = ""
         for _ in hosts:
@@ -83,7 +79,7 @@ class Contact:
         return first or None
 
     def _outcome(self, host: _Host, until: float) -> str | None:
-        """None if the server answers as it should; else what is wrong, "" where redis-py tells that quickly."""
+        """What is wrong with a server. None if nothing is, "" if redis-py fails quickly with an error that explains it."""
         try:
             self._look(host, until)
         except _Problem as problem:
@@ -93,8 +89,8 @@ class Contact:
         return None
 
     def kind(self, error: str) -> str | None:
-        """Why the first call may have failed with this error: the server is of another kind than the URL says. None if it is
-        not, or if that cannot be found out."""
+        """Why the first call may have failed with this error: the server is of another kind than the URL says. None if it is of
+        that kind, or if that cannot be determined."""
         until = time.monotonic() + min(KIND_SECONDS, self._answer_seconds)
         topology = self._target.topology
         wanted = topology if topology in ("sentinel", "cluster") else "standalone"
@@ -113,7 +109,7 @@ class Contact:
         return None if found == wanted else advice.get(found)
 
     def _look(self, host: _Host, until: float) -> None:
-        """Raises _Problem if redis-py would take long to fail, or fail with words that do not tell why."""
+        """Raises _Problem if redis-py would take long to fail, or fail with an error that does not explain why."""
         where = "the server" if host is None else f"{host[0]}:{host[1]}"
         line = self._connect(host, until)
         until = min(until, time.monotonic() + self._answer_seconds)
@@ -129,7 +125,7 @@ class Contact:
             raise _Problem(f"{where} is no Redis server, it answers {answer[:20]!r}; check host and port")
 
     def _guess(self, host: _Host, where: str, error: OSError) -> None:
-        """What a server may be that accepted the connection and did not answer as it should: the other protocol is tried."""
+        """Tries the other protocol (TLS or not) on a server that accepted the connection and did not answer as it should."""
         until = time.monotonic() + min(self._answer_seconds, SECOND_LOOK_SECONDS)
         answer = b""
         with contextlib.suppress(_Problem, OSError):
@@ -146,7 +142,7 @@ class Contact:
                 "between that does not reach it?"
             )
         if isinstance(error, ssl.SSLError) and "WRONG_VERSION" not in str(error):
-            return  # certificates, versions: redis-py has the settings for them, and says what is wrong
+            return  # certificates, versions: redis-py has the settings for them, and explains its error
         raise _Problem(f"{where} closed the connection without an answer; is it Redis, and may this client connect?")
 
     def _connect(self, host: _Host, until: float) -> socket.socket:
@@ -176,7 +172,7 @@ class Contact:
 
 
 def _addresses(host: str, port: int, until: float) -> list[tuple[str, int]]:
-    """The addresses of a host. Resolvers know no time-out, so this waits for a thread."""
+    """The addresses of a host. Resolvers have no timeout, so a thread resolves, and this waits for it."""
     found: list[Any] = []
     why = ["no answer from the resolver"]
 
@@ -197,7 +193,7 @@ def _addresses(host: str, port: int, until: float) -> list[tuple[str, int]]:
 
 
 def _with_tls(line: socket.socket, until: float) -> ssl.SSLSocket:
-    """TLS, whoever the server says it is: nothing secret is sent, and redis-py checks certificates."""
+    """TLS without checking the certificate: no secret is sent here, and redis-py checks it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     line.settimeout(min(_left(until), HANDSHAKE_SECONDS))
@@ -205,7 +201,7 @@ def _with_tls(line: socket.socket, until: float) -> ssl.SSLSocket:
 
 
 def _ask(line: socket.socket, command: bytes, until: float, enough: bytes = rb"(?s).") -> bytes:
-    """What comes back, until the pattern is found in it."""
+    """The answer to a command, read until it contains the pattern."""
     line.settimeout(_left(until))
     line.sendall(command)
     answer = b""

@@ -1,8 +1,7 @@
-"""Performs operations: sends the reply of each effect into the operation, or throws the error there, translated.
+"""Performs operations: sends the reply to each effect into the operation, or throws the translated error into it.
 
-`perform` does so in steps (exchange.py). `run` and `arun` wait for the steps, one by blocking, one by awaiting: that is all
-that differs between the sync and the async methods of the saver. `stream` and `astream` give the items of a stream as they are
-asked for.
+`perform` turns effects into steps (exchange.py). `run` performs the steps by blocking, `arun` by awaiting, and the sync and the
+async methods of the saver differ in nothing else. `stream` and `astream` yield the items of a stream.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from ..effects import Call, Compute, Note, Operation, Read, ReplyMismatch, Scan,
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
-from .contact import Contact
 from .exchange import ByText, Connect, Disconnect, Exchange, Pause, Send, Step, called, read, scanned
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
@@ -28,10 +26,10 @@ from .workarounds import client_of_node, close_idle, close_idle_async, send_to_n
 T = TypeVar("T")
 
 COMPUTE_INLINE = 256 * 1024
-"""Work on up to this many bytes is done on the event loop, on more in a thread."""
+"""Work on up to this many bytes runs on the event loop, larger work in a thread."""
 
 BLOCKING = sys.maxsize
-"""The size of work that waits for a network."""
+"""The size of work that waits for the network."""
 
 MOVING_PAUSE = 0.1
 
@@ -41,7 +39,7 @@ def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    with closing(perform(operation, connection, verb, is_async=False)) as going:
+    with closing(perform(operation, connection, verb)) as going:
         while True:
             try:
                 step = going.send(reply) if error is None else going.throw(error)
@@ -78,7 +76,7 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
     client: Any = None
     reply: Any = None
     error: Exception | None = None
-    with closing(perform(operation, connection, verb, is_async=True)) as going:
+    with closing(perform(operation, connection, verb)) as going:
         while True:
             try:
                 step = going.send(reply) if error is None else going.throw(error)
@@ -93,7 +91,7 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
                     reply = await sent
                 elif isinstance(step, Connect):
                     client = reply = connection.async_client()
-                    if in_cluster(client):  # it learns its slots at first use, and several tasks at once would trip over it
+                    if in_cluster(client):  # it loads its slots at first use, which fails if several tasks do so at once
                         await client.initialize()
                 else:
                     reply = await _awaited(client, step)
@@ -117,7 +115,7 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
 
 
 def stream(operation: Stream, connection: Connection, verb: str = "") -> Iterator[Any]:
-    """Performs a stream, blocking: its items, as they are asked for."""
+    """Performs a stream, blocking: yields its items."""
     try:
         while (items := run(emitted(operation), connection, verb or named(operation))) is not None:
             yield from items
@@ -126,7 +124,7 @@ def stream(operation: Stream, connection: Connection, verb: str = "") -> Iterato
 
 
 async def astream(operation: Stream, connection: Connection, verb: str = "") -> AsyncIterator[Any]:
-    """Performs a stream on the running event loop: its items, as they are asked for."""
+    """Performs a stream on the running event loop: yields its items."""
     try:
         while (items := await arun(emitted(operation), connection, verb or named(operation))) is not None:
             for item in items:
@@ -135,16 +133,15 @@ async def astream(operation: Stream, connection: Connection, verb: str = "") -> 
         operation.close()
 
 
-def perform(operation: Operation[T], connection: Connection, verb: str, *, is_async: bool) -> Exchange[T]:
+def perform(operation: Operation[T], connection: Connection, verb: str) -> Exchange[T]:
     """An operation in steps."""
     with closing(watched(operation, verb or named(operation), connection.where)) as going:
-        return (yield from _perform(going, connection, is_async))
+        return (yield from _perform(going, connection))
 
 
-def _perform(operation: Operation[T], connection: Connection, is_async: bool) -> Exchange[T]:
+def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
     """While a Cluster moves the slot of an effect, the effect is repeated."""
     client: object = None
-    contact: Contact | None = None
     reply: Any = None
     error: Exception | None = None
     while True:
@@ -162,7 +159,7 @@ def _perform(operation: Operation[T], connection: Connection, is_async: bool) ->
                 reply = yield effect
                 continue
             if client is None:
-                contact = connection.contact(is_async=is_async)
+                contact = connection.contact
                 if contact is not None and not contact.answered and (problem := (yield Compute(contact.problem, BLOCKING))):
                     raise ServerUnavailableError(f"{effect.about}, connecting to {connection.where}: {problem}")
                 client = yield Connect()
@@ -178,12 +175,11 @@ def _perform(operation: Operation[T], connection: Connection, is_async: bool) ->
                     if not (in_cluster(client) and slot_moves(caught)) or time.monotonic() > until:
                         raise
                 yield Pause(MOVING_PAUSE)
-            if contact is not None:
-                contact.used = True
+            connection.contact = None
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = caught
             if not isinstance(effect, Compute):
-                error = yield from _explained(caught, effect, connection, client, is_async)
+                error = yield from _explained(caught, effect, connection, client)
 
 
 def _exchange(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
@@ -195,13 +191,11 @@ def _exchange(client: object, effect: Call | Read | Scan, connection: Connection
     return read(client, effect) if isinstance(effect, Read) else scanned(client, effect)
 
 
-def _explained(
-    caught: Exception, effect: Call | Read | Scan, connection: Connection, client: object, is_async: bool
-) -> Exchange[Exception]:
-    """The error of this package for one of the client library. When the very first call fails, the server is asked whether it
-    is of another kind than the URL says."""
+def _explained(caught: Exception, effect: Call | Read | Scan, connection: Connection, client: object) -> Exchange[Exception]:
+    """The error of this package for one of the client library. If the very first call fails, asks the server whether it is of
+    another kind than the URL says."""
     error = translated(caught, effect, connection.where, in_cluster(client))
-    contact = connection.contact(is_async=is_async)
+    contact = connection.contact
     if contact is not None and contact.answered and isinstance(error, CheckpointerError):
         kind = yield Compute(lambda: contact.kind(str(caught)), BLOCKING)
         if kind is not None:

@@ -1,13 +1,14 @@
-"""What is exchanged with the server for a call or a read, once for both worlds. No I/O and no waiting here.
+"""What is sent to the server for a call or a read, written once for sync and async. No I/O and no waiting here.
 
-Rule 1: an exchange is a generator. It yields a step, is sent what came of it (or has its error thrown in), and returns a reply.
-Rule 2: a step is what a client library does in one go: a `Call` by the SHA of its script, `ByText`, `Send`,
-`Connect`, `Disconnect`, `Pause`, and `Compute`.
+Rule 1: an exchange is a generator. It yields a step, is sent the result of the step or thrown its error, and returns a reply.
+Rule 2: a step is one action of a client library: a `Call` by the SHA of its script, `ByText`, `Send`, `Connect`, `Disconnect`,
+`Pause`, or `Compute`.
 Rule 3: a driver (driver.py) performs the step, by blocking or by awaiting, and decides nothing.
 
-EVALSHA first, EVAL when the server does not know the script (a new server, a failover, SCRIPT FLUSH). Repeating commands after
-a broken connection is redis-py's business, and every script may be repeated. No reply is used without proof whose it is: that
-of a script carries its token, plain commands go in a frame, and a script that is answered with an error is sent again in one.
+A script is sent by EVALSHA, and by EVAL if the server does not know it (a new server, a failover, SCRIPT FLUSH). If a
+connection breaks, redis-py repeats the command, and every script may be repeated. A reply is used only if it proves to which
+call it belongs: the reply of a script carries a token, and plain commands are sent in a frame. If a script is answered with an
+error, it is sent again in a frame.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """The reply is the client to use, connected as far as it has to be."""
+    """The reply is the client to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,7 @@ class ByText:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Commands together on one connection to this node, or to the only server. The replies are as the server sent them, errors
-    among them."""
+    """Sends commands in one packet to this node of a Cluster, or to the single server. Its replies may contain errors."""
 
     node: Node | None
     commands: Sequence[Command]
@@ -50,14 +50,14 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Closes the client's idle connections, on one of which there may be replies that belong to nobody."""
+    """Closes the client's idle connections, since one of them may hold replies to other calls."""
 
 
 Step = Call | ByText | Send | Connect | Disconnect | Pause | Compute
 Exchange = Generator[Step, Any, T]
 
 SCAN_COUNT = 1000
-"""Keys that a server looks at in one SCAN, and serves nobody else meanwhile."""
+"""Keys that a server visits in one SCAN, during which it serves no other client."""
 
 KEYLESS = ("INFO", "PING")
 
@@ -71,7 +71,7 @@ ELSEWHERE = (
 
 
 def called(client: object, call: Call) -> Exchange[list[Any]]:
-    """Runs a script: its reply without the token."""
+    """Runs a script. Returns its reply without the token."""
     try:
         try:
             reply = yield call
@@ -80,8 +80,8 @@ def called(client: object, call: Call) -> Exchange[list[Any]]:
                 raise
             reply = yield ByText(call)
     except Exception as error:
-        # An error carries no token and may be the reply to another call, so the script is sent again, in a frame. Not a script
-        # that somebody stopped, which would run as long again, nor one whose error ends the connection.
+        # An error carries no token and may be the reply to another call, so the script is sent again, in a frame. Exceptions: a
+        # script that somebody stopped, which would run as long again, and an error that ends the connection.
         final = any(sign in str(error) for sign in ("Script killed by user", "Protocol error"))
         if final or not is_named(error, "ResponseError"):
             raise
@@ -92,7 +92,7 @@ def called(client: object, call: Call) -> Exchange[list[Any]]:
 
 
 def scanned(client: object, scan: Scan) -> Exchange[list[bytes]]:
-    """The names of all keys that match, of each primary."""
+    """The names of all matching keys, from each primary."""
     names: list[bytes] = []
     for node in client.get_primaries() if in_cluster(client) else [None]:
         cursor: Any = None
@@ -104,7 +104,7 @@ def scanned(client: object, scan: Scan) -> Exchange[list[bytes]]:
 
 
 def read(client: object, effect: Read) -> Exchange[list[Any]]:
-    """Runs plain commands, a frame for each server. In a Cluster, what a node does not have any more is read by a script, for
+    """Runs plain commands, in a frame for each server. In a Cluster, if a key has moved to another node, a script reads it, for
     which the client library finds the node."""
     if not in_cluster(client):
         return list(map(raised, (yield from framed(None, effect.commands))))
@@ -130,10 +130,10 @@ def read(client: object, effect: Read) -> Exchange[list[Any]]:
 
 
 def framed(node: Node | None, commands: Sequence[Command]) -> Exchange[list[Any]]:
-    """Runs commands on one connection between two PINGs that give tokens back: so the replies belong to these commands.
+    """Runs commands between two PINGs that return tokens, on one connection: the frame proves that the replies belong together.
 
-    Names of commands are bytes, for which client libraries have no parser: a parser that is given the reply to another command
-    raises anything. Raises `ReplyMismatch` if the replies are those to others.
+    Names of commands are bytes, so that client libraries do not parse the replies: their parser for one command may raise any
+    error on the reply to another. Raises `ReplyMismatch` if the replies belong to other commands.
     """
     first, last = new_token(), new_token()
     packed = [(b"PING", first), *(tuple(packable(command)) for command in commands), (b"PING", last)]
@@ -147,7 +147,7 @@ def framed(node: Node | None, commands: Sequence[Command]) -> Exchange[list[Any]
 
 
 def raised(reply: Any) -> Any:
-    """A reply of a packet; errors among them are raised."""
+    """Returns a reply of a packet, or raises it if it is an error."""
     if isinstance(reply, Exception):
         raise reply
     return reply

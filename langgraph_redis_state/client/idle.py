@@ -1,12 +1,11 @@
-"""The idle connections of a pool that waits: what redis-py's `BlockingConnectionPool` takes as `queue_class`. No I/O.
+"""The queue of idle connections in a pool that waits: the `queue_class` of redis-py's `BlockingConnectionPool`. No I/O.
 
-Python's own `LifoQueue` guards itself with a `Condition`, whose `__enter__` is Python code: when a signal handler raises there,
-as the soft time limits of task queues do, its lock stays locked, and every later call waits for it, for ever and in spite of
-its time-out. Here nothing is locked that a handler could leave locked: a list, whose steps are atomic, and a queue written in
-C, which only wakes those that wait.
+Python's `LifoQueue` uses a `Condition`, whose `__enter__` is Python code. If a signal handler raises there, as the soft time
+limits of task queues do, the lock stays locked, and every later call waits forever, in spite of its timeout. This queue has no
+such lock: it is a list, whose operations are atomic, and a queue written in C that wakes the waiting threads.
 
-A handler that raises at the moment when a connection is handed over can still cost the pool this one connection. When all are
-gone, calls fail after the pool's `timeout`, with `ServerUnavailableError`.
+If a handler raises while a connection is handed over, the pool can still lose this connection. If all are lost, calls fail with
+`ServerUnavailableError` after the pool's `timeout`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Idle:
         if len(self.queue) >= self._most:
             raise queue.Full
         self.queue.append(connection)
-        if self._returned.qsize() < self._most:  # enough to wake all that can wait with a reason
+        if self._returned.qsize() < self._most:  # enough to wake every thread for which there is a connection
             self._returned.put(None)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:

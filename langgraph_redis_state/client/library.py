@@ -1,6 +1,6 @@
-"""The client library, as far as this package uses it: its two kinds of client, sync and async, and the names of its errors.
+"""The part of the client library that this package uses: protocols for sync and async clients, and the names of errors.
 
-redis-py and valkey-py have the same classes under different roots. So errors are known by the names of their classes.
+redis-py and valkey-py have classes of the same names without a common base. So errors are recognized by their class names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Node(Protocol):
 
 
 class Cluster(Protocol):
-    """What clients of a Cluster, sync and async, have beside what others have."""
+    """What sync and async clients of a Cluster have in addition to other clients."""
 
     def get_nodes(self) -> Sequence[Any]: ...
     def get_primaries(self) -> Sequence[Node]: ...

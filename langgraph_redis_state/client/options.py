@@ -1,4 +1,4 @@
-"""The arguments of redis-py's connections: defaults, what the caller may set, and in which form each client takes them."""
+"""Options of redis-py's connections: their defaults, which the caller may set, and in which form each client takes them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DEFAULTS: Mapping[str, Any] = {
 _RETRIES = 3
 
 
-# Parameters of redis-py's classes that are not a caller's to set: what the URL says, what the saver decides (it reads
-# and writes bytes, and on primaries: a replica may be behind), and redis-py's own plumbing.
+# Parameters of redis-py's classes that a caller may not set: the URL sets them, the saver decides them (it reads and writes
+# bytes, and only on primaries, since a replica may be behind), or they are internal to redis-py.
 _NOT_OPTIONS = {
     *("host", "port", "path", "db", "url", "ssl", "startup_nodes", "unix_socket_path"),
     *("decode_responses", "encoder_class", "command_packer", "cache", "cache_config", "cache_factory"),
@@ -41,7 +41,7 @@ _NOT_OPTIONS = {
 
 
 def parameters(*functions: Any) -> set[str]:
-    """The names that these classes (with their bases, to which they pass ``**kwargs``) and functions accept."""
+    """The parameter names of functions, and of classes with the bases to which they pass ``**kwargs``."""
     names: set[str] = set()
     for function in functions:
         for owner in inspect.getmro(function) if inspect.isclass(function) else (function,):
@@ -59,11 +59,11 @@ def connection_classes(target: ServerAddress) -> tuple[Any, Any]:
 
 
 def accepted(target: ServerAddress) -> set[str]:
-    """The option names that the sync **and** the async client of this installed redis-py understand."""
+    """The option names that both the sync and the async client of the installed redis-py accept."""
     sync_class, async_class = connection_classes(target)
     if target.topology == "cluster":
         cluster = redis_module(".cluster")
-        # The sync cluster client drops names that are not in this list without a word.
+        # The sync Cluster client silently drops names that are not in this list.
         known = set(getattr(cluster, "REDIS_ALLOWED_KEYS", ())) or parameters(sync_class)
         known |= parameters(cluster.RedisCluster)
         names = parameters(redis_module(".asyncio.cluster").RedisCluster) & known | {"timeout"}
@@ -75,7 +75,7 @@ def accepted(target: ServerAddress) -> set[str]:
 
 
 def check_options(target: ServerAddress, options: dict[str, Any]) -> dict[str, Any]:
-    """What the caller set, in `options` and in the URL's query, or a ValueError that says what is allowed."""
+    """The caller's settings, from `options` and the URL's query. Raises ValueError, which says what is allowed."""
     if not options and not target.query:
         return {}  # without importing redis
     try:
@@ -111,7 +111,7 @@ def check_options(target: ServerAddress, options: dict[str, Any]) -> dict[str, A
     wait = merged.get("timeout", 0)
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, (int, float)) or wait < 0):
         raise ValueError("redis_options: timeout is a number of seconds, or None to wait for ever.")
-    # An object that is never connected shows whether redis-py accepts the values.
+    # A connection object that is never connected shows whether redis-py accepts the values.
     probe, _ = connection_classes(target)
     try:
         probe(**{name: value for name, value in merged.items() if name in parameters(probe)})
@@ -139,7 +139,7 @@ def settings_for(target: ServerAddress, options: Mapping[str, Any], names: set[s
         name: value for name, value in (("username", target.username), ("password", target.password)) if value is not None
     }
     if int(settings["protocol"]) == 3 and "maint_notifications_config" in names - options.keys():
-        # With RESP3 redis-py asks every new connection for notices that only Redis Enterprise sends.
+        # With RESP3, redis-py subscribes each new connection to notices that only Redis Enterprise sends.
         settings["maint_notifications_config"] = redis_module(".maint_notifications").MaintNotificationsConfig(enabled=False)
     return settings
 
@@ -153,5 +153,5 @@ def _retry(options: Mapping[str, Any], *, is_async: bool) -> Any:
     given = options["retry"]
     if given is None or isinstance(given, kind) or not isinstance(given, (sync_kind, async_kind)):
         return given
-    # Neither class tells what it was made of in public; these names are the same in redis-py 5.2 to 8.1.
+    # The classes have no public attributes for their arguments; these names are the same in redis-py 5.2 to 8.1.
     return kind(given._backoff, given._retries, given._supported_errors)

@@ -1,4 +1,4 @@
-"""What an error of the client library means in this package: one table, read from the top; the first row that fits counts.
+"""Translates errors of the client library into errors of this package, by one table. The first row that matches applies.
 
 A server that refuses is `ServerRefusedError`; one that gives no answer is `ServerUnavailableError`. `CheckpointCorruptError` is
 only for a key of another type, and for a script that could not read what it found. A row is a pattern for one line of text:
@@ -14,7 +14,7 @@ import re
 
 from ..effects import Call, Read, ReplyMismatch, Scan
 from ..errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
-from .workarounds import closed_meanwhile, node_without_slot, reconnected_meanwhile
+from .workarounds import closed_meanwhile, node_without_slot
 
 MOVING_SECONDS = 60.0
 """How long a Cluster may take to move a slot before a call that needs it fails."""
@@ -47,7 +47,7 @@ TABLE: tuple[tuple[str, type[CheckpointerError], str], ...] = (
     (
         r"<NoPermissionError>|\bNOPERM\b|can't (run this command|access)|has no permissions|No permissions to|ACL failure",
         _Refused,
-        "user, password or rights do not suffice ({text}); check the URL and ACL: docs/architecture.md lists them under Rights",
+        "user, password or rights do not suffice ({text}); check the URL and ACL: docs/security.md lists them under Rights",
     ),
     (
         r"(?i)unknown (redis |valkey )?command|unsupported command|not allowed from script|command '?\w+'? not support|"
@@ -143,10 +143,10 @@ TABLE: tuple[tuple[str, type[CheckpointerError], str], ...] = (
 
 
 def slot_moves(error: Exception) -> bool:
-    """Whether nothing was done because the Cluster is moving the slot, which redis-py waits for only a moment.
+    """Whether the Cluster did nothing because it is moving the slot. redis-py gives up on that after 16 attempts.
 
-    A script names all keys of a thread; while some have moved and some not, and even when all have but one of the named does
-    not exist, each node sends it away. redis-py gives up after 16 tries.
+    A script names all keys of a thread. While some of them have moved, and also if all have moved and one of the named keys
+    does not exist, both nodes redirect it.
     """
     name = type(error).__name__
     return (
@@ -197,8 +197,6 @@ def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[Chec
         for pattern, kind, sentence in TABLE:
             if re.search(pattern, line):
                 return kind, sentence.format(name=names[0], text=text, after=after)
-    if reconnected_meanwhile(error):
-        return _Unavailable, f"the connection was closed before the command was sent ({text})"
     if closed_meanwhile(error):
         return (
             _Unavailable,

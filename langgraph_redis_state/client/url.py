@@ -119,18 +119,11 @@ def _nodes(scheme: str, hosts: str, wrong: Callable[[str], ValueError]) -> Itera
     """Host and port of each server that a URL names."""
     default_port = 26379 if scheme.endswith("sentinel") else 6379
     for text in hosts.split(",") if scheme.partition("+")[1] else [hosts]:
-        host, port_text = _split_host(text)
-        if not host:
-            raise wrong("needs a host (an IPv6 address stands in brackets)")
-        if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
-            raise wrong("takes a number from 1 to 65535 as port")
-        yield urllib.parse.unquote(host), int(port_text or default_port)
-
-
-def _split_host(text: str) -> tuple[str, str]:
-    """Host and port as text; the host is empty if it is missing or a bare IPv6 address."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return (host, rest[1:]) if rest[:1] in ("", ":") else ("", "")
-    host, _, port = text.partition(":")
-    return ("", "") if ":" in port else (host, port)
+        try:
+            server = urllib.parse.urlsplit(f"//{text}")
+            host, port = server.hostname, server.port
+        except ValueError:
+            host = port = None
+        if not host or port == 0:
+            raise wrong("needs a host (an IPv6 address stands in brackets), and takes a number from 1 to 65535 as port")
+        yield urllib.parse.unquote(host), port or default_port

@@ -1,17 +1,16 @@
-"""What the client libraries do wrong, or did in a version that is still supported, and what is done about it. Nowhere else.
+"""Workarounds for bugs and limits of the supported client libraries. All of them are in this module.
 
 | fault | ends with |
 | --- | --- |
 | a signal handler that raises can leave the queue of a pool locked, or crash hiredis: `waiting_pool`, `packer` | none yet |
 | the sync Cluster client releases a connection twice after a redirection: `releasing_once` | none yet |
-| another thread closes a connection that is being taken: `closed_meanwhile` | none yet |
-| the sync Cluster client stumbles over a node without a slot: `node_without_slot` | none yet |
-| the async Cluster client writes to a node that another task reconnects: `reconnected_meanwhile` | none yet |
+| another thread or task closes a connection that is being taken or written to: `closed_meanwhile` | none yet |
+| the sync Cluster client fails on a node without a slot: `node_without_slot` | none yet |
 | async connections are closed by awaiting only, and warn when collected open: `abort` | none yet |
-| pools take TLS session tickets for a stale reply: `ping_after_connect` | none yet |
+| pools mistake TLS session tickets for a stale reply: `ping_after_connect` | none yet |
 | packets to a node of an async Cluster lose their connection when cancelled: `send_to_node` | redis-py 8 |
 | a pool that waits closes connections in use, too: `close_idle`, `sentinel_pool` | redis-py 7 |
-| async clients repeat after errors of the connection only if told so: `retried_errors` | redis-py 6 |
+| async clients repeat calls after connection errors only if `retry_on_error` names them: `retried_errors` | redis-py 6 |
 | Sentinel's replies in RESP3 cannot be read (clients.py asks in RESP2) | redis-py 5.3 |
 """
 
@@ -33,10 +32,11 @@ from .library import Node, SyncClient, in_cluster, is_named, redis_module
 
 
 def closed_meanwhile(error: Exception) -> bool:
-    """Whether redis-py looked at a connection while another thread closed it: its Cluster client closes all connections of a
-    node when it learns the nodes anew."""
+    """Whether redis-py used a connection that another thread or task closed: its Cluster clients close all connections of a
+    node when they reload the slots."""
     if isinstance(error, AttributeError):
-        return error.obj is None and error.name in ("sendall", "recv", "recv_into", "fileno", "settimeout", "gets", "feed")
+        of_socket = ("sendall", "recv", "recv_into", "fileno", "settimeout", "write", "writelines")
+        return error.obj is None and error.name in (*of_socket, "gets", "feed")
     return isinstance(error, TypeError | ValueError) and any(sign in str(error) for sign in ("fileno()", "file descriptor"))
 
 
@@ -44,11 +44,6 @@ def node_without_slot(error: Exception) -> bool:
     """Whether the sync Cluster client met a node that has no slot yet."""
     names = ("redis_connection", "execute_command", "connection_kwargs", "connection")
     return isinstance(error, AttributeError) and error.obj is None and error.name in names
-
-
-def reconnected_meanwhile(error: Exception) -> bool:
-    """Whether another task reconnected the node that the async Cluster client was about to write to."""
-    return isinstance(error, AttributeError) and all(sign in str(error) for sign in ("NoneType", "write"))
 
 
 def retried_errors() -> list[type[Exception]]:
@@ -61,15 +56,15 @@ def retried_errors() -> list[type[Exception]]:
 
 @cache
 def packer() -> Any:
-    """Packs commands with hiredis, which gets bytes alone: also of what redis-py sends by itself (SELECT, HELLO, AUTH). Other
-    kinds make it run Python code, and a signal handler that raises in there can crash the interpreter. None without hiredis."""
+    """Packs commands with hiredis, and gives it only bytes, also for redis-py's own commands (SELECT, HELLO, AUTH). For other
+    types hiredis runs Python code, and a signal handler that raises there can crash the interpreter. None without hiredis."""
     if not redis_module(".utils").HIREDIS_AVAILABLE:
         return None
     pack, pack_plain = redis_module(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
 
     class Packer:
         def pack(self, *arguments: Any) -> Any:
-            if arguments[0] == "EVALSHA":  # what follows is bytes, and need not be looked at
+            if arguments[0] == "EVALSHA":  # its arguments are bytes already
                 return [pack_plain((b"EVALSHA", *arguments[1:]))]
             return pack(
                 *(each.encode() if type(each) is str else b"%d" % each if type(each) is int else each for each in arguments)
@@ -91,7 +86,7 @@ def waiting_pool() -> Any:
 
 
 def sentinel_pool(sentinel_pool_class: Any) -> Any:
-    """A Sentinel pool that waits for a free connection, and after a failover closes the idle ones only."""
+    """A Sentinel pool that waits for a free connection, and after a failover closes only idle connections."""
     waiting = waiting_pool()
 
     def disconnect(pool: Any, inuse_connections: bool = True) -> None:
@@ -105,10 +100,11 @@ def sentinel_pool(sentinel_pool_class: Any) -> Any:
 
 
 def releasing_once(pool_class: Any) -> Any:
-    """The same pool, which takes a connection back only from the thread that has it.
+    """The same pool, which takes a connection back only from the thread that holds it.
 
-    redis-py's Cluster client, when a redirection leads to a node it cannot use, releases the connection of its try before a
-    second time. By then another thread may have it, and two threads on one connection get each other's replies.
+    If a redirection leads to a node that redis-py's Cluster client cannot use, the client releases the connection of its
+    previous attempt a second time. By then another thread may hold it, and two threads on one connection get each other's
+    replies.
     """
 
     class ReleasingOncePool(pool_class):  # type: ignore[misc]
@@ -118,13 +114,13 @@ def releasing_once(pool_class: Any) -> Any:
             super().__init__(*args, **settings)
 
         def get_connection(self, *args: Any, **options: Any) -> Any:
-            self._getting.now = True  # it releases by itself what it cannot connect
+            self._getting.now = True  # the pool itself releases a connection that cannot connect
             try:
                 connection = super().get_connection(*args, **options)
             except (AttributeError, TypeError, ValueError) as error:
                 if not closed_meanwhile(error):
                     raise
-                # the Cluster client knows what to do about this one, and its caller nothing about the other
+                # the Cluster client repeats the command after this error
                 raise redis_module(".exceptions").ConnectionError(
                     "another thread closed the connection that was being taken"
                 ) from error
@@ -144,14 +140,14 @@ def releasing_once(pool_class: Any) -> Any:
 
 
 def ping_after_connect(in_cluster: bool) -> Callable[[Any], None]:
-    """A `redis_connect_func` for TLS: what redis-py does with a new connection, and a PING.
+    """A `redis_connect_func` for TLS: redis-py's own initialization of a connection, and a PING.
 
-    TLS 1.3 servers send session tickets after the handshake. Without AUTH or HELLO (RESP2, no password) nothing reads them,
-    and redis-py's pool takes them for a stale reply: "Connection not ready".
+    TLS 1.3 servers send session tickets after the handshake. Without AUTH or HELLO (RESP2, no password) nothing reads them, and
+    redis-py's pool mistakes them for a stale reply: "Connection not ready".
     """
 
     def connected(connection: Any) -> None:
-        if not in_cluster:  # a Cluster client calls this after its own
+        if not in_cluster:  # a Cluster client initializes the connection before it calls this
             connection.on_connect()
         connection.send_command("PING", check_health=False)
         connection.read_response()
@@ -163,13 +159,13 @@ def ping_after_connect(in_cluster: bool) -> Callable[[Any], None]:
 
 
 def client_of_node(client: Any, node: Node) -> SyncClient:
-    """A client of one node: its pipelines have one connection, those of a Cluster client one for each command."""
+    """A client of one node: its pipelines use one connection. Those of a Cluster client use one for each command."""
     of_node: Callable[[Node], SyncClient] = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
     return of_node(node)
 
 
 async def send_to_node(node: Any, commands: Sequence[Command]) -> list[Any]:
-    """Commands on one connection to a node of an async Cluster client: the replies, errors of the server among them."""
+    """Sends commands on one connection to a node of an async Cluster client. The replies may contain errors of the server."""
     replies: list[Any] = []
     line = node.acquire_connection()
     try:
@@ -182,7 +178,7 @@ async def send_to_node(node: Any, commands: Sequence[Command]) -> list[Any]:
                     raise
                 replies.append(error)
     except BaseException:
-        await line.disconnect(nowait=True)  # what is still to come belongs to nobody
+        await line.disconnect(nowait=True)  # replies that are still to come belong to no call
         raise
     finally:
         release = getattr(node, "release", None) or node._free.append
@@ -191,7 +187,7 @@ async def send_to_node(node: Any, commands: Sequence[Command]) -> list[Any]:
 
 
 def close_idle(client: Any) -> None:
-    """Closes the connections on which there may be stray replies. The one that had them is not in use any more."""
+    """Closes the idle connections, one of which may hold replies to other calls."""
     if in_cluster(client):
         client.disconnect_connection_pools()
         return
@@ -209,10 +205,10 @@ async def close_idle_async(client: Any) -> None:
 
 
 def abort(client: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Drops the sockets of an async client without awaiting, in its running loop or when that is closed.
+    """Closes the sockets of an async client without awaiting, in its running loop or after the loop is closed.
 
-    A connection collected with its writer still set warns, and so does a transport with its socket. Hence the private names: a
-    connection's `_writer` and `_reader` (5.2 to 8.1).
+    A connection that is collected with its writer still set warns, and so does a transport with its socket. So this uses the
+    private attributes `_writer` and `_reader` of a connection (the same in redis-py 5.2 to 8.1).
     """
     for connection in _connections(client):
         writer = getattr(connection, "_writer", None)
@@ -223,9 +219,8 @@ def abort(client: Any, loop: asyncio.AbstractEventLoop) -> None:
         if not loop.is_closed():
             transport.abort()
             continue
-        # `abort` schedules `_call_connection_lost`, which closes the socket, and a closed loop refuses. So it is called
-        # here. The second `abort` changes nothing but lets Python 3.10 mark a TLS transport as closed. Other loops
-        # (uvloop) close their sockets themselves.
+        # `abort` schedules `_call_connection_lost`, which closes the socket. A closed loop schedules nothing, so it is called
+        # here. The second `abort` only lets Python 3.10 mark a TLS transport as closed. uvloop closes its sockets itself.
         tls = getattr(transport, "_ssl_protocol", None)
         lost = getattr(transport if tls is None else tls._transport, "_call_connection_lost", None)
         with contextlib.suppress(RuntimeError):
@@ -236,11 +231,11 @@ def abort(client: Any, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):
             transport.abort()
     if hasattr(client, "_initialize"):
-        client._initialize = True  # a Cluster client that is collected while "initialized" warns
+        client._initialize = True  # otherwise a Cluster client warns when it is collected
 
 
 def _connections(client: Any) -> Iterator[Any]:
-    """Every connection of an async client, idle or in use. redis-py has no public way to name them."""
+    """Every connection of an async client, idle or in use. redis-py has no public attribute for them."""
     pool = getattr(client, "connection_pool", None)
     yield from list(getattr(pool, "_available_connections", ()))
     yield from list(getattr(pool, "_in_use_connections", ()))
