@@ -15,7 +15,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.storage.codec import CHUNK_MAX, DIGEST, place_check, unpack
 from langgraph_redis_state.storage.keys import ThreadKeys, split_field
 from langgraph_redis_state.storage.records import RecordKey, parsed
-from langgraph_redis_state.storage.thread_fields import split_writes
+from langgraph_redis_state.storage.thread_fields import gathered_writes
 
 WAIT = 10.0
 """Seconds until a condition that is waited for counts as not met."""
@@ -52,6 +52,7 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
     counted = dict.fromkeys(("checkpoints", "writes", "chunks", "stored", "logical", "unique", "referred"), 0)
     needed: set[bytes] = set()
     members: set[bytes] = set()
+    spread: dict[RecordKey, dict[bytes, bytes]] = {}
 
     def refers(header: Any) -> None:
         counted["logical"] += header.logical
@@ -75,14 +76,16 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
             if ns:
                 members.add(b"A" + checkpoint_id + b"\0" + ns)
         elif kind == b"W":
-            for record in split_writes(content, place):
-                refers(parsed(record, place)[0])
-                counted["writes"] += 1
+            spread.setdefault(place, {})[name] = content
         elif kind == b"D":
             counted["chunks"] += 1
             counted["unique"] += len(unpack(content, CHUNK_MAX, "a chunk"))
         elif kind == b"G":
             members.add(name)
+    for place, lists in spread.items():
+        for record in gathered_writes(lists, place):
+            refers(parsed(record, place)[0])
+            counted["writes"] += 1
     parts = {name for name in fields if name[:1] in (b"D", b"P")}
     assert needed <= parts, f"{len(needed - parts)} parts are missing"
     if clean:

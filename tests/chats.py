@@ -8,9 +8,9 @@ from shapes import at, checkpoint, id_of, metadata
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.storage.codec import DIGEST, Integrity
-from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.keys import ThreadKeys, split_field
 from langgraph_redis_state.storage.records import RecordKey, open_record
-from langgraph_redis_state.storage.thread_fields import split_writes
+from langgraph_redis_state.storage.thread_fields import gathered_writes
 
 
 def put(saver: RedisSaver, values: Any = None, parent: str | None = None, ns: str = "", **more: Any) -> str:
@@ -31,13 +31,13 @@ def assert_tidy(raw: Any, prefix: str, thread: str = "t") -> None:
     fields = raw.hgetall(keys.hash)
     wanted: set[bytes] = set()
     checkpoints = writes = 0
+    places: dict[RecordKey, dict[bytes, bytes]] = {}
     for name, content in fields.items():
-        kind = name[:1]
-        if kind not in (b"C", b"W"):
-            continue
-        ns, _, id = name[1:].rpartition(b"\0")
-        place = RecordKey(prefix.encode(), keys.name, kind, ns, id)
-        for record in [content] if kind == b"C" else split_writes(content, place):
+        if name[:1] in (b"C", b"W"):
+            places.setdefault(RecordKey(prefix.encode(), keys.name, name[:1], *split_field(name)), {})[name] = content
+    for place, there in places.items():
+        kind = place.kind
+        for record in there.values() if kind == b"C" else gathered_writes(there, place):
             header, _ = open_record(record, place, Integrity([], False))
             checkpoints, writes = checkpoints + (kind == b"C"), writes + (kind == b"W")
             wanted |= {b"D" + digest for digest in header.loose} | {b"P" + page for page in header.pages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..address import Address
 from ..caching.parts import Parts
 from ..effects import Operation, Read, compute, portion
-from ..errors import CheckpointLostError, ThreadBusyError, ThreadNotFoundError
+from ..errors import CheckpointCorruptError, CheckpointLostError, ThreadBusyError, ThreadNotFoundError
 from ..scripts import commands
 from ..storage import keys, records, thread_fields
 from ..storage.codec import Integrity
@@ -28,13 +29,20 @@ class Copying:
         self._about = f"copy_thread: thread {origin.thread!r}"
         self._copied: set[bytes] = set()
         self._needed: set[bytes] = set()
+        self._writes, self._told = dict[bytes, int](), dict[records.RecordKey, int]()
         self.runs: dict[bytes, None] = {}
         """Of the checkpoints so far."""
 
-    @property
-    def lacking(self) -> set[bytes]:
-        """The pages and chunks that fields refer to and that were not among them so far."""
-        return self._needed - self._copied
+    def check(self) -> None:
+        """Raises if a page or a chunk to which a field refers was not among them, or a pending write that is counted."""
+        if lacking := self._needed - self._copied:
+            raise CheckpointLostError(f"{self._about}: {len(lacking)} parts of the source are gone; nothing was copied")
+        came = Counter[tuple[bytes, bytes]]()
+        for name, number in self._writes.items():
+            came[keys.split_field(name)] += number
+        for place, number in self._told.items():
+            if came[place.ns, place.checkpoint] != number:
+                raise CheckpointCorruptError(f"{place}: pending writes are gone, or their number is wrong; nothing was copied")
 
     @property
     def came(self) -> tuple[int, int]:
@@ -65,9 +73,15 @@ class Copying:
             here, there = (each.place(kind, *keys.split_field(name)) for each in (self._origin, self._target))
             if kind != b"W":
                 return self._moved(content, here, there)
-            return thread_fields.joined_writes(
-                [self._moved(raw, here, there) for raw in thread_fields.split_writes(content, here)]
-            )
+            if keys.segment_of(name) == b"":
+                self._told[here], _ = thread_fields.open_directory(content, here)
+                return content
+            if keys.segment_of(name):
+                self._told.setdefault(here, 0)  # a directory has it
+            names, blob = thread_fields.as_list(content)
+            raws = [self._moved(raw, here, there) for raw in thread_fields.split_writes(blob, here)]
+            self._writes[name] = len(raws)
+            return content[: 4 + len(names)] + thread_fields.joined_writes(raws)[4:]
         return None  # counts are taken over by the script, and which operation made the origin does not matter
 
     def _moved(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
@@ -119,8 +133,7 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
     found_under, now = yield Read([indexed, ("HGET", origin.keys.hash, "S")], about)
     if now != counts:
         return False
-    if copying.lacking:
-        raise CheckpointLostError(f"{about}: {len(copying.lacking)} parts of the source are gone; nothing was copied")
+    copying.check()
     return (
         yield from commands.commit_copy(
             copy.keys,

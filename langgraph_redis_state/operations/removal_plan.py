@@ -48,8 +48,19 @@ class Removal:
         yield from ((place, header) for place, header in histories.items() if place not in self.gone)
 
     def garbage(self, needed: Collection[bytes]) -> list[bytes]:
-        """The chunks and pages that are not needed any more."""
-        return sorted(name for name in self.listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
+        """The chunks and pages that are not needed any more, and the fields of pending writes that go or come together."""
+        parts = (name for name in self.listed if name[:1] in (b"D", b"P") and len(name) == 17 and name not in needed)
+        return sorted([*parts, *self._in_segments()])
+
+    def _in_segments(self) -> set[bytes]:
+        """All fields of pending writes that stand in segments and go or come together. The survey has them as one list, so
+        what they take is weighed."""
+        going = {keys.writes_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in self.gone | self.replaced.keys()}
+        heads = {head for head in going if head + b"\0" in self.listed}
+        names = {name for name in self.listed if name[:1] == b"W" and keys.writes_field(*keys.split_field(name)) in heads}
+        for name in names if heads else ():
+            self.survey.sizes.pop(name, None)
+        return names
 
     def plan(self, garbage: Sequence[bytes], stored: int, size: int, plain: int, metadata: Fields) -> RemovalPlan | None:
         """None if nothing is to be done. `stored`: bytes of the thread; `size`, `plain`: stored bytes of the garbage behind the

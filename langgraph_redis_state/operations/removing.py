@@ -30,7 +30,7 @@ from .delta_channels import read_lineage
 from .engine import Engine, logger
 from .reading import read_reference_pages, size_of
 from .removal_plan import WEIGHED, Removal
-from .surveying import read_deleted, read_headers, stored_writes
+from .surveying import opened_writes, read_deleted, read_headers
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, left_over
 
 BUSY_TRIES = 10
@@ -224,14 +224,18 @@ def remove(
 def _add_left_over(engine: Engine, target: Address, about: str, removal: Removal) -> Operation[None]:
     """Adds to the survey the pending writes whose checkpoint is not there, which no index names; those left over go."""
     survey = removal.survey
-    early = {name: place for name in removal.listed if name[:1] == b"W" and (place := key_of(name)) not in survey.headers}
+    early = [name for name in removal.listed if name[:1] == b"W" and key_of(name) not in survey.headers]
     if not early:
         return
     (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
-    stored: dict[CheckpointKey, int] = {}
-    for (name, place), blob in zip(early.items(), blobs, strict=True):
-        survey.writes[place] = stored_writes(engine, target, *keys.split_field(name), blob)
+    fields: dict[bytes, dict[bytes, bytes]] = {}
+    for name, blob in zip(early, blobs, strict=True):
+        fields.setdefault(keys.writes_field(*keys.split_field(name)), {})[name] = blob or b""
         survey.sizes[name] = len(name) + len(blob or b"")
+    stored: dict[CheckpointKey, int] = {}
+    for head, there in fields.items():
+        place = key_of(head)
+        survey.writes[place] = opened_writes(engine, target, *keys.split_field(head), there)
         stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
     survey.deleted |= yield from read_deleted(engine, target, stored)
     left = left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()

@@ -56,14 +56,15 @@ def _add_page(engine: Engine, target: Address, survey: ThreadHeaders, page: Page
         name = keys.checkpoint_field(each.ns, each.checkpoint)
         survey.sizes[name] = len(name) + len(each.record or b"")
         if each.writes:
-            survey.writes[at] = stored_writes(engine, target, each.ns, each.checkpoint, each.writes)
-            survey.sizes[keys.writes_field(each.ns, each.checkpoint)] = len(name) + len(each.writes)
+            head = keys.writes_field(each.ns, each.checkpoint)
+            survey.writes[at] = opened_writes(engine, target, each.ns, each.checkpoint, {head: each.writes})
+            survey.sizes[head] = len(name) + len(each.writes)
 
 
-def stored_writes(engine: Engine, target: Address, ns: bytes, checkpoint: bytes, blob: bytes | None) -> StoredWrites:
-    """The pending writes in the field of a checkpoint."""
+def opened_writes(engine: Engine, target: Address, ns: bytes, checkpoint: bytes, fields: Mapping[bytes, bytes]) -> StoredWrites:
+    """The pending writes in the fields of a checkpoint."""
     place = target.place(b"W", ns, checkpoint)
-    raws = thread_fields.split_writes(blob, place) if blob else ()
+    raws = thread_fields.gathered_writes(fields, place)
     return [(records.verified(raw, place, engine.settings.integrity)[0], raw) for raw in raws]
 
 

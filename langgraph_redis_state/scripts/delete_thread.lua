@@ -21,7 +21,7 @@ local function name_unindexed()
   if type(roots) == 'number' and roots > 0 then return end
   for _, field in ipairs(call('HKEYS', T)) do
     local kind = byte(field)
-    if kind == 67 or kind == 87 then name('C' .. sub(field, 2)) end
+    if kind == 67 or kind == 87 then name('C' .. field:match('^.([^%z]*%z[^%z]*)')) end
     if kind == 67 and byte(field, 2) ~= 0 then
       local record = call('HGET', T, field)
       local pages, chunks, at = references(record, STAMP + 1)

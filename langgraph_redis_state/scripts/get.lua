@@ -15,9 +15,10 @@ if state == 'ok' then
     if id == '' then id = newest(ns) end
     if id then
       local place = ns .. '\0' .. id
-      local record = call('HGET', T, 'C' .. place)
+      local got = call('HMGET', T, 'C' .. place, 'W' .. place, 'W' .. place .. '\0')
+      local record = got[1]
       if record or call('ZSCORE', I, 'C' .. place) then
-        local writes = call('HGET', T, 'W' .. place)
+        local writes = all_writes(place, got[2], got[3])
         if record then refs.add(record) end
         refs.add_writes(writes)
         found[#found + 1] = { ns, id, record, writes }

@@ -46,13 +46,16 @@ end
 local found, refs, bytes = {}, collect_parts(), 0
 local fields = {}
 for _, place in ipairs(places) do
-  fields[#fields + 1] = 'C' .. place[1] .. '\0' .. place[2]
-  fields[#fields + 1] = 'W' .. place[1] .. '\0' .. place[2]
+  local where = place[1] .. '\0' .. place[2]
+  fields[#fields + 1] = 'C' .. where
+  fields[#fields + 1] = 'W' .. where
+  fields[#fields + 1] = 'W' .. where .. '\0'
 end
 local contents = hmget(T, fields)
 local more = #places >= most and 1 or 0
 for k, place in ipairs(places) do
-  local record, writes = contents[2 * k - 1], contents[2 * k]
+  local record = contents[3 * k - 2]
+  local writes = all_writes(place[1] .. '\0' .. place[2], contents[3 * k - 1], contents[3 * k])
   bytes = bytes + #(record or '') + #(writes or '')
   if whole and record and stored > budget then
     -- an estimate: the first record brings its whole state, each further one what it once added

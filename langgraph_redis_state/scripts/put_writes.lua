@@ -1,17 +1,18 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in apply_ttl(), 5 most bytes of the thread (0 = any), 6 number
---       of checkpoints that the run of a subgraph builds on, then their fields; number of writes, then for each: 'first' or
---       'last' (which of two with one marker wins), marker, record; then pages and chunks as in resolve_parts(). KEYS[8], if given:
+--       of checkpoints that the run of a subgraph builds on, then their fields; number of writes, all of one task, then for each:
+--       'first' or 'last' (which of two with one marker wins), marker, record; then pages and chunks as in resolve_parts(). KEYS[8], if given:
 --       staging, as in put.
 -- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 --        writes (the list that is there is damaged, and must be changed)
--- The field is laid out as walk_writes() reads it. Adding does not look into what is there; replacing does, and checks it first.
+-- Where they go is in writes.lua. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
--- include: bytes arguments batches record counts clock ttl thread receive staging buckets tombstone
+-- include: bytes arguments batches record counts clock ttl thread receive writes staging buckets tombstone
 local place, given, most = ARGV[2] .. '\0' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
 local guards, last_guard, at = list(6, 1)
 local writes, last_write, parts = list(at, 3)
 local field = 'W' .. place
+local LIST_MIN = 512
 
 local state, s, ttl, whose = load_thread()
 if not s or state == 'lost' then return refused({ state }) end
@@ -23,44 +24,56 @@ if tomb_left ~= -2 then
 end
 check_key_types()
 
-local blob = call('HGET', T, field)
-local before = blob and #blob + #field or 0
-local positions -- marker -> position and size of the entry with it; read only when a marker may be there
+local got = call('HMGET', T, field, field .. '\0')
+local list, directory = { field, got[1] }, got[2] -- field, content, then writes that come
+local segment = { field .. '\0' .. sub(redis.sha1hex(sub(ARGV[writes + 1], 5)), 1, NAME), false }
 local damaged = false
-local function find(marker)
+if directory then
+  segment[2] = call('HGET', T, segment[1])
+  damaged = byte(directory) ~= 2 or (#directory - 4) % NAME ~= 0 or (segment[2] and not entries_at(segment[2]))
+end
+local function find(where, marker) -- position and size of the write with it
+  local blob = where[2]
   if not blob or not blob:find(marker, 5, true) then return nil end
-  if not positions then
-    positions = {}
+  if not where.positions then -- read only when a marker may be there
+    where.positions = {}
     local sound = walk_writes(blob, function(at, size)
       local pages, chunks, mark = references(blob, at + 4 + STAMP)
       mark = mark + 16 * (pages + chunks)
       local _, stop = read_id(blob, mark + 4)
-      positions[sub(blob, mark, stop - 1)] = { at, size }
+      where.positions[sub(blob, mark, stop - 1)] = { at, size }
     end)
-    if not sound then damaged = true; return nil end
+    damaged = damaged or not sound
   end
-  return positions[marker]
+  return where.positions[marker]
 end
 
-local records, take = {}, {}
+local records, take, size = {}, {}, 0
 for k = writes, last_write, 3 do
   local policy, marker, record = ARGV[k], ARGV[k + 1], ARGV[k + 2]
-  local there = find(marker)
+  local where, there = list, find(list, marker)
+  if not there then where, there = segment, find(segment, marker) end
   if damaged then return refused({ 'writes' }) end
   if policy == 'last' or not there then
     records[#records + 1] = record
-    take[#take + 1] = { marker, record, there }
+    take[#take + 1] = { marker, record, there, there and where }
+    size = size + 4 + STAMP + #record
   end
 end
 local missing, fields, bytes, chunks, unique = resolve_parts(records, parts)
 if #missing > 1 then return refused(missing) end
 
-if #take > 0 then
-  s.changes = s.changes + 1
-  local count = blob and read_uint(blob, 2, 3) or 0
-  local tail, fresh, replaced = {}, {}, {}
-  for _, write in ipairs(take) do
-    local marker, record, there = write[1], write[2], write[3]
+local function write(name, content, before)
+  fields[#fields + 1] = name
+  fields[#fields + 1] = content
+  bytes = bytes + #content - (before and #before or -#name)
+end
+local function add(where) -- the writes that come to a list or segment; how many more it has then
+  local blob = where[2] or where.new or '\1\0\0\0'
+  local from, count, before = entries_at(blob) or 5, read_uint(blob, 2, 3), s.writes
+  local kept, tail, fresh, replaced = {}, {}, {}, {}
+  for k = 3, #where do
+    local marker, record, there = where[k][1], where[k][2], where[k][3]
     if fresh[marker] then -- twice in one call: the later one replaces the earlier
       add_to_counts(s, tail[fresh[marker]], 4 + STAMP + 1, -1)
       tail[fresh[marker]] = ''
@@ -68,31 +81,48 @@ if #take > 0 then
       replaced[#replaced + 1] = there
       add_to_counts(s, blob, there[1] + 4 + STAMP, -1)
     else
-      count = count + 1
       s.writes = s.writes + 1
     end
     tail[#tail + 1] = write_uint(STAMP + #record, 4) .. stamp(now, s.changes, #record, field .. '\0' .. marker) .. record
     fresh[marker] = #tail
     add_to_counts(s, record, 1, 1)
   end
-  local kept, from = {}, 5
   table.sort(replaced, function(x, y) return x[1] < y[1] end)
+  local names = sub(blob, 5, from - 1)
   for _, there in ipairs(replaced) do
     kept[#kept + 1] = sub(blob, from, there[1] - 1)
     from = there[1] + 4 + there[2]
   end
-  kept[#kept + 1] = blob and sub(blob, from) or ''
-  blob = '\1' .. write_uint(count, 3) .. table.concat(kept) .. table.concat(tail)
-  s.stored = s.stored + bytes + #blob + #field - before
+  local more = s.writes - before
+  local entries = table.concat(kept) .. sub(blob, from) .. table.concat(tail)
+  write(where[1], sub(blob, 1, 1) .. write_uint(count + more, 3) .. names .. entries, where[2])
+  return more
+end
+if #take > 0 then
+  s.changes = s.changes + 1
+  -- a list that is small beside what comes is written again with it: up to five writes of one size stand in one field
+  local fits = not directory and #(list[2] or '') <= math.max(LIST_MIN, 4.5 * size)
+  for _, each in ipairs(take) do
+    local where = each[4] or (fits and list or segment)
+    where[#where + 1] = each
+  end
+  if #list > 2 then add(list) end
+  if #segment > 2 then
+    local names, total = directory and sub(directory, 5) or '', read_uint(directory or list[2], 2, 3)
+    if not segment[2] then
+      if #names == NAME * NAMES then segment.new, names = '\3\0\0\0' .. names, '' end
+      names = names .. sub(segment[1], -NAME)
+    end
+    write(field .. '\0', '\2' .. write_uint(total + add(segment), 3) .. names, directory)
+  end
+  s.stored = s.stored + bytes
   if most > 0 and s.stored > most then return refused({ 'large', number(s.stored) }) end
   s.chunks = s.chunks + chunks
   s.unique = s.unique + unique
-  fields[#fields + 1] = field
-  fields[#fields + 1] = blob
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = format_counts(s)
   in_batches('HSET', T, fields)
-elseif blob then
+elseif list[2] or directory then
   rewrite('S', format_counts(s))
 end
 

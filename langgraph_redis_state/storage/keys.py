@@ -17,9 +17,10 @@ key                     type              holds
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
 
-Fields of the thread: ``C<ns>\0<id>`` a checkpoint, ``W<ns>\0<id>`` all pending writes of a checkpoint, ``H<ns>\0<id>``
-what the DeltaChannels of a checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of
-references, ``S`` revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
+Fields of the thread: ``C<ns>\0<id>`` a checkpoint, ``W<ns>\0<id>`` its pending writes (if they are many, also the directory
+``W<ns>\0<id>\0`` and segments ``W<ns>\0<id>\0<name>``, see thread_fields.py), ``H<ns>\0<id>`` what the DeltaChannels of a
+checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of references, ``S``
+revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\0<id>``, and for
 namespaces other than the root also ``A<id>\0<ns>``, so that newest-first over all namespaces merges two ranges.
 
@@ -198,8 +199,14 @@ def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
 
 def split_field(field: bytes) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a `C`, `W` or `H` field."""
-    ns, _, checkpoint = field[1:].rpartition(b"\0")
+    ns, checkpoint, *_ = *field[1:].split(b"\0", 2), b""
     return ns, checkpoint
+
+
+def segment_of(field: bytes) -> bytes | None:
+    """What a `W` field names besides its checkpoint: a segment, or nothing, the directory; None: it is the list."""
+    parts = field.split(b"\0", 2)
+    return parts[2] if field[:1] == b"W" and len(parts) == 3 else None
 
 
 def members_of(field: bytes) -> tuple[bytes, ...]:

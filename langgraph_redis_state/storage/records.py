@@ -19,8 +19,7 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
     body           packed; scripts never open it
 
 An id in a header is ``\x80`` and 16 bytes for a canonical UUID, else its length (1 byte, or ``\x7f`` and 4) and its UTF-8
-text. All pending writes of one checkpoint stand in one field: format (1), their number (3), then for each its length (4) and
-the record: one field costs less than the names of many, and no index entry is needed to find them.
+text. How the pending writes of one checkpoint stand in fields is in thread_fields.py; all are bound to the first of these.
 
 The body of a checkpoint is msgpack ``[type, bytes, channels]``: the serializer's form of (checkpoint without values,
 metadata), and for each channel ``[name, type, bytes]`` when small or ``[name, type, segments, size]`` (see chunks.py). That of

@@ -1,14 +1,50 @@
-"""Fields of a thread besides records: counts (S), TTL settings (T), tags (G), the list of pending writes (W). No I/O."""
+"""Fields of a thread besides records: counts (S), TTL settings (T), tags (G), pending writes (W). No I/O.
+
+The pending writes of a checkpoint are a list: format (1), number (3), then each with its length (4). What would make a large
+list be written again with each small write goes to segments, lists of one task's writes each, which a directory counts and
+names: 2, number of writes in all these fields (3), the names of the newest segments. A segment that came when the directory
+was full begins with 3 instead of the format, and has the names that stood there behind its number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError
 from .codec import DIGEST, Integrity, place_check
-from .keys import shown
+from .keys import segment_of, shown
 from .records import FIXED, FORMAT, STAMP, RecordKey
+
+DIRECTORY, CHAINED, NAME, NAMES = 2, 3, 6, 16
+"""Formats of a directory and of a segment that begins with names; bytes of a name, and how many such a segment has."""
+
+
+def as_list(content: bytes) -> tuple[bytes, bytes]:
+    """The names with which a segment begins, and its writes as a list."""
+    if content[:1] != bytes([CHAINED]):
+        return b"", content
+    behind = 4 + NAME * NAMES
+    return content[4:behind], bytes([FORMAT]) + content[1:4] + content[behind:]
+
+
+def open_directory(content: bytes, place: RecordKey) -> tuple[int, bytes]:
+    """How many pending writes a checkpoint has, and names of segments."""
+    if len(content) < 4 or content[0] != DIRECTORY or (len(content) - 4) % NAME:
+        raise CheckpointCorruptError(f"{place}: the directory of the pending writes is damaged")
+    return int.from_bytes(content[1:4], "big"), content[4:]
+
+
+def gathered_writes(fields: Mapping[bytes, bytes], place: RecordKey) -> list[bytes]:
+    """The stored records in the list, the directory and the segments of one checkpoint."""
+    directory = fields.get(place.field + b"\0")
+    lists = [as_list(content)[1] for name, content in fields.items() if segment_of(name) != b""]
+    raws = [raw for blob in lists for raw in split_writes(blob, place)]
+    if len(lists) > 1 or directory is not None:
+        total, _ = open_directory(directory or b"", place)
+        if total != len(raws):
+            raise CheckpointCorruptError(f"{place}: {len(raws)} pending writes where another number was stored")
+    return raws
 
 
 def split_writes(blob: bytes, place: RecordKey) -> Iterator[bytes]:

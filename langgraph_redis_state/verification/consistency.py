@@ -120,7 +120,10 @@ def _check_fields(snapshot: ThreadSnapshot, broken: BrokenRecords) -> Iterator[P
     users = snapshot.users() if any(each.problem for each in snapshot.fields.values()) else Counter[bytes]()
     for name, each in snapshot.fields.items():
         where, kind, drop = where_of(name), name[:1], partial(snapshot.drop, name)
-        if each.problem:
+        if each.problem and each.segments:
+            drop = partial(snapshot.drop_write, name, None)
+            yield Problem("damaged", where, each.problem, "what can be read was kept in one list", drop)
+        elif each.problem:
             of_whom = f"; {users[name]} records refer to it" if kind in PARTS else ""
             yield Problem("damaged", where, each.problem + of_whom, "removed", drop)
         elif kind == b"G" and not snapshot.holds(each.refers[0]):

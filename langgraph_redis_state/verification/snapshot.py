@@ -5,7 +5,7 @@ A repair changes the snapshot first, and then the server by the difference.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,8 +44,11 @@ class Field:
     """Bytes of name and content, except for those of its records."""
     records: list[Record] = field(default_factory=list)
     refers: tuple[bytes, ...] = ()
-    """Of a page, the fields of its chunks; of a tag, the field of its checkpoint."""
+    """Of a page, the fields of its chunks; of a tag, the field of its checkpoint; of pending writes, those of segments."""
     plain: int = 0
+    """Of a chunk, its plain bytes; of a directory of pending writes, how many it counts."""
+    segments: tuple[bytes, ...] = ()
+    """The other fields of pending writes that stand in several: the directory and the segments."""
     problem: str = ""
     lost: list[str] = field(default_factory=list)
     """Of a delta history, the channels that it cannot rebuild."""
@@ -135,11 +138,11 @@ class ThreadSnapshot(ThreadState):
         for member in keys.members_of(name):
             self.index.pop(member, None)
 
-    def drop_write(self, name: bytes, record: Record) -> None:
+    def drop_write(self, name: bytes, record: Record | None) -> None:
         each = self.fields.get(name)
         staying = [other for other in each.records if other is not record] if each else []
-        if each and staying:
-            self.fields[name] = replace(each, records=staying)
+        if each and staying:  # in one list
+            self.fields[name] = replace(each, size=len(name) + 4, records=staying, segments=(), problem="")
         else:
             self.drop(name)
 
@@ -185,12 +188,38 @@ def examine(address: Address, integrity: Integrity, name: bytes, content: bytes)
         elif kind in (b"C", b"H"):
             found.records, found.size = [_examine_record(0, content, place, integrity, found)], len(name)
         elif kind == b"W":
-            raws = enumerate(list(thread_fields.split_writes(content, place)))
-            found.records, found.size = [_examine_record(n, raw, place, integrity, found) for n, raw in raws], len(name) + 4
-            _find_twice(found.records)
+            fields, names = keys.writes_field(*keys.split_field(name)), b""
+            if keys.segment_of(name) == b"":
+                found.plain, names = thread_fields.open_directory(content, place)
+            else:
+                names, blob = thread_fields.as_list(content)
+                raws = enumerate(list(thread_fields.split_writes(blob, place)))
+                found.size = len(name) + 4 + len(names)
+                found.records = [_examine_record(n, raw, place, integrity, found) for n, raw in raws]
+            each = range(0, len(names), thread_fields.NAME)
+            found.refers = tuple(fields + b"\0" + names[at : at + thread_fields.NAME] for at in each)
     except CheckpointCorruptError as error:
         found.problem = _message(error, place)
     return found
+
+
+def join_writes(fields: dict[bytes, Field]) -> None:
+    """Puts the pending writes of each checkpoint into one field, under the name of their list, wherever they stand."""
+    spread: dict[bytes, list[bytes]] = defaultdict(list)
+    for name in fields:
+        if name[:1] == b"W":
+            spread[keys.writes_field(*keys.split_field(name))].append(name)
+    for head, names in spread.items():
+        parts = [fields.pop(name) for name in sorted(names)]
+        records = [replace(record, at=n) for n, record in enumerate(record for each in parts for record in each.records)]
+        whole = fields[head] = Field(sum(each.size for each in parts), records)
+        whole.problem = "; ".join(each.problem for each in parts if each.problem)
+        if names != [head]:
+            whole.segments = tuple(name for name in sorted(names) if name != head)
+            named, told = {head, head + b"\0"}.union(*(each.refers for each in parts)), sum(each.plain for each in parts)
+            if not whole.problem and (named != {head, *names} or told != len(records)):
+                whole.problem = f"{len(records)} pending writes where another number was stored"
+        _find_twice(records)
 
 
 def _find_twice(writes: Sequence[Record]) -> None:
@@ -257,6 +286,8 @@ def is_field(name: bytes) -> bool:
     if name in (b"S", b"T", b"O"):
         return True
     parts = text.split(b"\0")
+    if kind == b"W" and len(parts) == 3 and len(parts[2]) in (0, thread_fields.NAME):
+        parts.pop()
     shaped = len(parts) == 2 and parts[1] if kind in RECORDS else len(parts) == 1 and text if kind == b"G" else False
     return bool(shaped) and is_text(text)
 

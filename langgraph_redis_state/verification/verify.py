@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from ..scripts import commands
 from ..storage import keys, thread_fields
 from .consistency import WRONG_TYPE, Problem, find_problems, paired, recount
 from .findings import REPAIRABLE, Finding, Progress, Repair
-from .snapshot import RECORDS, Field, ThreadSnapshot, examine, is_field, is_text
+from .snapshot import RECORDS, Field, ThreadSnapshot, examine, is_field, is_text, join_writes
 
 PORTION = 50
 """Fields read at once: at most some 13 MB, since no chunk is larger than 256 KiB."""
@@ -219,6 +220,7 @@ def _read_snapshot(task: Task, address: Address, entries: Entries, context: str)
         fields |= found
         read = sum(max(len(each.records), 1) for name, each in found.items() if name[:1] in RECORDS)
         task.count(records=read, chunks=sum(name[:1] == b"D" for name in found), bytes=size)
+    join_writes(fields)
     index = dict((yield from _read_members(address.keys.all[1], context)) if first.indexed else {})
     last = yield from _thread_state(address, entries, context)
     last.fields, last.unknown, last.index = fields, unknown, index
@@ -280,9 +282,15 @@ def _writes_that_stay(
     address = after.address
     found: list[tuple[bytes, bytes]] = []
     for name, each in after.fields.items():
-        if len(each.records) < len(before.fields[name].records):
-            (content,) = yield Read([("HGET", address.keys.hash, name)], context)
-            raws = list(thread_fields.split_writes(content or b"\1\0\0\0", address.place(b"W", *keys.split_field(name))))
+        was = before.fields[name]
+        if len(each.records) < len(was.records) or each.segments != was.segments:
+            lists = (name, *(segment for segment in was.segments if keys.segment_of(segment)))
+            (contents,) = yield Read([("HMGET", address.keys.hash, *lists)], context)
+            place = address.place(b"W", *keys.split_field(name))
+            raws: list[bytes] = []
+            for content in contents:
+                with suppress(CheckpointCorruptError):  # nothing of it is among the records
+                    raws += thread_fields.split_writes(thread_fields.as_list(content or b"")[1], place)
             staying = [record.at for record in each.records]
             if len(raws) <= max(staying):
                 return None
@@ -290,10 +298,14 @@ def _writes_that_stay(
     return found
 
 
+def _names(snapshot: ThreadSnapshot) -> set[bytes]:
+    return snapshot.unknown.union(snapshot.fields, *(each.segments for each in snapshot.fields.values()))
+
+
 def _difference(before: ThreadSnapshot, after: ThreadSnapshot, writes: commands.Fields) -> commands.Repairs:
     return commands.Repairs(
         keys=[n for n in before.wrong if n not in after.wrong],
-        drop_fields=(before.fields.keys() | before.unknown) - (after.fields.keys() | after.unknown),
+        drop_fields=_names(before) - _names(after),
         write_fields=writes,
         drop_index=before.index.keys() - after.index.keys(),
         add_index=[member for member, score in after.index.items() if before.index.get(member) != score],

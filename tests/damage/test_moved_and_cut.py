@@ -69,7 +69,7 @@ def test_pending_writes_moved_to_another_checkpoint_do_not_verify(saver: RedisSa
 
 def entries_of(blob: bytes) -> list[bytes]:
     """The writes of a `W` field, each with its length."""
-    entries, position = [], 2
+    entries, position = [], 4
     while position < len(blob):
         end = position + 4 + int.from_bytes(blob[position : position + 4], "big")
         entries.append(blob[position:end])
@@ -81,7 +81,7 @@ def test_the_order_in_which_writes_are_stored_does_not_matter(saver: RedisSaver,
     made = build_small(saver, raw, prefix)
     name = b"W\0" + IDS[1].encode()
     blob = made.fields[name]
-    made.hset(name, blob[:2] + b"".join(entries_of(blob)[::-1]))
+    made.hset(name, blob[:4] + b"".join(entries_of(blob)[::-1]))
     assert all(outcome(read) is None for read in made.readers())
 
 
@@ -101,7 +101,7 @@ def test_a_write_that_was_cut_off_is_corruption(saver: RedisSaver, raw: Any, pre
     blob = made.fields[name]
     entries = entries_of(blob)
     for dropped in range(len(entries)):
-        made.hset(name, blob[:2] + b"".join(entries[:dropped] + entries[dropped + 1 :]))
+        made.hset(name, blob[:4] + b"".join(entries[:dropped] + entries[dropped + 1 :]))
         with pytest.raises(CheckpointCorruptError, match=IDS[1]):
             saver.get_tuple(at("small", "", IDS[1]))
 
@@ -109,7 +109,7 @@ def test_a_write_that_was_cut_off_is_corruption(saver: RedisSaver, raw: Any, pre
 def test_a_field_cut_short_at_any_byte_is_corruption(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = build_small(saver, raw, prefix)
     for name, content in made.fields.items():
-        ends = {2}
+        ends = {4}
         for entry in entries_of(content) if name[:1] == b"W" else ():
             ends.add(max(ends) + len(entry))
         for length in range(len(content)):

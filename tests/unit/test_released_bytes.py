@@ -12,7 +12,7 @@ from shapes import at, checkpoint, id_of, metadata
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.caching.parts import Parts
-from langgraph_redis_state.storage import bodies, records
+from langgraph_redis_state.storage import bodies, records, thread_fields
 from langgraph_redis_state.storage.bodies import Value
 from langgraph_redis_state.storage.chunks import PAGE_FROM, paginate
 from langgraph_redis_state.storage.codec import CHUNK_MAX, CompressionType, Integrity, digest, pack, unpack
@@ -187,8 +187,37 @@ b6a5ea4eb795195e7555fc19f09c2fa544babc4f23974b6511f44aaac81840df07b0b9e561d2130c
 """
 
 
-def golden_fields() -> dict[bytes, bytes]:
-    pairs = [bytes.fromhex(block) for block in GOLDEN.strip().split("\n\n")]
+MANY_WRITES = """
+53
+
+3120313739353836383436303835393538382037203020302037203020373834203720302030206162363366366332
+
+570031663061303030302d303030302d363030302d383030302d303030303030303030303030
+
+010000060000005801a2221a073b000000000100000000440c7f7426010100000000000000000000000001000000000080000000067461736b2030054718
+3585912ee8348722ecca0954ca0095a470617468a16ea76d73677061636bc40100010000005801a2221a073d00000000020000000044249c021d01010000
+0000000000000000000001000000000080000000067461736b20313b79dbd121ba642f1045a8a799f94a8c0095a470617468a16ea76d73677061636bc401
+01010000005801a2221a073e00000000030000000044302fed0d010100000000000000000000000001000000000080000000067461736b203239515fa196
+1a9ef6573489c14d6269320095a470617468a16ea76d73677061636bc40102010000005801a2221a073e000000000400000000444da2cc88010100000000
+000000000000000001000000000080000000067461736b2033fe95604dc2a3bc78027d463c98d19d790095a470617468a16ea76d73677061636bc4010301
+0000005801a2221a073f00000000050000000044b705afe7010100000000000000000000000001000000000080000000067461736b2034178d1bf0f0a36a
+9a9e6a2151f7878bc10095a470617468a16ea76d73677061636bc40104010000005801a2221a073f0000000006000000004449dc35ed0101000000000000
+00000000000001000000000080000000067461736b20355173a608081ef5294827e0f2440cd6390095a470617468a16ea76d73677061636bc4010501
+
+570031663061303030302d303030302d363030302d383030302d30303030303030303030303000
+
+02000007346362313532
+
+570031663061303030302d303030302d363030302d383030302d30303030303030303030303000346362313532
+
+010000010000005801a2221a074000000000070000000044377c6af1010100000000000000000000000001000000000080000000067461736b2036ef84eb
+79aea93d86dceae14d50c521290095a470617468a16ea76d73677061636bc4010601
+"""
+"""Pending writes of seven tasks, without their checkpoint: a list, a directory and a segment."""
+
+
+def golden_fields(blocks: str = GOLDEN) -> dict[bytes, bytes]:
+    pairs = [bytes.fromhex(block) for block in blocks.strip().split("\n\n")]
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
@@ -217,6 +246,32 @@ def test_a_thread_stored_by_the_first_release_is_read_written_and_copied(url: st
     finally:
         for key in raw.scan_iter(match="golden:*"):
             raw.delete(key)
+
+
+def test_pending_writes_in_segments_of_the_first_release_are_read_and_added_to(url: str, raw: Any) -> None:
+    keys = ThreadKeys("golden", b"wide")
+    try:
+        raw.hset(keys.hash, mapping=golden_fields(MANY_WRITES))
+        with RedisSaver(url, prefix="golden", compression="none") as saver:
+            saver.put_writes(at("wide", "", IDS[0]), [("n", "late")], "task 6", "path")
+            written = {name: content for name, content in golden_fields(MANY_WRITES).items() if name[:1] == b"W"}
+            assert {name: raw.hget(keys.hash, name) for name in written} == written
+            saver.put_writes(at("wide", "", IDS[0]), [("n", 7)], "task 7", "path")
+            directory = raw.hget(keys.hash, b"W\0" + IDS[0].encode() + b"\0")
+            assert directory == b"\2\0\0\x084cb152a7cac6"
+            made = checkpoint({"n": None}, id=IDS[0])
+            saver.put(at("wide"), made, metadata(), made["channel_versions"])
+            assert saver.get_tuple(at("wide")).pending_writes == [(f"task {n}", "n", n) for n in range(8)]
+            assert not list(saver.verify("wide"))
+    finally:
+        for key in raw.scan_iter(match="golden:*"):
+            raw.delete(key)
+
+
+def test_a_segment_that_begins_with_names_is_laid_out_as_in_the_first_release() -> None:
+    names = b"".join(b"%06x" % n for n in range(16))
+    assert thread_fields.as_list(b"\3\0\0\2" + names + b"records") == (names, b"\1\0\0\2records")
+    assert thread_fields.as_list(b"\1\0\0\2records") == (b"", b"\1\0\0\2records")
 
 
 def test_the_names_and_numbers_of_layout_1_are_these() -> None:

@@ -1,5 +1,5 @@
 -- Reading: the pages and chunks that records refer to, each once.
--- include: bytes batches record
+-- include: bytes batches record writes
 -- Pages and chunks that records refer to, each once: { digest, content, ... } twice. `record` begins with its stamp.
 -- Those whose digests the reader says it has are left out, and so are the chunks of such a page.
 local function collect_parts(have_pages, have_chunks)

@@ -1,4 +1,4 @@
--- Records as records.py writes them: stamp, header, references, ids, and the list of pending writes.
+-- Records as records.py writes them: stamp, header, references, ids.
 -- include: bytes
 local STAMP, FIXED = 20, 20 -- records.py
 local function stamp(moment, count, bytes, place) -- of a record: see records.py
@@ -22,18 +22,4 @@ local function read_id(s, at) -- an id in a header -> text, position behind it
 end
 local function references(s, at) -- header begins at `at`: number of pages, of chunks, position of the first
   return read_uint(s, at + 3, 2), read_uint(s, at + 5, 2), at + FIXED
-end
--- W: '\1', number of writes (3), then for each its length (4), stamp and record. Calls visit(position, length) for each;
--- false if it is not what was written, which must be known before anything is cut out of it.
-local function walk_writes(blob, visit)
-  if #blob < 4 or byte(blob, 1) ~= 1 then return false end
-  local at, n = 5, 0
-  while at <= #blob do
-    if at + 3 + STAMP + FIXED > #blob then return false end
-    local size = read_uint(blob, at, 4)
-    if at + 3 + size > #blob or size ~= STAMP + read_uint(blob, at + 15, 5) then return false end -- the stamp knows the size too
-    visit(at, size)
-    at, n = at + 4 + size, n + 1
-  end
-  return n == read_uint(blob, 2, 3)
 end
