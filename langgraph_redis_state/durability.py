@@ -11,8 +11,6 @@ from typing import Literal
 
 from . import validation
 
-__all__ = ["Durability", "Fsync", "Replicas"]
-
 
 @dataclass(frozen=True)
 class Replicas:

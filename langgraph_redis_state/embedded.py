@@ -37,8 +37,6 @@ from .errors import EmbeddedServerError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["EmbeddedServer"]
-
 _PROGRAMS = ("redis-server", "valkey-server")
 
 _START_SECONDS = 10.0  # of silence; a server that says it is loading its file is given all the time it needs

@@ -31,29 +31,6 @@ nothing.
 
 from __future__ import annotations
 
-__all__ = [
-    "CheckpointConflictError",
-    "CheckpointCorruptError",
-    "CheckpointLostError",
-    "CheckpointNotFoundError",
-    "CheckpointerError",
-    "DurabilityError",
-    "EmbeddedServerError",
-    "FormatError",
-    "IntegrityKeyError",
-    "InvalidConfigError",
-    "LayoutError",
-    "SaverClosedError",
-    "SerializationError",
-    "ServerRefusedError",
-    "ServerUnavailableError",
-    "ThreadBusyError",
-    "ThreadDeletedError",
-    "ThreadExistsError",
-    "ThreadNotFoundError",
-    "ThreadTooLargeError",
-]
-
 
 class CheckpointerError(Exception):
     """Whatever this package raises on its own account."""

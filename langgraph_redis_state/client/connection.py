@@ -23,8 +23,6 @@ from .contact import Contact
 from .options import DEFAULTS, check_options
 from .url import ServerAddress
 
-__all__ = ["Connection"]
-
 
 class Connection:
     """Where the server is, and the clients that reach it: one sync client, one async client for each event loop.

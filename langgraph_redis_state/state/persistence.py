@@ -5,33 +5,22 @@ The operations are in `versioning`, built on the verbs of the saver; `client/dri
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 from .. import validation
 from ..client.driver import arun, run
 from ..connected import Connected
-from ..effects import Operation
 from ..saver import RedisSaver
 from ..storage.codec import CompressionType
 from .metadata import StateLike, StateMetadata, VersionLike
 from .versioning import States
 
-__all__ = ["RedisStatePersistence", "StateMetadata"]
-
 _NOT_FOR_STATES = {
     *("url", "ttl", "refresh_ttl_on_read", "tombstone", "compression"),  # named differently here, or fixed
     *("max_age", "conflict", "index_metadata"),
 }
-
-
-P = ParamSpec("P")
-
-T = TypeVar("T")
-
-logger = logging.getLogger("langgraph_redis_state")
 
 
 class RedisStatePersistence(Connected):
@@ -116,61 +105,61 @@ class RedisStatePersistence(Connected):
 
     def load_with_metadata(self, state_id: StateLike, version: VersionLike | None = None) -> tuple[Any, StateMetadata] | None:
         """(state, metadata) of a version, by default the newest; None if there is none."""
-        return self._run(self._states.load, state_id, version)
+        return run(self._states.load(state_id, version), self._connection)
 
     async def aload_with_metadata(
         self, state_id: StateLike, version: VersionLike | None = None
     ) -> tuple[Any, StateMetadata] | None:
         """`load_with_metadata`, awaited."""
-        return await self._arun(self._states.load, state_id, version)
+        return await arun(self._states.load(state_id, version), self._connection)
 
     def list_states(self, tags: Sequence[str] | None = None, prefix: str | None = None) -> list[StateMetadata]:
         """The newest version of each state that has any of the tags and whose id begins with `prefix`, last saved first."""
-        return self._run(self._states.list_states, tags or None, prefix, "any")
+        return run(self._states.list_states(tags or None, prefix, "any"), self._connection)
 
     async def alist_states(self, tags: Sequence[str] | None = None, prefix: str | None = None) -> list[StateMetadata]:
         """`list_states`, awaited."""
-        return await self._arun(self._states.list_states, tags or None, prefix, "any")
+        return await arun(self._states.list_states(tags or None, prefix, "any"), self._connection)
 
     def search_by_tags(self, tags: Sequence[str], match: Literal["any", "all"] = "any") -> list[StateMetadata]:
         """The newest version of each state if that has any, or all, of the tags; last saved first."""
-        return self._run(self._states.list_states, tags, None, match)
+        return run(self._states.list_states(tags, None, match), self._connection)
 
     async def asearch_by_tags(self, tags: Sequence[str], match: Literal["any", "all"] = "any") -> list[StateMetadata]:
         """`search_by_tags`, awaited."""
-        return await self._arun(self._states.list_states, tags, None, match)
+        return await arun(self._states.list_states(tags, None, match), self._connection)
 
     def list_versions(self, state_id: StateLike) -> list[StateMetadata]:
         """The versions of a state, oldest first, at most `max_versions`; empty if there is no such state."""
-        return self._run(self._states.list_versions, state_id)
+        return run(self._states.list_versions(state_id), self._connection)
 
     async def alist_versions(self, state_id: StateLike) -> list[StateMetadata]:
         """`list_versions`, awaited."""
-        return await self._arun(self._states.list_versions, state_id)
+        return await arun(self._states.list_versions(state_id), self._connection)
 
     def exists(self, state_id: StateLike, version: VersionLike | None = None) -> bool:
         """Whether there is such a state, or version of it."""
-        return self._run(self._states.exists, state_id, version)
+        return run(self._states.exists(state_id, version), self._connection)
 
     async def aexists(self, state_id: StateLike, version: VersionLike | None = None) -> bool:
         """`exists`, awaited."""
-        return await self._arun(self._states.exists, state_id, version)
+        return await arun(self._states.exists(state_id, version), self._connection)
 
     def delete_version(self, state_id: StateLike, version: VersionLike) -> bool:
         """Deletes a version and what only it refers to. Returns whether it existed. Without versions a state does not exist."""
-        return self._run(self._states.delete_version, state_id, version)
+        return run(self._states.delete_version(state_id, version), self._connection)
 
     async def adelete_version(self, state_id: StateLike, version: VersionLike) -> bool:
         """`delete_version`, awaited."""
-        return await self._arun(self._states.delete_version, state_id, version)
+        return await arun(self._states.delete_version(state_id, version), self._connection)
 
     def delete_state(self, state_id: StateLike) -> bool:
         """Deletes a state with all its versions. Returns whether it existed."""
-        return self._run(self._states.delete_state, state_id)
+        return run(self._states.delete_state(state_id), self._connection)
 
     async def adelete_state(self, state_id: StateLike) -> bool:
         """`delete_state`, awaited."""
-        return await self._arun(self._states.delete_state, state_id)
+        return await arun(self._states.delete_state(state_id), self._connection)
 
     def rollback(self, state_id: StateLike, version: VersionLike, truncate: bool = False) -> StateMetadata:
         """Takes a state back to a version: saves its content as a new version. `truncate`: removes the versions after it
@@ -179,35 +168,29 @@ class RedisStatePersistence(Connected):
         Raises:
             CheckpointNotFoundError: there is no such version.
         """
-        return self._run(self._states.rollback, state_id, version, truncate)
+        return run(self._states.rollback(state_id, version, truncate), self._connection)
 
     async def arollback(self, state_id: StateLike, version: VersionLike, truncate: bool = False) -> StateMetadata:
         """`rollback`, awaited."""
-        return await self._arun(self._states.rollback, state_id, version, truncate)
+        return await arun(self._states.rollback(state_id, version, truncate), self._connection)
 
     def touch(self, state_id: StateLike, ttl_seconds: float | timedelta | None = None) -> bool:
         """Gives a state its own TTL; None: `default_ttl` again. Returns whether the state exists."""
-        return self._run(self._states.touch, state_id, ttl_seconds)
+        return run(self._states.touch(state_id, ttl_seconds), self._connection)
 
     async def atouch(self, state_id: StateLike, ttl_seconds: float | timedelta | None = None) -> bool:
         """`touch`, awaited."""
-        return await self._arun(self._states.touch, state_id, ttl_seconds)
+        return await arun(self._states.touch(state_id, ttl_seconds), self._connection)
 
     def get_stats(self) -> dict[str, Any]:
         """`states` (also as `total_states`), `versions`, `stored_bytes`, `logical_bytes`, `compression_ratio` (logical for each
         stored byte), `hits` and `misses` of loads through this object, and `redis_info`: `used_memory` in bytes,
         `used_memory_human`, `redis_version`; empty where the server does not allow INFO."""
-        return self._run(self._states.stats)
+        return run(self._states.stats(), self._connection)
 
     async def aget_stats(self) -> dict[str, Any]:
         """`get_stats`, awaited."""
-        return await self._arun(self._states.stats)
-
-    def _run(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return run(operation(*args, **kwargs), self._connection)
-
-    async def _arun(self, operation: Callable[P, Operation[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await arun(operation(*args, **kwargs), self._connection)
+        return await arun(self._states.stats(), self._connection)
 
 
 def prefix_of(kind: str, namespace: str) -> str:
