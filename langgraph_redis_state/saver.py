@@ -1,6 +1,6 @@
-"""`RedisSaver`: the surface LangGraph sees, sync and async. Each method is one line: an operation, and a driver.
+"""`RedisSaver`: the surface that LangGraph sees, sync and async. Each method is one line: an operation, and its driver.
 
-What the methods do stands in `operations.py`; who waits, in `drivers.py`. Options are checked here, at construction.
+The operations are in `operations/`, the drivers in `client/driver.py`. Options are checked here, at construction.
 """
 
 from __future__ import annotations

@@ -181,3 +181,8 @@ def test_every_script_says_what_it_takes_and_replies(path: Path) -> None:
     if path.parent.name != "lib":
         assert "ARGV" in head
         assert "Reply" in head
+
+
+def test_the_table_of_scripts_has_each() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (PACKAGE / "scripts" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(path.stem for path in LUA if path.parent.name != "lib")
