@@ -39,9 +39,11 @@ def put(saver: RedisSaver, config: Any, values: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exporter, provider = InMemorySpanExporter(), trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):  # a page of the docs that ran in this process may have set it, for good
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
     return exporter
 
 
