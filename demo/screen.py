@@ -48,6 +48,14 @@ def act(number: int, title: str, says: str) -> RenderableType:
     return Group("", Rule(f"[bold]{number}. {escape(title)}", align="left", style="cyan"), Text(says, style="dim"), "")
 
 
+def look_inside(program: str, words: str, thread: str) -> RenderableType:
+    """Which commands show the thread of the demo. Whole lines, to be copied."""
+    other = words.replace(f"why {thread}", f"history {thread}")
+    return Group(
+        "", Text("Look inside of this very thread:"), *(Text(f"  {program} {each}", overflow="fold") for each in (words, other))
+    )
+
+
 def letter(text: str) -> RenderableType:
     return Panel(Text(text), title="paragraph 2 of 9", title_align="left", border_style="dim", padding=(0, 2))
 

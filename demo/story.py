@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,4 +232,15 @@ def tell(path: Path, console: Console) -> None:
             "the server was stopped and started again, and the history is the same",
             cost.comparable(reopened) == cost.comparable(history),
         )
+    words = f"--embedded {shlex.quote(os.path.relpath(server))} why {thread}"
+    told = subprocess.run(
+        [sys.executable, "-m", "langgraph_redis_state", *shlex.split(words)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_PATIENCE,
+    )
+    claims.check("`lgrs why` knows that this thread is finished", "Finished" in told.stdout, told.stdout + told.stderr)
     show("", screen.claims(claims.held))
+    lgrs = Path(sys.executable).parent / "lgrs"
+    program = os.path.relpath(lgrs) if lgrs.exists() else f"{sys.executable} -m langgraph_redis_state"
+    show(screen.look_inside(program, words, thread))

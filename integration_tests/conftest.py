@@ -41,6 +41,12 @@ PING is redis-py's, on connections that were idle. A Cluster's users have CLUSTE
 learns where the slots are.
 """
 
+LOOKING_RIGHTS = (
+    "resetchannels %R~prefix:* +evalsha_ro +eval_ro +ping +get +exists +time +pttl +hget +hmget +hscan "
+    "+zcard +zrange +zrangebylex +zrevrangebylex +zscan +zscore +scan"
+)
+"""All that a user needs whose savers are `read_only`, from Redis 7.0 on. Quoted in the documentation."""
+
 DURABILITY_RIGHTS = {"Replicas": "+wait", 'Replicas("all")': "+wait +role", "Fsync": "+waitaof"}
 """What a user needs besides for a level of durability; servers before 7.2 do not know WAITAOF."""
 

@@ -29,6 +29,7 @@ from .errors import (
     ThreadTooLargeError,
 )
 from .history.diff import ChannelDiff
+from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
 from .saver import AsyncRedisSaver, RedisSaver
@@ -58,6 +59,7 @@ __all__ = [
     "Finding",
     "FormatError",
     "Fsync",
+    "Head",
     "IntegrityKeyError",
     "InvalidConfigError",
     "LayoutError",
@@ -72,6 +74,7 @@ __all__ = [
     "ServerUnavailableError",
     "StateMetadata",
     "Stats",
+    "StoredWrite",
     "ThreadBusyError",
     "ThreadDeletedError",
     "ThreadExistsError",

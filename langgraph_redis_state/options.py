@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -21,11 +21,13 @@ DEFAULT_URL = "redis://localhost:6379/0"
 
 Secret = str | bytes
 
-TTL = float | timedelta | Mapping[str, Any]
+TTL = float | timedelta | Mapping[str, Any] | Literal["keep"]
 
 
-def ttl_option(ttl: TTL | None, refresh: bool) -> tuple[int, bool]:
-    """(milliseconds, refresh on read)"""
+def ttl_option(ttl: TTL | str | None, refresh: bool) -> tuple[int, bool]:
+    """(milliseconds, refresh on read). 0 ms: none; -1: the expiry of threads stays as it is."""
+    if ttl == "keep":
+        return -1, False
     if isinstance(ttl, Mapping):
         unknown = set(ttl) - {"default_ttl", "refresh_on_read"}
         if unknown:

@@ -60,6 +60,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         prefix: what all keys begin with. Two prefixes never see each other.
         ttl: seconds (or a timedelta) after the last write that a thread expires, whole and at once. None: never. If
             savers with different options write to a thread, the last one decides.
+            "keep": writes leave the expiry of threads as it is, for tools that write now and then.
             `{"default_ttl": minutes, "refresh_on_read": bool}` is taken as langgraph-checkpoint-redis means it.
         refresh_ttl_on_read: reading a thread counts as use. Written only when less than 90 % of the TTL is left.
         max_versions: how many root checkpoints a thread keeps. Every few puts, older ones are removed with the checkpoints of
@@ -83,6 +84,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             every byte.
         serde: LangGraph serializer; None: `JsonPlusSerializer`.
         redis_options: keyword arguments for redis-py's connection pool, over this package's defaults.
+        read_only: reads change nothing: they move no expiry, rebuild no index and forget no expired thread. Verbs that write
+            raise `InvalidConfigError`. From Redis 7.0 on scripts are run by `EVALSHA_RO`, so the user needs no right to write.
 
     Raises:
         ValueError, TypeError: an option is not possible; the message says what is.
@@ -118,6 +121,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         cache_bytes: int = CACHE_BYTES,
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(serde=serializer(serde))
         milliseconds, refresh = ttl_option(ttl, refresh_ttl_on_read)
@@ -135,6 +139,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
                 conflict=validation.one_of(conflict, ("allow", "raise"), "conflict") == "raise",
                 index=metadata_keys(index_metadata),
                 cache=validation.whole(cache_bytes, "cache_bytes (0 for none)", 0),
+                read_only=read_only,
             )
         )
         injected = client is not None or async_client is not None
@@ -144,6 +149,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             async_client=async_client,
             options=redis_options,
             durability=durability_option(durability),
+            read_only=read_only,
         )
 
     @classmethod

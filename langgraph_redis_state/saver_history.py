@@ -14,11 +14,12 @@ from . import validation
 from .client.driver import arun, astream, run, stream
 from .connected import Connected
 from .effects import Operation
-from .history import diff, rollback, tags, threads, versions
+from .history import diff, heads, rollback, tags, threads, versions
 from .history.diff import ChannelDiff
+from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
-from .verification import verify
+from .verification import rights, verify
 from .verification.findings import Finding, Progress, Repair
 
 
@@ -27,13 +28,44 @@ class HistoryMethods(Connected):
 
     serde: SerializerProtocol
 
-    def history(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> Iterator[Version]:
-        """The checkpoints of a namespace, newest first, without their values: cheap to look at however large the state."""
+    def history(self, thread_id: str, *, checkpoint_ns: str | None = "", limit: int | None = None) -> Iterator[Version]:
+        """The checkpoints of a namespace, or (None) of all, newest first by id, without their values: cheap to look at however
+        large the state."""
         return stream(versions.history(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
 
-    def ahistory(self, thread_id: str, *, checkpoint_ns: str = "", limit: int | None = None) -> AsyncIterator[Version]:
+    def ahistory(self, thread_id: str, *, checkpoint_ns: str | None = "", limit: int | None = None) -> AsyncIterator[Version]:
         """`history`, awaited page by page."""
         return astream(versions.history(self._engine, self.serde, thread_id, checkpoint_ns, limit), self._connection)
+
+    def heads(self, thread_ids: Sequence[str]) -> Iterator[Head]:
+        """The newest root checkpoint of each of these threads, with its pending writes and without what stands in chunks, so
+        that many can be looked at. In their order; threads that do not exist are left out. Changes nothing, no TTL either.
+
+        One that cannot be read (damaged, lost, another key) is given with its `problem`.
+        """
+        return stream(heads.heads(self._engine, self.serde, thread_ids), self._connection)
+
+    def aheads(self, thread_ids: Sequence[str]) -> AsyncIterator[Head]:
+        """`heads`, awaited page by page."""
+        return astream(heads.heads(self._engine, self.serde, thread_ids), self._connection)
+
+    def writes(
+        self, thread_id: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = ""
+    ) -> Sequence[StoredWrite]:
+        """The pending writes of a checkpoint (by default the newest), in LangGraph's order: by which task each was stored, and
+        when.
+
+        Raises:
+            CheckpointNotFoundError, ThreadNotFoundError: there is no such checkpoint.
+        """
+        return run(heads.writes(self._engine, self.serde, thread_id, checkpoint_id, checkpoint_ns), self._connection)
+
+    async def awrites(
+        self, thread_id: str, checkpoint_id: str | int | None = None, *, checkpoint_ns: str = ""
+    ) -> Sequence[StoredWrite]:
+        """`writes`, awaited."""
+        found = heads.writes(self._engine, self.serde, thread_id, checkpoint_id, checkpoint_ns)
+        return await arun(found, self._connection)
 
     def rollback(self, thread_id: str, to: str | int, *, mode: Literal["fork", "truncate"] = "fork") -> RunnableConfig:
         """Takes a thread back to a checkpoint: its id, a tag, or a negative number of steps up from the newest.
@@ -166,6 +198,15 @@ class HistoryMethods(Connected):
         return await arun(threads.stats(self._engine, thread_id), self._connection)
 
     # --- verification ---
+
+    def rights(self) -> dict[str, dict[str, str]]:
+        """What the server does not let this user run, for each group of verbs: commands with what the server says. Empty
+        groups lack nothing. Tries every command on a key that never exists, in a form that changes nothing."""
+        return run(rights.rights(self._engine), self._connection)
+
+    async def arights(self) -> dict[str, dict[str, str]]:
+        """`rights`, awaited."""
+        return await arun(rights.rights(self._engine), self._connection)
 
     def verify(self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None) -> Iterator[Finding]:
         """Reads and checks every stored byte of a thread, or of all threads, and yields a `Finding` for each problem.

@@ -49,6 +49,7 @@ class Connection:
             Sentinel also ``sentinel_kwargs`` (how to connect to the sentinels, say their password) and
             ``min_other_sentinels``.
         durability: What each write waits for.
+        read_only: Scripts are run so that the server allows no writes in them, where it can.
 
     Raises:
         ValueError: The URL or an option is not allowed, a client or an option asks for decoded responses, or `durability`
@@ -68,6 +69,7 @@ class Connection:
         async_client: Any | None = None,
         options: Mapping[str, Any] | None = None,
         durability: Durability | None = None,
+        read_only: bool = False,
     ) -> None:
         if url is None and client is None and async_client is None:
             raise InvalidConfigError("No server: pass a URL (url=), or a client (client=, async_client=).")
@@ -84,6 +86,9 @@ class Connection:
         self.where = str(self._target) if self._target is not None else describe(client or async_client)
 
         self.durability = durability
+        self.read_only = read_only
+        self.lacking: set[str] = set()
+        """Commands that this server does not have, or does not let the user run, and that can be done without."""
         self.replicas_seen: dict[str, int] = {}
         """How many replicas each server had when last asked, for `Replicas("all")`."""
         if durability is not None:

@@ -17,7 +17,7 @@ from ..effects import Call, Compute, Note, Operation, Read, ReplyMismatch, Scan,
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
-from .exchange import ByText, Connect, Disconnect, Exchange, Pause, Send, Step, called, read, scanned
+from .exchange import ByText, Connect, Disconnect, Exchange, Look, Pause, Send, Step, called, looked, read, scanned
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
 from .translation import MOVING_SECONDS, slot_moves, translated
@@ -59,8 +59,10 @@ def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
 
 
 def _waited(client: SyncClient, step: Step) -> Any:
+    if isinstance(step, Look):
+        return client.evalsha_ro(step.call.script.sha, *step.call.arguments)
     if isinstance(step, ByText):
-        return client.eval(step.call.script.source.encode(), *step.call.arguments)
+        return (client.eval_ro if step.read_only else client.eval)(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work()
     if isinstance(step, Send):
@@ -100,8 +102,10 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
 
 
 async def _awaited(client: AsyncClient, step: Step) -> Any:
+    if isinstance(step, Look):
+        return await client.evalsha_ro(step.call.script.sha, *step.call.arguments)
     if isinstance(step, ByText):
-        return await client.eval(step.call.script.source.encode(), *step.call.arguments)
+        return await (client.eval_ro if step.read_only else client.eval)(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work() if step.size <= COMPUTE_INLINE else await asyncio.to_thread(step.work)
     if isinstance(step, Send):
@@ -184,6 +188,8 @@ def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
 
 def _exchange(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
     if isinstance(effect, Call):
+        if connection.read_only:
+            return looked(client, effect, connection.lacking)
         level = connection.durability
         if level is None or not effect.script.writes:
             return called(client, effect)

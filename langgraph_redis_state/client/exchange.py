@@ -13,6 +13,7 @@ error, it is sent again in a frame.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,6 +32,14 @@ class Connect:
 @dataclass(frozen=True, slots=True)
 class ByText:
     """A `Call` whose script is sent as text, for a server that does not know it."""
+
+    call: Call
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A `Call` by the SHA of its script in which the server allows no writes."""
 
     call: Call
 
@@ -53,7 +62,7 @@ class Disconnect:
     """Closes the client's idle connections, since one of them may hold replies to other calls."""
 
 
-Step = Call | ByText | Send | Connect | Disconnect | Pause | Compute
+Step = Call | Look | ByText | Send | Connect | Disconnect | Pause | Compute
 Exchange = Generator[Step, Any, T]
 
 SCAN_COUNT = 1000
@@ -70,15 +79,28 @@ ELSEWHERE = (
 """Errors after which another node of a Cluster may have the key."""
 
 
-def called(client: object, call: Call) -> Exchange[list[Any]]:
+def looked(client: object, call: Call, lacking: set[str]) -> Exchange[list[Any]]:
+    """Runs a script in which the server allows no writes (`EVALSHA_RO`, Redis 7.0). Where the server does not know that, or the
+    user may not run it, the script runs as others do, and `lacking` remembers it."""
+    if "EVALSHA_RO" not in lacking:
+        try:
+            return (yield from called(client, call, read_only=True))
+        except Exception as error:
+            if not re.search(r"(?i)unknown command|EVAL(SHA)?_RO", str(error)):
+                raise
+            lacking.add("EVALSHA_RO")
+    return (yield from called(client, call))
+
+
+def called(client: object, call: Call, read_only: bool = False) -> Exchange[list[Any]]:
     """Runs a script. Returns its reply without the token."""
     try:
         try:
-            reply = yield call
+            reply = yield Look(call) if read_only else call
         except Exception as error:
             if not is_named(error, "NoScriptError"):
                 raise
-            reply = yield ByText(call)
+            reply = yield ByText(call, read_only)
     except Exception as error:
         # An error carries no token and may be the reply to another call, so the script is sent again, in a frame. Exceptions: a
         # script that somebody stopped, which would run as long again, and an error that ends the connection.
@@ -87,7 +109,8 @@ def called(client: object, call: Call) -> Exchange[list[Any]]:
             raise
     else:
         return call.unwrap(reply)
-    (answer,) = yield from framed(node_of(client, call.keys[0]), [("EVAL", call.script.source.encode(), *call.arguments)])
+    command = "EVAL_RO" if read_only else "EVAL"
+    (answer,) = yield from framed(node_of(client, call.keys[0]), [(command, call.script.source.encode(), *call.arguments)])
     return call.unwrap(raised(answer))
 
 

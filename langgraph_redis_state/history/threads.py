@@ -64,7 +64,7 @@ def set_ttl(engine: Engine, thread: Any, how: Literal["own", "persist", "default
     target = engine.address(thread)
     about = target.about("set_ttl" if how != "persist" else "persist")
     own = validation.ttl_ms(seconds, f"{about}: seconds") if how == "own" else 0
-    ttl = engine.settings.ttl if how == "default" else own
+    ttl = max(engine.settings.ttl, 0) if how == "default" else own
     yield from engine.check_layout(True, commands.SET_TTL)
     if (yield from commands.set_ttl(target.keys, about, how, ttl)) is None:
         raise ThreadNotFoundError(f"{about}: there is no such thread")
@@ -73,6 +73,8 @@ def set_ttl(engine: Engine, thread: Any, how: Literal["own", "persist", "default
 def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
     """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
     done = 0
+    if engine.settings.ttl < 0:
+        raise ValueError("apply_ttl: this saver has ttl='keep', which is no TTL to apply")
     yield from engine.check_layout(True, commands.SET_TTL)
     if threads is not None:
         keys.check_several(threads, "apply_ttl: thread_ids")
@@ -114,6 +116,8 @@ def thread_infos(engine: Engine, threads: Sequence[tuple[str, float]]) -> Operat
     result: list[ThreadInfo] = []
     for target, raw, (_, active) in zip(targets, replies, threads, strict=True):
         if raw is None:
+            if engine.settings.read_only:
+                continue
             with suppress(ServerRefusedError):  # a replica refuses to tidy; the listing is right all the same
                 if not (yield from commands.forget_expired(target.keys, about)):
                     logger.warning("%s: its hash is gone under a living index (evicted?), see verify", target.about(about))

@@ -40,14 +40,17 @@ class Version:
     """What storing it added on the server, compressed, without what it shares."""
     logical_bytes: int
     """What its values take serialized."""
+    root_id: str | None = None
+    """Of a subgraph's checkpoint: the root checkpoint whose next step called the subgraph."""
+    run_id: str | None = None
 
 
 def read_versions(
-    engine: Engine, serde: SerializerProtocol, target: Address, cursor: Cursor, most: int
+    engine: Engine, serde: SerializerProtocol, target: Address, cursor: Cursor, most: int, every: bool = False
 ) -> Operation[tuple[list[Version], Cursor | None]]:
-    """Versions below a cursor, and where the next page begins."""
+    """Versions below a cursor, and where the next page begins. `every`: of all namespaces."""
     yield from engine.check_layout(False)
-    page = yield from read_page(engine, target, target.ns.decode(), cursor, most, whole=False)
+    page = yield from read_page(engine, target, None if every else target.ns.decode(), cursor, most, whole=False)
     tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(engine, target, page.tags)
     named: dict[CheckpointKey, list[str]] = {}
     for name, place in tags.items():
@@ -72,17 +75,19 @@ def _version(serde: SerializerProtocol, stored: StoredCheckpoint, named: Mapping
         tags=tuple(sorted(named.get(at, ()))),
         new_bytes=header.new_bytes,
         logical_bytes=header.logical,
+        root_id=header.root,
+        run_id=header.run,
     )
 
 
-def history(engine: Engine, serde: SerializerProtocol, thread: Any, ns: str, limit: int | None) -> Stream:
-    """Emits the versions of a namespace, newest first."""
+def history(engine: Engine, serde: SerializerProtocol, thread: Any, ns: str | None, limit: int | None) -> Stream:
+    """Emits the versions of a namespace, or (None) of all, newest first."""
     remaining = validation.limit(limit, "history")
-    target = engine.address(thread, ns)
+    target = engine.address(thread, ns or "")
     cursor: Cursor | None = START
     while cursor is not None and (remaining is None or remaining > 0):
         most = PAGE_CHECKPOINTS if remaining is None else min(PAGE_CHECKPOINTS, remaining)
-        versions, cursor = yield from read_versions(engine, serde, target, cursor, most)
+        versions, cursor = yield from read_versions(engine, serde, target, cursor, most, ns is None)
         if remaining is not None:
             remaining -= len(versions)
         yield Emit(versions)

@@ -139,7 +139,7 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
             copy.keys,
             about,
             staged,
-            ttl=engine.settings.ttl,
+            ttl=max(engine.settings.ttl, 0),  # what is staged expires soon, and a copy must not
             operation=op,
             counts=line,
             fields=copying.came[0],

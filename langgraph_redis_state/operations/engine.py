@@ -18,7 +18,7 @@ from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
 from ..effects import Argument, Operation, Read, Script, all_commands
-from ..errors import LayoutError, ServerRefusedError
+from ..errors import InvalidConfigError, LayoutError, ServerRefusedError
 from ..scripts import commands
 from ..storage import keys
 from ..storage.codec import CompressionType, Integrity
@@ -55,6 +55,7 @@ class Settings:
     conflict: bool
     index: tuple[str, ...]
     cache: int
+    read_only: bool = False
 
 
 def metadata_text(value: Any) -> bytes:
@@ -100,12 +101,19 @@ class Engine:
 
     @property
     def refresh(self) -> int:
+        """What reading scripts are told of the TTL: -1: to leave it; -2: to write nothing at all, no lost index either."""
+        if self.settings.read_only:
+            return -2
         return self.settings.ttl if self.settings.refresh else -1
 
     def check_layout(self, write: bool, *scripts: Script) -> Operation[None]:
         """Once for each saver: is the data under this prefix of a layout this version may read, or write? And before the first
         use of scripts that write: may the user run all their commands? A right that is missing late in a script would leave
         half of what it writes."""
+        if self.settings.read_only and (write or scripts):
+            raise InvalidConfigError(
+                "this saver was opened with read_only=True, so it only reads; nothing was sent to the server"
+            )
         needed: frozenset[str] = frozenset().union(*(script.commands for script in scripts))
         if needed:
             needed |= {"GET", "SET"} if write else {"GET"}

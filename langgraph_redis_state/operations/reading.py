@@ -143,7 +143,7 @@ def read_page(
     `use`: whether this counts as using the thread, for its TTL.
     """
     space = None if ns is None else keys.encode(ns, "checkpoint_ns")
-    refresh = engine.refresh if use else -1
+    refresh = engine.refresh if use else min(engine.refresh, -1)
     got = yield from commands.list_page(target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole)
     found = stored(engine, target, got.found)
     following = (found[-1].checkpoint, found[-1].ns) if found and got.more else None

@@ -445,7 +445,7 @@ def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_b
             "Is maxmemory-policy evicting keys?",
             frozenset(name[1:] for name in reply[1:]),
         )
-    if word == b"lost":
+    if word in (b"lost", b"unindexed"):
         raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")
     raise CheckpointCorruptError(f"{about}: {_REFUSALS.get(word, f'unexpected reply {word!r} from the server')}")
 
@@ -453,8 +453,8 @@ def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_b
 _REFUSALS = {
     b"lost": "the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
     "that does not evict (noeviction), and delete_thread or start over with a new thread id",
+    b"unindexed": "the thread's index is gone (evicted?); repair rebuilds it, and so does a saver that is not read_only",
     b"writes": "the list of pending writes there is damaged; nothing was written",
     b"settings": "the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew",
-    b"counts": "the thread's counts (field S) are damaged; its checkpoints can be read one by one, and "
-    "delete_thread removes it",
+    b"counts": "the thread's counts (field S) are damaged; its checkpoints can be read one by one, delete_thread removes it",
 }

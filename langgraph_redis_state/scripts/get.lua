@@ -1,13 +1,13 @@
 -- Reads checkpoints by id, with their writes and all they refer to. Writes nothing, unless the TTL is due for a refresh.
--- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none), 3 digests of pages that the reader has with all
+-- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none, -2 = write nothing), 3 digests of pages that the reader has with all
 --       their chunks, 4 digests of further chunks that it has, neither of which are sent; then pairs: namespace, id ('' = the
 --       newest of the namespace)
--- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost
+-- Reply: ok, { ns, id, record or nil, writes or nil } for each that the index or the hash knows, pages, chunks | lost | unindexed
 --   A record that is nil although the index has it was lost; the client says so.
 -- include: ttl thread order collect
 local ttl, have_pages, have_chunks, first = tonumber(ARGV[2]), ARGV[3], ARGV[4], 5
-local state = check_thread()
-if state == 'lost' then return { state } end
+local state = check_thread(ttl == -2)
+if state == 'lost' or state == 'unindexed' then return { state } end
 local found, refs = {}, collect_parts(have_pages, have_chunks)
 if state == 'ok' then
   for k = first, #ARGV, 2 do

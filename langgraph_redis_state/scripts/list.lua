@@ -1,15 +1,15 @@
 -- One page of checkpoints, newest first by id; over all namespaces it merges the root's range with the other namespaces'.
--- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
+-- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none, -2 = write nothing), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
 --       5 cursor: an id, only checkpoints below it ('' = from the newest), 6 cursor namespace, or '-' to leave out the
 --       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks
 -- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more,
 --        tags with their fields (only without chunks, on the first page), now in ms, pending writes that the thread has,
---        also of checkpoints that are not there | lost | counts
+--        also of checkpoints that are not there | lost | unindexed | counts
 -- include: bytes batches record counts clock ttl thread order collect
 local ttl, mode, ns, cursor, cursor_ns = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local most, budget, whole = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
-local state = check_thread()
-if state == 'lost' then return { state } end
+local state = check_thread(ttl == -2)
+if state == 'lost' or state == 'unindexed' then return { state } end
 if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {}, number(now), 0 } end
 local s = parse_counts(call('HGET', T, 'S'))
 if not s and not whole then return { 'counts' } end -- a choice made on this page needs its revision

@@ -67,8 +67,13 @@ class StoredCheckpoint:
         return self._open()[:2]
 
     @property
+    def entries(self) -> list[bodies.Entry]:
+        """The channels, each inline or in segments."""
+        return self._open()[2]
+
+    @property
     def channels(self) -> set[str]:
-        return {entry.name for entry in self._open()[2]}
+        return {entry.name for entry in self.entries}
 
     def values(self, parts: Parts) -> dict[str, Value]:
         entries = self._open()[2]

@@ -121,8 +121,9 @@ def test_the_rights_are_those_that_the_integration_tests_hold() -> None:
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.endswith("RIGHTS")
     }
-    (quoted,) = re.findall(r"^```\n(resetchannels .*?)^```$", SECURITY, re.MULTILINE | re.DOTALL)
+    quoted, looking = re.findall(r"^```\n(resetchannels .*?)^```$", SECURITY, re.MULTILINE | re.DOTALL)
     assert quoted.split() == constants["RIGHTS"].split()
+    assert looking.split() == constants["LOOKING_RIGHTS"].split()
     assert f"- a Cluster: `{constants['CLUSTER_RIGHTS']}`\n" in SECURITY
     levels = {"Replicas": "durability=Replicas(n)", 'Replicas("all")': 'Replicas("all")', "Fsync": "Fsync()"}
     assert levels.keys() == constants["DURABILITY_RIGHTS"].keys()

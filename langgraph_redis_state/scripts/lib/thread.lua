@@ -43,9 +43,11 @@ local function load_thread()
   return 'ok', s, ttl, whose
 end
 -- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
-local function check_thread()
+-- `looks`: to write nothing: 'unindexed' where an index would have to be rebuilt.
+local function check_thread(looks)
   local indexed, there = call('ZCARD', I), call('EXISTS', T)
   if there == 0 then return indexed > 0 and 'lost' or 'none' end
+  if indexed == 0 and looks then return 'unindexed' end
   if indexed == 0 then rebuild_index() end
   return 'ok'
 end

@@ -42,7 +42,7 @@ local function expire_bucket()
     if last then call('PEXPIREAT', index, number(last + SLACK)) else call('PERSIST', index) end
   end
 end
--- After a write: both keys get one moment of expiry, or none. `given`: TTL in ms of the saver (0 = none), or, behind an 'r', of the
+-- After a write: both keys get one moment of expiry, or none. `given`: TTL in ms of the saver (0 = none, -1 = as it is), or, behind an 'r', of the
 -- run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings. The last writer decides: one without a
 -- TTL takes the expiry off, since a conversation in use must not end because another saver had a TTL. What came early, after a
 -- deletion and before a root checkpoint, keeps the moment it has.
@@ -59,7 +59,7 @@ local function apply_ttl(given, ttl, whose)
     if whose == RUN then call('HDEL', T, 'T') end
     if tonumber(given) > 0 then
       expire_at(now + given)
-    elseif call('PTTL', T) >= 0 and (newest('') or call('EXISTS', TOMB) == 0) then
+    elseif tonumber(given) == 0 and call('PTTL', T) >= 0 and (newest('') or call('EXISTS', TOMB) == 0) then
       never_expire()
     end
   end

@@ -1,0 +1,68 @@
+"""The threads of `storehouse`, stored once, and `lgrs` as a function."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+import storehouse
+
+from langgraph_redis_state.cli.app import run
+from langgraph_redis_state.embedded import EmbeddedServer
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of `lgrs` gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The objects of `--json`."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        (found,) = self.records
+        return found
+
+
+Lgrs = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def store(server: EmbeddedServer) -> str:
+    """The prefix of threads in all states. Nothing in it is changed."""
+    prefix = f"t-{uuid.uuid4().hex[:12]}"
+    with redis.Redis.from_url(server.url) as raw:
+        storehouse.fill(server.url, prefix, raw)
+    return prefix
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, url: str, store: str) -> None:
+    for name in ("LGRS_INTEGRITY_KEY_FILE", "LGRS_ENCRYPTION_KEY_FILE", "LGRS_ACCEPT_UNKEYED", "COLUMNS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LGRS_URL", url)
+    monkeypatch.setenv("LGRS_PREFIX", store)
+
+
+@pytest.fixture
+def lgrs(capsys: pytest.CaptureFixture[str]) -> Lgrs:
+    """Runs `lgrs` in this process."""
+
+    def call(*arguments: str) -> Result:
+        capsys.readouterr()
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Result(code, said.out, said.err)
+
+    return call
