@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import redis
 import storehouse
+from commandline import Lgrs, Result
 
 from langgraph_redis_state.cli.app import run
 from langgraph_redis_state.embedded import EmbeddedServer
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run of `lgrs` gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The objects of `--json`."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        (found,) = self.records
-        return found
-
-
-Lgrs = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")

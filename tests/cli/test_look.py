@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 import redis
-from conftest import Lgrs
+from commandline import Lgrs
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, StateGraph
 from shapes import SyncSurface, at, put

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Lgrs
+from commandline import Lgrs
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from shapes import SyncSurface, at, put
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Lgrs, Result
+from commandline import Lgrs, Result
 from langgraph.graph import START, StateGraph
 from shapes import at
 from storehouse import State, asks, beside, says, sync

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Lgrs
+from commandline import Lgrs
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 from shapes import at
