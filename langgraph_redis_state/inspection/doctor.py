@@ -93,7 +93,7 @@ def _version(info: Mapping[str, Any]) -> Check:
 
 def _layout(saver: RedisSaver) -> Check:
     try:
-        saver.tags("")
+        saver.tags("of no thread")
     except LayoutError as error:
         return Check("layout", "problem", str(error), "use the version of langgraph-redis-state that wrote it, or a newer one")
     except CheckpointerError as error:

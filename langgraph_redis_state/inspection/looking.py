@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from .. import CheckpointerError, Head, RedisSaver, Stats, StoredWrite, ThreadInfo, ThreadNotFoundError, Version
-from .diagnosis import ALIVE_SECONDS, CONTROL, SENDS, Diagnosis, add_refusals, ago, diagnose, names, unreadable
+from .diagnosis import ALIVE_SECONDS, CONTROL, NULL_TASK, SENDS, Diagnosis, add_refusals, ago, diagnose, names, unreadable
 
 INSIDE_MOST = 500
 """So many checkpoints of subgraphs of the open step are looked at."""
@@ -200,6 +200,12 @@ def _inside(saver: RedisSaver, thread: str, root: str, now: datetime, alive: flo
     return found
 
 
+def _grace(write: StoredWrite) -> timedelta:
+    """How long after the next checkpoint a write may come from the run that made it: with durability "async" a task's last writes
+    overtake each other. What a run was invoked with is stored a whole step earlier."""
+    return timedelta() if write.task_id == NULL_TASK else timedelta(seconds=1)
+
+
 def _late_writes(saver: RedisSaver, thread: str, head: Head) -> tuple[list[StoredWrite], bool]:
     """Answers, questions and errors at one of the last ancestors that were stored when its child was there already, and whether
     that ancestor has another child."""
@@ -214,7 +220,7 @@ def _late_writes(saver: RedisSaver, thread: str, head: Head) -> tuple[list[Store
             stored = saver.writes(thread, parent.checkpoint_id)
         except CheckpointerError:  # pruned meanwhile, or damaged: it says nothing
             break
-        late = [write for write in stored if write.channel in CONTROL and write.stored_at > child.created_at]
+        late = [write for write in stored if write.channel in CONTROL and write.stored_at > child.created_at + _grace(write)]
         if late:
             others = [each for each in recent if each.parent_id == parent.checkpoint_id and each != child]
             return late, bool(others)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import redis
 from commandline import Lgrs
+from langgraph.checkpoint.serde.types import RESUME
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
-from shapes import at
+from shapes import at, checkpoint, metadata
 from storehouse import State, asks, beside, says, sync
 
 from langgraph_redis_state import CheckpointConflictError, RedisSaver, ThreadTooLargeError
@@ -195,3 +196,13 @@ def test_a_run_that_lost_against_another_is_told_as_refused(lgrs: Lgrs, url: str
     told = lgrs("--prefix", prefix, "why", "t", "--json")
     assert (told.code, told.record["status"], told.record["refused"]) == (3, "done", "conflict")
     assert any("Its own checkpoint was refused" in note for note in told.record["notes"])
+
+
+def test_a_write_that_the_next_checkpoint_overtook_is_no_refusal(lgrs: Lgrs, saver: RedisSaver, prefix: str) -> None:
+    """With durability "async" the last writes of a task and the checkpoint after it are sent beside each other."""
+    made = [checkpoint({"n": n}) for n in range(2)]
+    first = saver.put(at("t"), made[0], metadata(), made[0]["channel_versions"])
+    saver.put(first, made[1], metadata(), made[1]["channel_versions"])
+    saver.put_writes(first, [(RESUME, "yes")], "task", "~__pregel_pull, ask")
+    told = lgrs("--prefix", prefix, "why", "t", "--json")
+    assert (told.code, told.record["refused"], told.record["notes"]) == (0, "", [])
