@@ -201,8 +201,8 @@ def _inside(saver: RedisSaver, thread: str, root: str, now: datetime, alive: flo
 
 
 def _grace(write: StoredWrite) -> timedelta:
-    """How long after the next checkpoint a write may come from the run that made it: with durability "async" a task's last writes
-    overtake each other. What a run was invoked with is stored a whole step earlier."""
+    """How long after the next checkpoint a write may come from the run that made it: with durability "async" the last writes
+    of a task overtake each other. What a run was invoked with is stored a whole step earlier."""
     return timedelta() if write.task_id == NULL_TASK else timedelta(seconds=1)
 
 
