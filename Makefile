@@ -5,23 +5,31 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Every worker of a test run, and every process that a test starts, would compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration soak soak-long reliability lint bench clean
+.PHONY: help demo test integration integration-all soak soak-long reliability lint bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the bytes
 	@$(BIN)/python -m demo
 
 test: $(VENV)/.dev ## run the tests, on an embedded server
-	@$(BIN)/python -m pytest tests -n auto
+	@$(BIN)/python -m pytest tests -n auto --dist worksteal --durations=10
 
-integration: $(VENV)/.dev ## run the tests that need Docker: every supported server, Cluster, Sentinel
+integration: WHICH := not soak
+integration: $(VENV)/.dev ## run the tests that need Docker: every supported server, Cluster, Sentinel, faults
+integration-all: WHICH :=
+integration-all: $(VENV)/.dev ## the same with each test on each server and each fault in each variant (an hour)
+
+integration integration-all:
 	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
-	@$(BIN)/python -m pytest integration_tests
+	@$(BIN)/python -m pytest integration_tests -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
 
 soak: $(VENV)/.dev ## run the cases that `make test` leaves out, and the tests with larger numbers
 	@LGRS_SOAK=1 $(BIN)/python -m pytest tests -n auto -m "soak or longer or hypothesis"

@@ -6,6 +6,7 @@ The tests of the package itself (`tests/`) lend what they have: shapes of checkp
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,12 +57,74 @@ TARGETS = [
     *("sentinel-resp2", "sentinel-resp3", "cluster-resp2", "cluster-resp3", "acl-cluster-resp3"),
 ]
 
+WHOLE = ("redis:6.2-resp2", "valkey/valkey:8.1-resp3", "cluster-resp2", "acl-cluster-resp3")
+"""Targets on which `make integration` runs every test: the oldest server, the newest, a Cluster, and a user with few rights."""
+
+EVERYWHERE = (
+    *("test_every_method_once", "test_clients_that_the_user_made_do_as_well_and_stay_open"),
+    *("test_a_server_that_forgets_the_scripts_at_any_moment_changes_nothing", "test_a_new_connection_is_usable_at_once"),
+    *("test_a_large_state_goes_through_staging_and_leaves_nothing_there", "test_a_removal_may_make_the_thread_anew"),
+    *("test_versions_tags_differences_and_both_ways_back", "test_states_are_versioned_found_taken_back_and_deleted"),
+)
+"""Tests that `make integration` runs on every target: each verb, scripts, staging, the bytes of each protocol."""
+
+SOAK = (
+    # one image with each surface, the newest with both
+    r"test_durability.*\[redis:7\.0-(2-|3-)?async",
+    r"test_durability.*\[valkey/valkey:8\.1-(2-|3-)?sync",
+    r"so_many_replicas\[redis:8\.0-(2-async|3-sync)",
+    r"is_on_disk\[(sync-always-redis|async-always-valkey|sync-everysec-valkey|async-everysec-redis)",
+    # each fault with one surface, both surfaces among the faults
+    r"changes_no_answer\[(async-SCRIPT FLUSH|sync-FLUSHALL|async-server restart|sync-CLIENT KILL)",
+    r"right_answers_or_typed_errors\[(sync|async)-[2-5]",
+    r"at_any_byte.*\[(async-repeated|sync-once)-(put|get_tuple)\]",
+    r"at_any_byte.*\[(sync-repeated|async-once)-put_writes\]",
+    r"cancelled_at_any_await.*\[put of 6 MB-not yet connected",
+    r"went_away_is_said_and_the_same_saver.*\[(async-kill|sync-stop)",
+    r"wrong_password.*\[(sync-valkey|async-redis:8\.0|sync-redis:6\.2|async-sentinel)",
+    r"killed_under_load.*\[redis:7\.0",
+    # each fault with the level that must lose nothing, or with one that may lose; each level with some fault
+    r"sentinel_replaces\[(primary-(none|all)|primary after its replicas hung-(none|1)|primary and .*-(none|1))\]",
+    r"told_to_replace\[(1|all)\]",
+    r"cluster_replaces\[(primary-(1|all)|primary after its replica hung-(none|1))\]",
+)
+"""Parameters that only `make integration-all` and the weekly workflow run, as they have never failed alone."""
+
+OWN_SERVERS = ("test_failover", "test_killed_server", "test_server_away")
+"""Modules in which each test starts the servers that it needs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    soak = re.compile("|".join(SOAK))
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        target = item.callspec.params.get("target") if hasattr(item, "callspec") else None
+        elsewhere = target is not None and target not in WHOLE and item.originalname not in EVERYWHERE
+        if elsewhere or soak.search(item.nodeid):
+            item.add_marker(pytest.mark.soak)
+        # workers have servers of their own: what shares one goes to one worker
+        if target is not None:
+            item.add_marker(pytest.mark.xdist_group(target.partition("-resp")[0].removeprefix("acl-")))
+        elif item.module.__name__ not in OWN_SERVERS:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
 
 def pytest_configure(config: pytest.Config) -> None:
     try:
         DockerClient().client.ping()
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no engine
         pytest.exit(f"The integration tests need a Docker engine, and none answers ({type(error).__name__}).", returncode=3)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told.extend(getattr(node, "workeroutput", {}).get("figures", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = told
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

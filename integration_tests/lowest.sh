@@ -6,6 +6,7 @@
 # what they load in place (1.2.0, the lowest that the demo allows, to 1.2.12) and the oldest that langgraph-checkpoint 4.3 goes with.
 # Needs what `make integration` needs. The environment is made anew each time, in .venv/lowest.
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE= # every worker and process would compile all modules again
 cd "$(dirname "$0")/.."
 place=.venv/lowest
 

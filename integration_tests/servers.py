@@ -11,6 +11,7 @@ Nothing here sleeps for a guessed time: a server is ready when it answers PING, 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import subprocess
@@ -53,12 +54,16 @@ def until(holds: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on. Below 30000: above are those the system gives away, and a Cluster bus is 10000 higher."""
+    """Ports nobody listens on. Below 30000: above are those the system gives away, and a Cluster bus is 10000 higher.
+
+    Each worker of a test run has a thousand of its own, so that no two start a server on the same one.
+    """
+    begin = 20_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10)
     held: list[socket.socket] = []
     ports: list[int] = []
     try:
         while len(ports) < count:
-            port = random.randrange(20_000, 30_000)
+            port = random.randrange(begin, begin + 1_000)
             probe = socket.socket()
             held.append(probe)
             with contextlib.suppress(OSError):

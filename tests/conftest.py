@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,11 @@ from shapes import SyncSurface
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two cores: a test often waits, for the server, a process or a time-out."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import writer
-from figures import figure
+from figures import figure, often
 from graphs import graph_on
 from langgraph.types import Command
 from servers import Server, until
@@ -21,7 +21,7 @@ from shapes import id_of, plain
 
 from langgraph_redis_state import RedisSaver
 
-KILLS = 200
+KILLS = often(200, 60)
 WORK = ("sync", "async", "graph", "async")
 
 

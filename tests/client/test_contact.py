@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import redis
 from shapes import at
+from soak import rare
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
@@ -250,9 +251,20 @@ CASES = [
 ]
 
 
+CALLS = [
+    pytest.param(
+        *(url, server, said, is_async),
+        id=f"{url} at {server}-{'async' if is_async else 'sync'}",
+        marks=[pytest.mark.soak] if server == "silent" and n % 2 == is_async else [],
+    )
+    for n, (url, server, said) in enumerate(CASES)
+    for is_async in (False, True)
+]
+"""Each case sync and async; those that wait for two seconds in one of the ways, in turn, and in both with `make soak`."""
+
+
 @pytest.mark.longer
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize(("url", "server", "said"), CASES, ids=[f"{url} at {server}" for url, server, _ in CASES])
+@pytest.mark.parametrize(("url", "server", "said", "is_async"), CALLS)
 def test_the_first_call_says_what_is_wrong_with_the_url(
     request: pytest.FixtureRequest, url: str, server: str, said: str, is_async: bool
 ) -> None:
@@ -271,7 +283,7 @@ def check(error: CheckpointerError, said: str) -> None:
     assert "layout number" not in str(error)
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("is_async", [False, rare(True)], ids=["sync", "async"])
 def test_a_unix_socket_that_never_answers_is_told_in_time(tmp_path: pathlib.Path, is_async: bool) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -112,6 +113,7 @@ def test_replies_of_scripts_are_taken_apart_in_one_place(module: str) -> None:
         assert not re.search(r"\breply\[", MODULES[module].read_text())
 
 
+@functools.cache
 def defined(module: ast.Module) -> set[str]:
     """Names of functions, of attributes that `self` is given, and of fields."""
     names = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

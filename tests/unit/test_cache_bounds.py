@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -85,7 +85,11 @@ KNOWN: dict[str, tuple[int, Callable[[int], tuple[bytes, bytes, bytes, Manifest]
 }
 
 
-@pytest.mark.parametrize("shape", KNOWN)
+def sample(shapes: Iterable[str], *often: str) -> list[Any]:
+    return [shape if shape in often else rare(shape) for shape in shapes]
+
+
+@pytest.mark.parametrize("shape", sample(KNOWN, "many_small_channels", "large_states_in_pages", "thousands_of_threads"))
 def test_known_checkpoints(shape: str, traced: Callable[[], int]) -> None:
     times, make = KNOWN[shape]
     memory = ManifestCache(LIMIT)
@@ -127,7 +131,7 @@ VERIFIED: dict[str, tuple[int, Callable[[ChunkCache, int], None]]] = {
 }
 
 
-@pytest.mark.parametrize("shape", VERIFIED)
+@pytest.mark.parametrize("shape", sample(VERIFIED, "tiny_chunks", "long_pages"))
 def test_verified_chunks_and_pages(shape: str, traced: Callable[[], int]) -> None:
     times, fill = VERIFIED[shape]
     cache = ChunkCache(LIMIT)
@@ -183,7 +187,7 @@ MESSAGES: dict[str, tuple[int, Fill]] = {
 }
 
 
-@pytest.mark.parametrize("shape", MESSAGES)
+@pytest.mark.parametrize("shape", sample(MESSAGES, "small_messages", "a_growing_list", "huge_places"))
 def test_serialized_messages(shape: str, traced: Callable[[], int]) -> None:
     times, fill = MESSAGES[shape]
     cache = MessageCache(LIMIT // 2)
@@ -205,7 +209,9 @@ def seen(n: int, versions: int, parts: int, tags: int) -> Seen:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1500, 1, 1, 0), (50, 1, 500, 0), (50, 20, 5, 3), (60, 1, 2, 300)], ids=["states", "parts", "versions", "tags"]
+    "shape",
+    [(1500, 1, 1, 0), rare((50, 1, 500, 0)), (50, 20, 5, 3), rare((60, 1, 2, 300))],
+    ids=["states", "parts", "versions", "tags"],
 )
 def test_saved_states(shape: tuple[int, ...], saver: RedisSaver, traced: Callable[[], int]) -> None:
     saver._engine.seen_bytes = LIMIT
