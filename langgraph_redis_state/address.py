@@ -1,4 +1,4 @@
-"""What a config addresses, as keys, places and words for errors. No I/O."""
+"""`Address`: the thread, namespace and checkpoint that a config names, as keys and in errors. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .storage.records import RecordKey
 
 
 class Address:
-    """What a config addresses: a thread, a namespace, and maybe a checkpoint."""
+    """A thread, a namespace, and maybe a checkpoint."""
 
     __slots__ = ("checkpoint", "given", "keys", "ns", "prefix", "thread")
 

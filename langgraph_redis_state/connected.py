@@ -1,4 +1,4 @@
-"""What the saver and the two state APIs have in common: each owns a connection, and is a context manager, sync and async."""
+"""The base of the saver and the two state APIs: owns a connection, and is a context manager, sync and async."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Connected:
         return f"{type(self).__name__}({self._connection.where!r}, prefix={self._engine.settings.prefix!r})"
 
     def ping(self) -> bool:
-        """True, or the error that says why not."""
+        """True if the server answers. Raises the error that says why it does not."""
         return run(ping(self._engine), self._connection)
 
     async def aping(self) -> bool:
-        """True, or the error that says why not."""
+        """`ping`, awaited."""
         return await arun(ping(self._engine), self._connection)
 
     def close(self) -> None:
-        """Closes the connections made here, and an embedded server. What is used after raises `SaverClosedError`."""
+        """Closes the connections that were made here, and an embedded server. Later calls raise `SaverClosedError`."""
         self._connection.close()
         if self._server is not None:
             self._server.close()
 
     async def aclose(self) -> None:
-        """`close`, from the event loop whose connections it shall close properly."""
+        """`close`, awaited. Call it in the event loop whose connections are to be closed."""
         await self._connection.aclose()
         if self._server is not None:
             self._server.close()

@@ -1,4 +1,4 @@
-"""How many copies there must be before a write counts as done.
+"""Levels of durability: how many copies must exist before a write is done.
 
 Redis answers a write before any replica has it and, unless told otherwise, before it is on disk. A level of durability puts
 `WAIT` or `WAITAOF` behind the script that writes: `client/confirming.py`. No I/O here.
@@ -18,10 +18,10 @@ class Replicas:
 
     `"all"` means every replica that the primary lists as connected right after the write, and at least one. A replica that
     hangs is listed until the server's `repl-timeout`, and until then writes fail; one that is disconnected is not waited for.
-    So nothing acknowledged is lost when the primary alone fails and the most advanced replica takes over, as Sentinel and
-    Cluster choose it. A number is stricter: so many, whoever is connected. Less than all of them loses what it acknowledged
-    if a replica that was not among them takes over. A primary that is replaced without having failed (an ordered
-    fail-over, a network in two parts) goes on with the replicas left to it; only the number of all replicas refuses that.
+    So if only the primary fails and the most advanced replica takes over, as Sentinel and Cluster choose it, no acknowledged
+    write is lost. A number requires that many replicas, however many are connected. If it is less than all of them, a replica
+    without the acknowledged writes may take over, and they are lost. A primary that is replaced while it works (an ordered
+    failover, a network partition) continues with the replicas that it still has. Only the number of all replicas prevents that.
 
     Args:
         count: replicas, at least 1, or "all". The user needs the right to `WAIT`, for "all" also to `ROLE`.

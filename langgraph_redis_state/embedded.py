@@ -1,14 +1,14 @@
-"""A private redis-server for development, tests and the demo: on a unix socket, reachable by nobody else.
+"""Starts and stops a private redis-server on a unix socket, for development, tests and the demo.
 
-It may start and stop one server program, and touch the directory it was given (or a temporary one). It knows nothing of
-checkpoints and does not import ``redis``: the only thing it ever asks a server is ``INFO``.
+It runs one server program, and touches only the directory that it was given (or a temporary one). It knows nothing of
+checkpoints and does not import ``redis``: the only command that it sends is ``INFO``.
 
-Who stops the server, and when, is decided by three lock files in its directory. A lock dies with the process that holds
-it, however that process ends, so no file ever tells a lie about the living:
+Three lock files in the directory decide when the server is stopped, and by whom. The kernel releases a lock when the process
+that holds it ends, however it ends, so a lock never outlives its holder:
 
-    server.lock   held exclusively by the *server process itself*, through a descriptor it inherits: held = alive
-    owners.lock   held shared by every process that uses the server: taken exclusively = nobody uses it any more
-    start.lock    held exclusively while somebody starts, joins or stops the server: one at a time
+    server.lock   exclusive, held by the server process through an inherited descriptor: while it is held, the server lives
+    owners.lock   shared, held by each process that uses the server: who gets it exclusively is the last user
+    start.lock    exclusive, held while a process starts, joins or stops the server
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _LOG = "redis.log"
 
 
 class EmbeddedServer:
-    """A private redis-server for development, tests and the demo: on a unix socket, reachable by nobody else.
+    """A private redis-server on a unix socket that no other user can open, for development, tests and the demo.
 
-    It lives as long as something holds it: it is stopped by `close`, by leaving the ``with`` block, when this object is
+    It is stopped by `close`, by leaving the ``with`` block, when this object is
     garbage collected, or at the interpreter's exit. If several processes started it on the same path, the last of
     them stops it. A forked child is not an owner: nothing it does stops the server.
     """
@@ -141,7 +141,7 @@ class EmbeddedServer:
 
 @dataclass
 class _Hold:
-    """What it takes to let go of a server, apart from `EmbeddedServer` so that its finalizer does not keep it alive."""
+    """What is needed to release a server. Separate from `EmbeddedServer`, so that its finalizer does not keep it alive."""
 
     directory: pathlib.Path
     address: str
@@ -154,23 +154,23 @@ class _Hold:
 
 _living: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
-_unreaped: set[int] = set()  # servers we launched and left to another owner: our children until they end
+_unreaped: set[int] = set()  # servers that we launched and that another process now owns: our children until they end
 
 
 def _let_go(hold: _Hold) -> None:
-    """Give up this process' share of the server, and stop it if that was the last one."""
+    """Release the server, and stop it if no other process uses it."""
     if hold.owner != os.getpid():
         return
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, hold.owners)
-        # The guard comes first: nobody may join between "I am the last" and the server's end.
-        with contextlib.suppress(FileNotFoundError):  # somebody removed the directory; the server must go all the same
+        # The start lock first: nobody may join after the check for other owners and before the server has ended.
+        with contextlib.suppress(FileNotFoundError):  # somebody removed the directory; the server is stopped all the same
             undo.callback(os.close, _lock(hold.directory / "start.lock", fcntl.LOCK_EX))
         try:
             fcntl.flock(hold.owners, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if hold.process is not None:
-                # Popen would warn that its child still runs, which is the point here. The child is reaped later.
+                # Popen would warn that its child still runs, which is intended here. The child is reaped later.
                 hold.process.returncode = 0
                 _unreaped.add(hold.pid)
         else:
@@ -214,7 +214,7 @@ def _lock(path: pathlib.Path, how: int) -> int:
 
 @contextlib.contextmanager
 def _server_lock(directory: pathlib.Path) -> Iterator[int | None]:
-    """The lock of a server that is not there, or None while one lives."""
+    """Take server.lock: its descriptor, or None while a server lives."""
     try:
         descriptor = _lock(directory / "server.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -255,7 +255,7 @@ def _new_temporary_directory() -> tuple[pathlib.Path, int, int]:
 def _sweep() -> None:
     """End temporary servers whose owners died without closing them (SIGKILL), and remove their directories."""
     for directory in pathlib.Path(tempfile.gettempdir()).glob(f"{_temporary_prefix()}*"):
-        # Gone, busy, or not ours: each is somebody else's business. What cannot be swept now is swept the next time.
+        # Gone, busy, or not ours: skip it. What cannot be removed now is removed the next time.
         with contextlib.suppress(OSError, EmbeddedServerError), contextlib.ExitStack() as undo:
             if not _is_private(directory):
                 continue
@@ -278,8 +278,8 @@ def _is_private(directory: pathlib.Path) -> bool:
 def _socket_address(directory: pathlib.Path) -> str:
     """Where the socket is: in the server's directory, or, if that makes it too long for the kernel, in a short one.
 
-    The short one is named after the directory, so every process comes to the same; and it is in /tmp and not in
-    $TMPDIR, which may differ between them. Anybody may have made it there before us: it must be ours, and ours alone.
+    The short one is named after the directory, so that every process finds the same; and it is in /tmp, because $TMPDIR may
+    differ between processes. Another user may have made it before us, so it must belong to this user alone.
     """
     address = str(directory / _SOCKET)
     if len(os.fsencode(address)) <= _SOCKET_PATH_BYTES:
@@ -399,10 +399,9 @@ def _info(address: str) -> dict[str, str] | None:
 
 
 def _stop(directory: pathlib.Path, address: str, process: subprocess.Popen[bytes] | None) -> bool:
-    """SIGTERM, on which the server writes out what it keeps, and SIGKILL if that takes too long. False: it still lives.
+    """Send SIGTERM, on which the server saves its data, and SIGKILL if that takes too long. False: it still lives.
 
-    The server that lives here now may be another than the one this process launched or joined: if that one was killed,
-    somebody else has started the next.
+    If the server that this process launched or joined was killed, another process may have started a new one here.
     """
     if process is not None and process.poll() is not None:
         process = None
@@ -413,7 +412,7 @@ def _stop(directory: pathlib.Path, address: str, process: subprocess.Popen[bytes
     else:
         info = _info(address)
         if info is None:
-            return False  # it does not say who it is, and a remembered process id may be anybody's by now
+            return False  # its process id is not known, and a remembered id may belong to another process by now
         pid = int(info["process_id"])
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -429,7 +428,7 @@ def _stop(directory: pathlib.Path, address: str, process: subprocess.Popen[bytes
 def _is_gone(directory: pathlib.Path, process: subprocess.Popen[bytes] | None) -> bool:
     if process is not None:
         return process.poll() is not None
-    # Not our child, so there is nothing to wait for, and a process id may be another process' by now. The lock is sure.
+    # Not our child, so we cannot wait for it, and its id may belong to another process by now. The lock is certain.
     with contextlib.suppress(FileNotFoundError), _server_lock(directory) as free:
         return free is not None
     return True
@@ -441,7 +440,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reap() -> None:
-    """Collect servers we launched, left to other owners, and that have ended since: no zombies."""
+    """Reap servers that we launched, left to other owners, and that have ended since: no zombies."""
     for pid in list(_unreaped):
         try:
             ended, _ = os.waitpid(pid, os.WNOHANG)

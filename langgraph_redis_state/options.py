@@ -1,4 +1,4 @@
-"""Arguments of the saver, checked at construction: what is not possible is refused in one sentence. No I/O."""
+"""Checks the arguments of the saver at construction. Each error says which values are allowed. No I/O."""
 
 from __future__ import annotations
 

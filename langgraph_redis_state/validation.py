@@ -1,4 +1,4 @@
-"""Values that callers pass: what is not allowed is refused in one sentence, before anything is sent. No I/O."""
+"""Checks values that callers pass, before anything is sent. Each error says which values are allowed. No I/O."""
 
 from __future__ import annotations
 

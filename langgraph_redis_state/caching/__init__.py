@@ -1,10 +1,10 @@
-"""Memory: what one process need not send, read, verify or serialize again.
+"""Caches: what one process need not send, read, verify or serialize again.
 
-Only ever a hint. The server checks each reference, and what a digest names never changes, so nothing here can be out of date.
+A cache is only a hint. The server checks each reference, and the content of a digest never changes, so no entry can be stale.
 
-bounded     a map of bounded size in bytes, and a lock that survives fork
+bounded     a map of bounded size in bytes, and a lock that works after fork
 parts       chunks and pages: as received, as verified
-manifests   what the checkpoints seen last refer to
+manifests   the references of recent checkpoints
 messages    LangChain messages that were serialized before
 
 Imported by `serialization`, `operations`, `history`, `verification`, `state`. May import `storage` and `errors`.

@@ -1,4 +1,4 @@
-"""What threads of a process share, also across `fork`: a lock, and a map of bounded size in bytes. No I/O."""
+"""A lock and a map of bounded size in bytes, for the threads of a process and for its forked children. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Locked:
-    """Has a lock, which a child of `fork` gets anew: the thread that held it may not exist there."""
+    """Has a lock. A forked child gets a new one, since the thread that held the lock may not exist there."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -22,10 +22,10 @@ class Locked:
 
 
 class BoundedCache(Locked, Generic[K, V]):
-    """At most `limit` bytes, by what `size` says of an entry.
+    """A map of at most `limit` bytes, where `size` gives the bytes of an entry.
 
-    Two generations stand in for an exact order of use, which would cost a lock on each lookup: what is found in the older
-    one moves to the younger, and when the younger holds half of the limit, the older is forgotten.
+    It keeps two generations instead of an exact LRU order, which would need a lock on each lookup. An entry that is found in
+    the old generation moves to the young one. When the young one reaches half of the limit, it becomes the old one.
     """
 
     def __init__(self, limit: int, size: Callable[[K, V], int]) -> None:
@@ -45,14 +45,14 @@ class BoundedCache(Locked, Generic[K, V]):
         return found
 
     def get_all(self, keys: Sequence[K | None]) -> list[V | None]:
-        """`get` of each, of None None."""
+        """`get` of each key; None for a key that is None."""
         found: list[V | None] = list(map(cast(dict[K | None, V], self._young).get, keys))
         if None in found:
             found = [self.get(key) if each is None and key is not None else each for key, each in zip(keys, found, strict=True)]
         return found
 
     def take(self, key: K) -> V | None:
-        """`get`, and forgets it."""
+        """Removes an entry and returns it."""
         with self.lock:
             found = self._young.pop(key, None)
             if found is not None:
@@ -61,7 +61,7 @@ class BoundedCache(Locked, Generic[K, V]):
             return before if found is None else found
 
     def put(self, key: K, value: V) -> None:
-        """An entry larger than half of the limit is not kept."""
+        """Adds an entry. One that is larger than half of the limit is not kept."""
         size = self._size(key, value)
         if size > self.limit // 2:
             return

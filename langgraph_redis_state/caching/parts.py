@@ -1,4 +1,4 @@
-"""Pages and chunks by digest: as received, as verified, and those that this process need not read again."""
+"""Pages and chunks by digest: as received, as verified, and cached."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .bounded import BoundedCache
 
 
 class ChunkCache:
-    """Pages and chunks this process has sent or verified, by digest, within a number of bytes. What a name stands for never
-    changes, so there is nothing to invalidate."""
+    """Pages and chunks that this process has sent or verified, by digest, in at most `limit` bytes. The content of a digest
+    never changes, so nothing is invalidated."""
 
     def __init__(self, limit: int) -> None:
-        # the sums: what CPython adds for the objects, about
+        # the constants: what CPython needs for the objects, roughly
         self.pages: BoundedCache[bytes, tuple[bytes, ...]] = BoundedCache(limit // 8, lambda name, page: 60 * len(page) + 250)
         self.chunks: BoundedCache[bytes, bytes] = BoundedCache(limit - limit // 8, lambda name, plain: len(plain) + 200)
 
     def have(self, pages: Iterable[bytes], chunks: Set[bytes]) -> Parts:
-        """Of these, what need not be read: pages all of whose chunks are here, and chunks outside of them."""
+        """Those of these parts that need not be read: pages whose chunks are all cached, and cached chunks outside of pages."""
         parts = Parts(verified=self)
         listed: set[bytes] = set()
         for name in pages:

@@ -1,6 +1,6 @@
-"""Verbs of this package on the past of threads: look, name, compare, go back, expire, find. Operations, as in `operations`.
+"""Verbs beyond LangGraph's contract: history, tags, diff, rollback, TTL, finding threads. Operations, as in `operations`.
 
-resolving   what a caller names a checkpoint by: id, tag, steps back
+resolving   finds the checkpoint that an id, a tag, or steps back mean
 versions    history          tags      tag, untag, tags
 diff        diff             rollback  fork and truncate
 threads     list, find, stats, TTL                          heads     heads, writes

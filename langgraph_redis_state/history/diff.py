@@ -1,4 +1,4 @@
-"""diff: what one checkpoint has that another has not, channel by channel."""
+"""diff: compares two checkpoints channel by channel."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .resolving import resolve
 
 @dataclass(frozen=True, slots=True)
 class ChannelDiff:
-    """How one channel differs between two checkpoints. For lists also which elements."""
+    """The difference of one channel between two checkpoints, for lists also by element."""
 
     kind: Literal["added", "removed", "changed"]
     before: Any = None
     after: Any = None
     appended: list[Any] = field(default_factory=list)
-    """Elements only the second list has, between what both begin and end with."""
+    """Elements that only the second list has, between the elements with which both begin and end."""
     dropped: list[Any] = field(default_factory=list)
-    """Elements only the first list has, likewise."""
+    """The same for the first list."""
 
 
 def diff(
     engine: Engine, serde: SerializerProtocol, thread: Any, a: str | int, b: str | int, ns: str
 ) -> Operation[dict[str, ChannelDiff]]:
-    """Channel by channel, what `b` has that `a` has not. Equal digests say equal; others are compared decoded, since a
-    set may serialize differently each time."""
+    """The channels that differ. Values with equal digests are equal. Others are decoded and compared, since a set may serialize
+    differently each time."""
     target = engine.address(thread, ns)
     about = target.about("diff")
     ids = []
@@ -43,7 +43,7 @@ def diff(
         ids.append((yield from resolve(engine, target, each, about)).encode())
     found, parts = yield from fetch(engine, target, [(target.ns, each) for each in ids])
     if len(found) != 2:
-        raise CheckpointNotFoundError(f"{about}: a checkpoint went away while it was read")
+        raise CheckpointNotFoundError(f"{about}: a checkpoint was removed while it was read")
 
     def compare() -> dict[str, ChannelDiff]:
         old, new = (each.values(parts) for each in found)
@@ -61,7 +61,7 @@ def diff(
                 continue
             only = value(0 if name in old else 1, name)
             if isinstance(only, _DeltaSnapshot):
-                continue  # between two snapshots of a DeltaChannel nothing is stored here, which says nothing of it
+                continue  # a DeltaChannel stores nothing between two snapshots, so its absence is no difference
             result[name] = ChannelDiff("removed", before=only) if name in old else ChannelDiff("added", after=only)
         return result
 
@@ -73,9 +73,9 @@ def _whole(value: Any) -> Any:
 
 
 def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:
-    """Whether two values are the same to their user: 1, 1.0 and True are three, NaN is itself, mappings and sets have no order.
+    """Whether two values are the same: 1, 1.0 and True differ, NaN equals NaN, and mappings and sets have no order.
 
-    What does not say by itself whether it is equal (arrays, objects without `__eq__`) is compared as it serializes.
+    Values whose `==` gives no boolean (arrays), or only compares identity, are compared by their serialized bytes.
     """
     if type(a) is not type(b):
         return False
@@ -94,7 +94,7 @@ def _equal(serde: SerializerProtocol, a: Any, b: Any) -> bool:
 
 
 def _typed(items: Iterable[Any]) -> set[tuple[type, Any]]:
-    """As a set in which 1, 1.0 and True are three."""
+    """A set in which 1, 1.0 and True differ."""
     return {(type(each), each) for each in items}
 
 

@@ -1,4 +1,4 @@
-"""What a caller names a checkpoint by: an id, a tag, or steps back from the newest."""
+"""Finds the checkpoint that a caller means by an id, a tag, or a number of steps back from the newest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..storage import keys
 
 
 def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Operation[str]:
-    """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps up from the newest."""
+    """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps back from the newest."""
     steps = validation.plain(to)
     if isinstance(steps, int) and not isinstance(steps, bool):
         return (yield from _ancestor(target, steps, about))
@@ -62,7 +62,7 @@ def _ancestor(target: Address, steps: int, about: str) -> Operation[str]:
 
 
 def read_one(engine: Engine, target: Address, checkpoint: bytes) -> Operation[StoredCheckpoint | None]:
-    """One checkpoint without what it refers to; None if the index does not know it."""
+    """One checkpoint without its chunks; None if the index does not have it."""
     below = checkpoint + b"\x01"  # ids hold no NUL, so nothing lies between
     page = yield from read_page(engine, target, target.ns.decode(), (below, None), 1, whole=False)
     return page.found[0] if page.found and page.found[0].checkpoint == checkpoint else None

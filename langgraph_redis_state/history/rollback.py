@@ -39,7 +39,7 @@ from ..storage.ids import id_above
 from .resolving import check_whole, resolve
 
 Back = Callable[[Engine, SerializerProtocol, Address, ThreadHeaders, str], Operation[str | None]]
-"""One try to go back to a checkpoint, as a survey shows it: the new head, or None if the thread changed meanwhile."""
+"""One attempt to go back to a checkpoint of a survey. Returns the new head, or None if the thread changed meanwhile."""
 
 
 def fork_to(engine: Engine, serde: SerializerProtocol, thread: Any, to: str | int) -> Operation[RunnableConfig]:
@@ -120,11 +120,11 @@ def _fork(
 def _forked(
     serde: SerializerProtocol, target: Address, origin: StoredCheckpoint | None, parts: Parts, root: str
 ) -> NewCheckpoint:
-    """The checkpoint of a fork in the namespace of `target`: that of `origin` again, or an empty one. `root` is the
-    fork's head."""
+    """The checkpoint of a fork in the namespace of `target`: a copy of `origin`, or an empty checkpoint. `root` is the fork's
+    head."""
     about = target.about("rollback")
     checkpoint: Mapping[str, Any] = empty_checkpoint()
-    metadata: dict[str, Any] = {"step": -2}  # what LangGraph takes for granted where nothing is stored
+    metadata: dict[str, Any] = {"step": -2}  # LangGraph assumes this step if nothing is stored
     header = records.Header()
     values: dict[str, bodies.Value] = {}
     rebuilt: dict[str, int] = {}
@@ -165,12 +165,12 @@ def _truncate(
 
 
 def _filed(engine: Engine, serde: SerializerProtocol, target: Address, goal: str) -> Operation[list[tuple[bytes, bytes]]]:
-    """Under what metadata a thread is found that stands at `goal`: of each key, what the newest checkpoint up to there said
-    that had it; '' where none had."""
+    """The indexed metadata of a thread whose newest checkpoint is `goal`: for each key, the value in the newest checkpoint up
+    to `goal` that has the key; '' if none has it."""
     missing = dict.fromkeys((name.encode() for name in engine.settings.index), b"")
     filed: dict[bytes, bytes] = {}
     cursor: Cursor | None = (goal.encode() + b"\x01", None)
-    most = 1  # nearly always that one has them all
+    most = 1  # almost always the first has all keys
     while missing and cursor is not None:
         page = yield from read_page(engine, target, "", cursor, most, whole=False)
         for each in page.found:
@@ -221,15 +221,15 @@ def _before(survey: ThreadHeaders, goal: str) -> tuple[set[CheckpointKey], dict[
 
 
 def _origins(survey: ThreadHeaders, goal: str) -> dict[str, str]:
-    """What a fork to `goal` holds again: for the root namespace the target, and for each namespace that remembers earlier
-    calls and has moved on since, its newest checkpoint from then; "" if there was none."""
+    """The checkpoints that a fork to `goal` copies: in the root namespace the target; in each namespace that remembers earlier
+    calls and has newer checkpoints, its newest checkpoint from that time, or "" if there was none."""
     there, _ = _before(survey, goal)
     then, now = newest_of_each(there), newest_of_each(survey.headers)
     return {"": goal} | {ns: then.get(ns, "") for ns in now if ns and ":" not in ns and then.get(ns) != now[ns]}
 
 
 def _taken_back(survey: ThreadHeaders, goal: str) -> tuple[list[CheckpointKey], dict[CheckpointKey, StoredWrites]]:
-    """What a truncation to `goal` removes: checkpoints; and of those after which nothing is left, the writes that stay."""
+    """What a truncation to `goal` removes: checkpoints; and, of those that become the newest, which writes stay."""
     parents = survey.parents()
     there, asking = _before(survey, goal)
     dropped = [place for place in survey.headers if place not in there]
@@ -258,7 +258,7 @@ def _writes_kept(goal: str, headers: Sequence[records.Header], continued: bool) 
         return []
     answered = min((header.version for header in headers if header.index == _RESUMED), default=1 << 40)
     foreign: set[str] = set()
-    with suppress(ValueError):  # not a UUID: not LangGraph's id, and no ids are made of it
+    with suppress(ValueError):  # not a UUID, so not an id of LangGraph, and no ids are derived from it
         foreign = {str(uuid5(UUID(goal), name)) for name in ("__input__", INTERRUPT)}
     return [
         at

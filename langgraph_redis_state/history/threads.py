@@ -1,4 +1,4 @@
-"""Threads as a whole: listing and finding them, what they take, and when they expire."""
+"""Threads as a whole: list and find them, count their bytes, set when they expire."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THREADS_PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class ThreadInfo:
-    """A thread, from the indexes and its counts."""
+    """A thread, as its counts and the indexes describe it."""
 
     thread_id: str
     last_activity: datetime
@@ -43,11 +43,11 @@ class Stats:
     stored_bytes: int
     logical_bytes: int
     unique_chunk_bytes: int
-    """Plain bytes of all chunks, each once."""
+    """Uncompressed bytes of all chunks; each chunk counts once."""
     referred_chunk_bytes: int
-    """Plain bytes of all chunks, as often as checkpoints and writes refer to them."""
+    """Uncompressed bytes of all chunks; each chunk counts once for each reference from a checkpoint or write."""
     server: Mapping[str, Any] | None = None
-    """`INFO memory` of the server, where it may be asked and no thread was named."""
+    """`INFO memory` of the server, if the user may run it and no thread was named."""
 
     @property
     def ratio(self) -> float:
@@ -56,7 +56,7 @@ class Stats:
 
     @property
     def dedup_share(self) -> float:
-        """The share of what chunks hold that did not have to be stored, because it was there already: 0 to 1."""
+        """The share of chunk bytes that were not stored again because the server had them: 0 to 1."""
         return 1 - self.unique_chunk_bytes / self.referred_chunk_bytes if self.referred_chunk_bytes else 0.0
 
 
@@ -71,7 +71,7 @@ def set_ttl(engine: Engine, thread: Any, how: Literal["own", "persist", "default
 
 
 def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
-    """Bucket by bucket, or the threads that are named. Each is one script: a call that was cut short is repeated whole."""
+    """Applies the TTL to the named threads, or to all. Each is one script: if the call is interrupted, repeat it."""
     done = 0
     if engine.settings.ttl < 0:
         raise ValueError("apply_ttl: this saver has ttl='keep', which is no TTL to apply")
@@ -98,7 +98,7 @@ def _apply_ttl(engine: Engine, targets: Sequence[Address], done: int, progress: 
         about = target.about("apply_ttl")
         try:
             done += bool((yield from commands.set_ttl(target.keys, about, "apply", engine.settings.ttl)))
-        except (CheckpointLostError, CheckpointCorruptError) as error:  # one of many
+        except (CheckpointLostError, CheckpointCorruptError) as error:  # the others are still done
             logger.warning("%s; left as it is, see verify", error)
     if progress is not None and targets:
         progress(done)
@@ -106,9 +106,9 @@ def _apply_ttl(engine: Engine, targets: Sequence[Address], done: int, progress: 
 
 
 def thread_infos(engine: Engine, threads: Sequence[tuple[str, float]]) -> Operation[list[ThreadInfo]]:
-    """Threads that live, with their counts; what the indexes still say of expired ones is dropped.
+    """The threads that exist, with their counts. Index entries of expired threads are removed.
 
-    One whose hash the server evicted is left out and logged: the others are right, and reading it says that it is lost.
+    A thread whose hash the server evicted is left out and logged. A read of it raises CheckpointLostError.
     """
     targets = [engine.address(thread) for thread, _ in threads]
     about = "listing threads"
@@ -118,19 +118,19 @@ def thread_infos(engine: Engine, threads: Sequence[tuple[str, float]]) -> Operat
         if raw is None:
             if engine.settings.read_only:
                 continue
-            with suppress(ServerRefusedError):  # a replica refuses to tidy; the listing is right all the same
+            with suppress(ServerRefusedError):  # a replica refuses to remove entries; the listing is still right
                 if not (yield from commands.forget_expired(target.keys, about)):
                     logger.warning("%s: its hash is gone under a living index (evicted?), see verify", target.about(about))
             continue
         counts = thread_fields.Counts.of(raw, target.keys.name, about)
-        if counts.checkpoints:  # writes alone are no thread yet, or what a deleted run left until the tombstone goes
+        if counts.checkpoints:  # only writes: no thread yet, or left by a deleted run until the tombstone expires
             when = datetime.fromtimestamp(active / 1000, timezone.utc)
             result.append(ThreadInfo(target.thread, when, counts.checkpoints, counts.stored, counts.logical))
     return result
 
 
 def find(engine: Engine, wanted: Mapping[str, Any]) -> Operation[list[tuple[str, float]]]:
-    """Threads whose indexed metadata have all these values, with their last activity."""
+    """Threads whose indexed metadata have all these values, with the time of their last activity."""
     matching: set[str] | None = None
     for name, value in wanted.items():
         entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
@@ -148,7 +148,7 @@ def stats(engine: Engine, thread: Any) -> Operation[Stats]:
         about = target.about("stats")
         (raw,) = yield Read([("HGET", target.keys.hash, "S")], about)
         if raw is None:
-            yield from fetch(engine, target, [(b"", b"")])  # raises if there was one and it got lost
+            yield from fetch(engine, target, [(b"", b"")])  # raises if the thread is lost
             raise ThreadNotFoundError(f"{about}: there is no such thread")
         return _stats(1, thread_fields.Counts.of(raw, target.keys.name, about).totals)
     names = yield from all_threads(engine)
@@ -165,12 +165,12 @@ def stats(engine: Engine, thread: Any) -> Operation[Stats]:
     try:
         info = yield from server_info("memory")
     except ServerRefusedError:
-        info = None  # many managed servers do not allow it: the totals are still right
+        info = None  # many managed servers do not allow INFO; the totals are still right
     return _stats(living, totals, info)
 
 
 def server_info(section: str) -> Operation[dict[str, Any]]:
-    """A section of what the server says of itself; numbers as such."""
+    """A section of the server's INFO, numbers as int or float."""
     (reply,) = yield Read([("INFO", section)], "stats")
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
     info: dict[str, Any] = {}
@@ -187,7 +187,7 @@ def server_info(section: str) -> Operation[dict[str, Any]]:
 def list_threads(
     engine: Engine, prefix: str | None, limit: int | None, newest_first: bool, wanted: Mapping[str, Any] | None
 ) -> Stream:
-    """Emits threads by their last activity: those whose id begins with `prefix`, or whose indexed metadata are `wanted`."""
+    """Emits threads in the order of their last activity: with ids that begin with `prefix`, or with the `wanted` metadata."""
     begin = validation.begin(prefix, "list_threads: prefix") or ""
     remaining = validation.limit(limit, "list_threads")
     yield from engine.check_layout(False)

@@ -34,12 +34,12 @@ class Version:
     source: str | None
     step: int | None
     next: tuple[str, ...]
-    """Nodes it hands over to, as far as its channels tell (`branch:to:<node>`)."""
+    """The nodes that run next, from its channels `branch:to:<node>`."""
     tags: tuple[str, ...]
     new_bytes: int
-    """What storing it added on the server, compressed, without what it shares."""
+    """Bytes that it added on the server: compressed, without chunks that were there already."""
     logical_bytes: int
-    """What its values take serialized."""
+    """Bytes of its serialized values."""
     root_id: str | None = None
     """Of a subgraph's checkpoint: the root checkpoint whose next step called the subgraph."""
     run_id: str | None = None

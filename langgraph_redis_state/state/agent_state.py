@@ -1,6 +1,6 @@
 """The state of an agent as plain JSON values: classes, checks, and conversion from and to JSON. No I/O.
 
-A value that JSON cannot hold is refused with the name of its field, because it would come back as something else.
+A value that JSON cannot express is refused with the name of its field, because it would be loaded as a different value.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TodoItem:
         return cls(value["content"], status, {name: each for name, each in value.items() if name not in ("content", "status")})
 
     def to_dict(self, where: str = "a todo") -> dict[str, Any]:
-        """The fields of `extra` beside its own; `where` names it in the error."""
+        """A dict of its own fields and those of `extra`; `where` names the todo in errors."""
         return with_extra({"content": self.content, "status": self.status}, self.extra, where)
 
 
@@ -76,7 +76,7 @@ class AgentStateSnapshot:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, a new copy; `messages` only if there are any, and the fields of `extra` beside the others.
+        """A copy in plain JSON values; `messages` only if there are any, and the fields of `extra` at the same level.
 
         Raises:
             SerializationError: JSON cannot hold a value, or `from_dict` would not take it back; names the field.
@@ -97,7 +97,7 @@ class AgentStateSnapshot:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentStateSnapshot:
-        """From plain JSON values. Fields it does not know are kept in `extra`."""
+        """From plain JSON values. Unknown fields are kept in `extra`."""
         if not isinstance(values, Mapping):
             raise SerializationError(f"the state of an agent is an object with fields, not {type(values).__name__}")
         for name, kind in _KINDS.items():
@@ -139,7 +139,7 @@ def with_extra(own: dict[str, Any], extra: Any, where: str) -> dict[str, Any]:
 
 
 def plain_json(value: Any, where: str) -> Any:
-    """A copy in JSON's own types, or the error that names what JSON cannot hold."""
+    """A copy in JSON's own types. Raises SerializationError, which names the value that JSON cannot express."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

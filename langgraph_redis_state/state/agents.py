@@ -1,8 +1,8 @@
 """`AgentCheckpointer`: the last state of each agent thread, as JSON, stored with `RedisStatePersistence`.
 
 The state is what deep agents share between planner, tools and runtime: todos, files, a scratchpad, messages. It is stored as
-plain JSON values, so that programs in other languages can exchange it (`to_json`, `from_json`). Names and forms are those of
-the Rust crates agents-core and agents-persistence.
+plain JSON values, so that programs in other languages can read it (`to_json`, `from_json`). Names and formats are those of the
+Rust crates agents-core and agents-persistence.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AgentCheckpointer(Connected):
         return AgentCheckpointerBuilder()
 
     def save_state(self, thread_id: str, state: AgentStateSnapshot | Mapping[str, Any]) -> None:
-        """Saves the state of a thread in place of the one before.
+        """Saves the state of a thread. It replaces the previous state.
 
         Raises:
             SerializationError: JSON cannot hold a value; names thread and field, nothing was written.
@@ -75,7 +75,7 @@ class AgentCheckpointer(Connected):
         return _snapshot(thread_id, await self._states.aload_with_metadata(thread_id))
 
     def delete_thread(self, thread_id: str) -> None:
-        """Deletes a thread; nothing happens if there is none."""
+        """Deletes a thread, if it exists."""
         self._states.delete_state(thread_id)
 
     async def adelete_thread(self, thread_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What describes a state and its versions: metadata, version numbers, tags, checksums. Pure functions."""
+"""Metadata of states: versions and their numbers, tags, checksums. Pure functions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class StateMetadata:
     created_at: datetime
     """When the server first stored this version, UTC."""
     updated_at: datetime
-    """When it was last replaced, by the clock of the program that did it; else `created_at`."""
+    """When it was last replaced, by the clock of the replacing program; else `created_at`."""
     tags: list[str]
     size_bytes: int
     """Bytes of the serialized state."""
     stored_bytes: int
-    """Bytes that saving it added on the server: compressed, without chunks that were there already."""
+    """Bytes that it added on the server: compressed, without chunks that were there already."""
     compression_type: CompressionType
     checksum: str
     """BLAKE2b-128 of the serialized content, hexadecimal. Equal for equal content: sets and str keys have no order."""
@@ -58,7 +58,7 @@ class StateVersion:
 
     @property
     def counted(self) -> int:
-        """The highest number up to this version."""
+        """The highest number that this version or an older one has."""
         return self.header.version + int(self.metadata.get("offset", 0))
 
     @property
@@ -88,7 +88,7 @@ class StateVersion:
 
 
 class Seen(NamedTuple):
-    """The newest versions of a state, newest first, and the revision of the thread that they belong to. Only ever a hint."""
+    """The newest versions of a state, newest first, and the revision of the thread at that time. Only a hint."""
 
     versions: Sequence[StateVersion]
     revision: bytes

@@ -69,10 +69,10 @@ from .metadata import (
 logger = logging.getLogger("langgraph_redis_state")
 
 GONE = -2
-"""PTTL's reply for a key that does not exist: the state expired while it was read."""
+"""PTTL's reply if the key does not exist: the state expired while it was read."""
 
 TRIES = 1000
-"""Each failed try is a successful save of another program."""
+"""Attempts of a save. Each failed attempt is a successful save of another program."""
 
 WHOLE = "state"
 """Name of the only channel."""

@@ -1,7 +1,6 @@
-"""What is wrong with a snapshot of a thread, and what would mend it. Pure functions: no effects, no I/O.
+"""Finds the problems of a snapshot, and their fixes. Pure functions: no effects, no I/O.
 
-`find_problems` gives problems with fixes. A fix changes the snapshot as the repair will change the server, so that
-`find_problems` can be called again.
+A fix changes the snapshot as the repair will change the server, so that `find_problems` can be called again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ WRONG_TYPE = "the key is not of the type that belongs there"
 
 
 class Problem(NamedTuple):
-    """What is wrong, and what `fix` does about it in the snapshot (None: nothing can be done)."""
+    """A problem, and the function that fixes it in the snapshot (None: nothing can fix it)."""
 
     kind: Kind
     where: str
@@ -37,12 +36,12 @@ class Problem(NamedTuple):
 
 
 BrokenRecords = Mapping[bytes, Sequence[tuple[Record, Literal["damaged", "lost"], str]]]
-"""By field, the records that cannot be read, and why."""
+"""The records that cannot be read, and why, by field."""
 
 
 def find_problems(snapshot: ThreadSnapshot) -> Iterator[Problem]:
-    """Everything that is wrong. While a record is damaged or lost, counts and unused chunks are not compared: they would differ
-    for that reason alone."""
+    """All problems. While a record is damaged or lost, counts and unused chunks are not compared, since they would differ for
+    that reason alone."""
     for n in set(snapshot.wrong) & {1, 2, 7}:
         key = keys.shown(snapshot.address.keys.all[n - 1])
         yield Problem("unknown", key, WRONG_TYPE, "removed", partial(snapshot.drop_key, n))
@@ -139,8 +138,8 @@ def _check_fields(snapshot: ThreadSnapshot, broken: BrokenRecords) -> Iterator[P
 
 
 def _check_delta_channels(snapshot: ThreadSnapshot) -> Iterator[Problem]:
-    """Checkpoints whose DeltaChannels cannot be rebuilt, and delta histories without a checkpoint. Nothing mends the former:
-    removing it would only move the end of the chain to its children."""
+    """Checkpoints whose DeltaChannels cannot be rebuilt, and delta histories without a checkpoint. The former have no fix: if
+    they were removed, their children could not be rebuilt either."""
     for name, each in snapshot.fields.items():
         kind, rest = name[:1], name[1:]
         if each.problem or any(record.problem for record in each.records):
@@ -198,7 +197,7 @@ def _check_index(snapshot: ThreadSnapshot, broken: BrokenRecords) -> Iterator[Pr
 
 
 def true_counts(snapshot: ThreadSnapshot) -> tuple[Counts | None, Counts]:
-    """What the field S says (None if it is damaged or gone), and what it should say."""
+    """The counts in field S (None if it is damaged or gone), and the correct counts."""
     try:
         stated = Counts.of(snapshot.counts, snapshot.thread, "")
     except CheckpointCorruptError:
@@ -232,7 +231,7 @@ def _check_counts(snapshot: ThreadSnapshot, whole: bool) -> Iterator[Problem]:
 
 
 def recount(snapshot: ThreadSnapshot) -> None:
-    """Gives the field S the right counts, and the next revision."""
+    """Writes the correct counts and the next revision into field S."""
     right = true_counts(snapshot)[1]
     line = b" ".join(b"%d" % n for n in (1, *right._replace(changes=right.changes + 1)))
     snapshot.counts = sealed_line(line, snapshot.thread)
@@ -294,5 +293,5 @@ def _check_pairs(thread: bytes, there: set[bytes], what: str, letter: bytes, nee
 
 
 def paired(member: bytes, thread: bytes) -> bytes:
-    """The run, or key and value, of such an entry."""
+    """The run, or the key and value, that an entry names."""
     return member[len(thread) + 2 :] if member[:1] == b"T" else member[1 : -len(thread) - 1]

@@ -1,4 +1,4 @@
-"""What `verify` and `repair` give to their caller. No logic."""
+"""The results of `verify` and `repair`. No logic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 Kind = Literal[
     "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy"
 ]  # fmt: skip
-"""What can be wrong:
+"""Kinds of problems:
 
 - `damaged`: a checkpoint, pending write, tag, chunk or page of references is not what was written, or not signed as it must be
 - `lost`: something that an index or a record names is gone
@@ -23,24 +23,24 @@ Kind = Literal[
 """
 
 REPAIRABLE = frozenset({"index", "bucket", "counts", "expiry", "orphan", "staging"})
-"""Kinds that `repair()` mends without loss. Whatever it does about the others removes something."""
+"""Kinds that `repair()` fixes without loss. To fix any other kind, it must remove something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be. `thread_id` is None if no thread is concerned."""
+    """A problem. `thread_id` is None if it belongs to no thread."""
 
     kind: Kind
     thread_id: str | None
     where: str
     problem: str
     repairable: bool
-    """Whether `repair()` mends it without loss. If not, `drop_unreadable` removes what it names, which nothing can restore."""
+    """Whether `repair()` fixes it without loss. If not, `drop_unreadable` removes what `where` names, for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What was done about a finding of that kind."""
+    """A change that a repair made for a finding of this kind."""
 
     kind: Kind
     thread_id: str | None
@@ -50,7 +50,7 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What was read so far: whole threads, checkpoints and pending writes, chunks, bytes of fields with their names."""
+    """What has been read so far: threads, checkpoints and pending writes, chunks, bytes of fields with their names."""
 
     threads: int = 0
     records: int = 0

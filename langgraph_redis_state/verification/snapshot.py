@@ -1,6 +1,6 @@
-"""A thread as it was at one moment: every field verified and reduced to what can be compared. Pure functions, no I/O.
+"""A snapshot of a thread: each field is verified, and reduced to what can be compared. Pure functions, no I/O.
 
-A repair changes the snapshot first, and then the server by the difference.
+A repair changes the snapshot first, and then applies the difference on the server.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Field:
 
 @dataclass
 class ThreadSnapshot(ThreadState):
-    """A thread as it was at one moment."""
+    """A thread at one revision."""
 
     address: Address
     deleted: set[CheckpointKey] = field(default_factory=set)
-    """The checkpoints that are absent, that something belongs to, and that the tombstone names."""
+    """Absent checkpoints to which something belongs and which the tombstone names."""
     fields: dict[bytes, Field] = field(default_factory=dict)
     unknown: set[bytes] = field(default_factory=set)
     """Names of fields that this version does not write."""
@@ -86,27 +86,27 @@ class ThreadSnapshot(ThreadState):
         return sum(each.size for each in self.fields.values())
 
     def holds(self, checkpoint: bytes) -> bool:
-        """Whether the hash or the index names this field of a checkpoint."""
+        """Whether the hash or the index has this field of a checkpoint."""
         return checkpoint in self.fields or checkpoint in self.index
 
     def records(self, kind: bytes) -> Iterator[Record]:
         return (record for name, each in self.fields.items() if name[:1] == kind for record in each.records)
 
     def highest(self, kind: bytes) -> int:
-        """The highest version or revision that the server gave to one of these records."""
+        """The highest version or revision that one of these records has from the server."""
         return max((record.header.version for record in self.records(kind)), default=0)
 
     def used_runs(self) -> set[bytes]:
         return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
 
     def headers(self) -> dict[CheckpointKey, Header]:
-        """Headers of all checkpoints; empty ones of those that are damaged or lost."""
+        """The headers of all checkpoints. A checkpoint that is damaged or lost has an empty header."""
         named = {name for name in (*self.fields, *self.index) if name[:1] == b"C" and is_field(name)}
         held = {name: self.fields[name].records for name in named & self.fields.keys()}
         return {_checkpoint_key(name): held[name][0].header if held.get(name) else Header() for name in named}
 
     def early(self) -> dict[CheckpointKey, int]:
-        """The pending writes whose checkpoint is not there: when they were stored."""
+        """Pending writes without their checkpoint, and when they were stored."""
         return {
             _checkpoint_key(name): max(record.header.created_at for record in each.records)
             for name, each in self.fields.items()
@@ -119,7 +119,7 @@ class ThreadSnapshot(ThreadState):
         return left_over(self.headers(), self.early(), self.deleted, tagged)
 
     def parts(self, record: Record) -> Iterator[bytes]:
-        """The pages and chunks that a record refers to, as far as its pages are there to tell."""
+        """The pages and chunks to which a record refers. The chunks of a page that is gone are not known."""
         for name in record.header.pages:
             page = self.fields.get(b"P" + name)
             yield from (b"P" + name, *(page.refers if page else ()))
@@ -158,7 +158,7 @@ class ThreadSnapshot(ThreadState):
         self.there = self.there and n != 1
 
     def add_to_index(self, *members: bytes) -> None:
-        """Adds the members whose field was not dropped since."""
+        """Adds the members whose field still exists."""
         self.index |= {member: 0 for member in members if field_of(member) in self.fields}
 
     def expire_with_hash(self) -> None:
@@ -225,7 +225,7 @@ def join_writes(fields: dict[bytes, Field]) -> None:
 def _find_twice(writes: Sequence[Record]) -> None:
     markers = set()
     for record in writes:
-        record.size += 4  # in front of each stands its length
+        record.size += 4  # its length precedes each
         marker = (record.header.index, record.header.task)
         if not record.problem and marker in markers:
             record.problem = f"write {marker[0]} of task {marker[1]!r} stands there twice"
@@ -261,7 +261,7 @@ def _message(error: Exception, place: records.RecordKey) -> str:
 
 
 def where_of(name: bytes) -> str:
-    """What a field of the hash holds, in words."""
+    """A description of a field of the hash."""
     kind = name[:1]
     if kind in RECORDS and is_field(name):
         ns, checkpoint = map(keys.shown, keys.split_field(name))

@@ -1,9 +1,9 @@
-"""Reading threads, telling what is wrong with them, and repairing it. Operations: no I/O here either.
+"""Reads threads, finds problems in them, and repairs them. Operations: no I/O here.
 
 A thread is read with plain commands in bounded portions, which neither rebuild an index nor refresh a TTL, between two calls of
-`thread_state.lua` that must agree on its revision. `consistency` finds the problems of such a snapshot. A repair applies their
-fixes to the snapshot and looks for problems again (a dropped record leaves unused chunks) until none is left that it may fix.
-Then one script makes the same changes on the server, if the thread is still at the revision that was read.
+`thread_state.lua` that must return the same revision. `consistency` finds the problems of this snapshot. A repair applies their
+fixes to the snapshot and looks for problems again (a dropped record leaves unused chunks) until it finds none that it may fix.
+Then one script makes the same changes on the server, if the thread still has the revision that was read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Stray = tuple[Problem, Command]
 """A problem of a key or a member that belongs to no thread, and the command that removes it."""
 
 Entries = tuple[set[bytes], set[bytes]]
-"""A thread's entries in the indexes of its bucket: those of runs, and of metadata."""
+"""A thread's entries in two indexes of its bucket: runs, and metadata."""
 
 
 @dataclass(slots=True)
@@ -58,19 +58,19 @@ class Task:
 
 
 def verify(engine: Engine, thread: Any | None, progress: Callable[[Progress], None] | None) -> Stream:
-    """Emits what is wrong with a thread, or (None) with everything under the prefix."""
+    """Emits a `Finding` for each problem of a thread; None: of everything under the prefix."""
     return _check(Task(engine, progress, None), None if thread is None else engine.address(thread))
 
 
 def repair(engine: Engine, thread: Any | None, progress: Callable[[Progress], None] | None, drop_unreadable: bool) -> Stream:
-    """Emits what was done about what `verify` finds."""
+    """Repairs what `verify` finds, and emits a `Repair` for each change."""
     if drop_unreadable not in (True, False):
         raise ValueError(f"repair: drop_unreadable must be True or False, not {drop_unreadable!r}")
     return _check(Task(engine, progress, drop_unreadable), None if thread is None else engine.address(thread))
 
 
 def _check(task: Task, only: Address | None) -> Stream:
-    """Emits results: first those of stray keys, then bucket by bucket those of its indexes and of each of its threads."""
+    """Emits the results for stray keys, then, for each bucket, those for its indexes and for each of its threads."""
     yield from task.engine.check_layout(task.drop is not None, *(() if task.drop is None else (commands.REPAIR,)))
     if only is None:
         strays, buckets = yield from _scan_keys(task)
@@ -89,7 +89,7 @@ def _check(task: Task, only: Address | None) -> Stream:
 
 
 def _scan_keys(task: Task) -> Operation[tuple[list[Stray], dict[int, set[bytes]]]]:
-    """Every key of the prefix: stray keys, and by bucket the threads that have keys."""
+    """Scans all keys of the prefix. Returns stray keys, and the threads that have keys, by bucket."""
     prefix = task.engine.settings.prefix
     context = f"verifying prefix {prefix!r}"
     pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", prefix.encode()) + b":{*"
@@ -120,7 +120,7 @@ def _scan_keys(task: Task) -> Operation[tuple[list[Stray], dict[int, set[bytes]]
 def _read_bucket(
     task: Task, bucket: int, known: set[bytes], only: Address | None
 ) -> Operation[tuple[list[Stray], dict[bytes, Entries]]]:
-    """The indexes of a bucket: members that are of no thread of it, and the threads that are known or named there."""
+    """Reads the indexes of a bucket. Returns members that belong to none of its threads, and its threads with their entries."""
     prefix = task.engine.settings.prefix
     threads: dict[bytes, Entries] = {name: (set(), set()) for name in known}
     strays: list[Stray] = []
@@ -169,7 +169,7 @@ def _is_thread(name: bytes, bucket: int) -> bool:
 
 
 def _thread_of(n: int, member: bytes) -> bytes | None:
-    """The thread that a member of the n-th index of a bucket names; None if it is not of the form of that index."""
+    """The thread that a member of the n-th index of a bucket names; None if it does not have the form of that index."""
     if n < 2:
         return member
     parts = member[1:].split(b"\0")
@@ -200,12 +200,12 @@ def _check_thread(task: Task, address: Address, entries: Entries) -> Operation[S
     busy = Problem("busy", "the thread", changed, f"nothing: {changed}")
     if task.drop is not None:
         return [busy.mended(address.thread)]
-    damaged = [problem for problem in find_problems(snapshot) if problem.kind == "damaged"]  # whatever else changed meanwhile
+    damaged = [problem for problem in find_problems(snapshot) if problem.kind == "damaged"]  # true whatever changed meanwhile
     return [problem.found(address.thread) for problem in (*damaged, busy)]
 
 
 def _read_snapshot(task: Task, address: Address, entries: Entries, context: str) -> Operation[tuple[ThreadSnapshot, bool]]:
-    """A thread, and whether it stayed the same while it was read."""
+    """Reads a thread. Returns it, and whether it stayed the same meanwhile."""
     integrity = task.engine.settings.integrity
     first = yield from _thread_state(address, entries, context)
     fields: dict[bytes, Field] = {}
@@ -243,7 +243,7 @@ def _thread_state(address: Address, entries: Entries, context: str) -> Operation
 
 
 def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operation[list[Repair] | None]:
-    """What was done, or None if the thread changed since it was read."""
+    """Repairs a thread. Returns what was done, or None if the thread changed since it was read."""
     before = snapshot.copy()
     done = yield from compute(partial(_fix, task, snapshot), snapshot.size)
     if not done or snapshot.wrong:
@@ -260,7 +260,7 @@ def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operat
 
 
 def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
-    """Fixes in the snapshot what may be fixed, until nothing is left, and says what that was."""
+    """Applies fixes to the snapshot until no problem is left that may be fixed. Returns what was done."""
     done: list[Repair] = []
     whole = len(snapshot.fields)
     while chosen := [each for each in find_problems(snapshot) if each.fix is not None and task.may_fix(each)]:
@@ -269,7 +269,7 @@ def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
             if problem.fix is not None:
                 problem.fix()
         recount(snapshot)
-    if len(snapshot.fields) < whole:  # a checkpoint went, maybe the last of its run
+    if len(snapshot.fields) < whole:  # a checkpoint was dropped, maybe the last of its run
         used = snapshot.used_runs()
         snapshot.runs = {member for member in snapshot.runs if paired(member, snapshot.thread) in used}
     return done
@@ -278,7 +278,7 @@ def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
 def _writes_that_stay(
     before: ThreadSnapshot, after: ThreadSnapshot, context: str
 ) -> Operation[list[tuple[bytes, bytes]] | None]:
-    """Fields of which some pending writes go, with the content that is left; None if the thread changed."""
+    """Fields that lose some of their pending writes, with the remaining content. None if the thread changed."""
     address = after.address
     found: list[tuple[bytes, bytes]] = []
     for name, each in after.fields.items():
