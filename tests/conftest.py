@@ -18,6 +18,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers for two cores: a test often waits, for the server, a process or a time-out."""
     return max(2, (os.cpu_count() or 1) * 3 // 2)
