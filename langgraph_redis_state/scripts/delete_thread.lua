@@ -1,5 +1,5 @@
 -- Deletes a thread: its two keys and its entries in the bucket's indexes. Its index becomes the tombstone: the checkpoints that
--- were deleted, so that late writes of a run that was under way do not bring it back (gone() in prelude.lua).
+-- were deleted, so that late writes of a run that was under way do not bring it back (gone() in lib/tombstone.lua).
 -- ARGV: 1 thread, 2 tombstone in ms (0 = none)
 -- Reply: ok, 1 if there was a thread
 -- Frees memory first: it works on a full server. A rename takes the same time for every length of the thread. No damage stops

@@ -1,4 +1,4 @@
--- A saver's first look at a prefix: its layout number, and whether the user may run what scripts need. Without the prelude.
+-- A saver's first look at a prefix: its layout number, and whether the user may run what scripts need. Without libraries.
 -- KEYS[1] the layout number, KEYS[2] a key of its slot that never exists: every command is tried on it, in a form that changes
 -- nothing. ARGV: 1 the layout number to write if there is none ('' = leave it), 2 how many of the commands must be allowed,
 --       else the layout number is neither read nor written; then commands, these first

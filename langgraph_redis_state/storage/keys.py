@@ -12,7 +12,7 @@ key                     type              holds
 ``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
 ``p:{b}:runs``          sorted set        ``R<run>\0<thread>`` and its reverse ``T<thread>\0<run>``
 ``p:{b}:m``             sorted set        ``V<key>\0<value>\0<thread>`` and its reverse ``T<thread>\0<key>\0<value>``
-``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (prelude.lua)
+``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (lib/tombstone.lua)
 ``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy or a large upload; ``:i`` behind it, its index
 ``p:layout``            string            layout number, and the lowest version of it that may write
 ======================  ================  ==================================================================
@@ -24,7 +24,7 @@ revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\0<id>``, and for
 namespaces other than the root also ``A<id>\0<ns>``, so that newest-first over all namespaces merges two ranges.
 
-The four indexes of a bucket expire after its last thread, if all threads of it expire (`expire_bucket` in prelude.lua).
+The four indexes of a bucket expire after its last thread, if all threads of it expire (`expire_bucket` in lib/ttl.lua).
 
 NUL separates and ids may not hold it; UTF-8 never contains the byte 255, so ``\255`` is an exact upper bound; UTF-8 byte
 order is the order of Python's strings. Layout 1 is what released versions wrote: nothing here may change its meaning.

@@ -85,7 +85,7 @@ def sealed_line(line: bytes, thread: bytes) -> bytes:
 
 
 def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
-    """The numbers in the field S of a thread, in the order of `prelude.lua`."""
+    """The numbers in the field S of a thread, in the order of `scripts/lib/counts.lua`."""
     return opened_line(raw, thread, about, "counts (field S)")[2:]
 
 
