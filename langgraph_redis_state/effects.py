@@ -145,13 +145,14 @@ class Script:
     @cached_property
     def source(self) -> str:
         verb = _text(self.name)
-        before = "local token = table.remove(ARGV)\n" if self._bare else "".join(map(_text, ("lib/keys", *_included(verb))))
-        return f"{before}local function verb()\n{verb}end\n{_ANSWER}"
+        if self._bare:
+            return f"local token = table.remove(ARGV)\nlocal function verb()\n{verb}end\n{_ANSWER}"
+        return linked("".join(map(_text, libraries(verb))), f"local function verb()\n{verb}end\n{_ANSWER}")
 
     @cached_property
     def commands(self) -> frozenset[str]:
         """The commands that it may run on the server."""
-        return frozenset(re.findall(r"(?:call|in_batches)\('([A-Z]+)'", self.source))
+        return frozenset(re.findall(r"(?:call\(|in_batches(?:\(|', ))'([A-Z]+)'", self.source))
 
     @cached_property
     def sha(self) -> bytes:
@@ -163,13 +164,46 @@ class Script:
 
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
 
+_COMMENT = re.compile(r"(?:^|(?<=\s))--.*\n?", re.MULTILINE)
 
-def _included(text: str) -> dict[str, None]:
+_DEFINITION = re.compile(r"^local (?:function )?([\w, ]+)(?:.*\n)(?:(?:[ }].*)?\n)*(?:end\n)?", re.MULTILINE)
+
+_RARE = re.compile(r"^local function (\w+)\(.*-- rare", re.MULTILINE)
+
+
+def linked(library: str, text: str) -> str:
+    """Some Lua behind what it uses of a library, directly or not.
+
+    A server makes each function anew for each call, which takes longer than most of them. So functions that the library marks
+    as rare are made when the first of them is called: they stand in one function, which is given the name of the one to call.
+    """
+    words, kept, rare = set(re.findall(r"\w+", _COMMENT.sub("\n", text))), list[str](), dict[str, str]()
+    rarely = set(_RARE.findall(library))
+    for found in reversed(list(_DEFINITION.finditer(_COMMENT.sub("\n", library)))):
+        names = re.findall(r"\w+", found[1])
+        if words.isdisjoint(names):
+            continue
+        words.update(re.findall(r"\w+", found[0]))
+        if names[0] in rarely:
+            rare = {names[0]: found[0]} | rare
+        else:
+            kept.insert(0, found[0])
+    if not rare:
+        return "".join(kept) + text
+    calls = re.compile(rf"(?<!function )\b({'|'.join(rare)})\((\))?")
+    body = "".join([*kept, "RARELY", text])
+    body = calls.sub(lambda call: f"rarely('{call[1]}'" + (")" if call[2] else ", "), body)
+    table = ", ".join(f"{name} = {name}" for name in rare)
+    made = f"if not made then\n{''.join(rare.values())}made = {{ {table} }}\nend\nreturn made[name](...)\n"
+    return "local rarely, made\n" + body.replace("RARELY", f"rarely = function(name, ...)\n{made}end\n", 1)
+
+
+def libraries(text: str) -> dict[str, None]:
     """The libraries that a Lua file includes, each after those that it includes itself."""
-    found: dict[str, None] = {}
+    found: dict[str, None] = {"lib/keys": None}
     for line in _INCLUDE.findall(text):
         for name in (f"lib/{each}" for each in line.split()):
-            found |= _included(_text(name)) | {name: None}
+            found |= libraries(_text(name)) | {name: None}
     return found
 
 

@@ -55,7 +55,7 @@ def _go_back(
 ) -> Operation[RunnableConfig]:
     target = engine.address(thread)
     about = target.about("rollback")
-    yield from engine.check_layout(True, script)
+    yield from engine.check_layout(True, script, commands.LIST, commands.GET)
     goal = yield from resolve(engine, target, to, about)
     for _ in range(BUSY_TRIES):
         survey = yield from read_headers(engine, target, use=True)

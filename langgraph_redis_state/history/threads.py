@@ -12,7 +12,7 @@ from .. import validation
 from ..address import Address
 from ..effects import Argument, Emit, Operation, Read, Stream, portion
 from ..errors import CheckpointCorruptError, CheckpointLostError, ServerRefusedError, ThreadNotFoundError
-from ..operations.buckets import all_threads, stored_text, threads_indexed
+from ..operations.buckets import all_threads, first_threads, stored_text, threads_indexed
 from ..operations.engine import Engine, logger, metadata_text
 from ..operations.reading import fetch
 from ..scripts import commands
@@ -193,19 +193,28 @@ def list_threads(
     yield from engine.check_layout(False)
     if wanted is not None:
         _check_indexed(wanted, engine.settings.index)
-        found = yield from find(engine, wanted)
-    else:
-        found = yield from all_threads(engine)
-    left = sorted(
-        (each for each in found if each[0].startswith(begin)), key=lambda each: (each[1], each[0]), reverse=newest_first
-    )
-    while left and (remaining is None or remaining > 0):
-        size = THREADS_PAGE if remaining is None else min(THREADS_PAGE, remaining)
-        infos = yield from thread_infos(engine, left[:size])
-        left = left[size:]
-        if remaining is not None:
-            remaining -= len(infos)
-        yield Emit(infos)
+    most, seen, more = remaining, set[str](), remaining != 0
+    while more:
+        if wanted is not None:
+            found, more = (yield from find(engine, wanted)), False
+        elif begin or most is None:
+            found, more = (yield from all_threads(engine)), False
+        else:
+            found, more = yield from first_threads(engine, most, newest_first)
+        left = sorted(
+            (each for each in found if each[0].startswith(begin) and each[0] not in seen),
+            key=lambda each: (each[1], each[0]),
+            reverse=newest_first,
+        )
+        seen.update(name for name, _ in found)
+        while left and remaining != 0:
+            size = THREADS_PAGE if remaining is None else min(THREADS_PAGE, remaining)
+            infos = yield from thread_infos(engine, left[:size])
+            left = left[size:]
+            if remaining is not None:
+                remaining -= len(infos)
+            yield Emit(infos)
+        most, more = most and 2 * most, more and remaining != 0  # expired threads are left out, and then there are too few
 
 
 def _check_indexed(wanted: Mapping[str, Any], index: Sequence[str]) -> None:

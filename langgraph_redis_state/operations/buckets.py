@@ -48,6 +48,30 @@ def all_threads(engine: Engine) -> Operation[list[tuple[str, float]]]:
     return [(stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
 
+def first_threads(engine: Engine, most: int, newest: bool) -> Operation[tuple[list[tuple[str, float]], bool]]:
+    """The threads that were active last, or first, and whether there are more: of each bucket only the first, and of those that
+    may have more of them, twice as many, until no bucket may."""
+    prefix, found = engine.settings.prefix, dict[int, list[tuple[float, bytes]]]()
+    reading, size = list(range(keys.BUCKETS)), 1 + most // keys.BUCKETS
+    while True:
+        replies = yield Read(
+            [
+                ("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, size - 1, *(("REV",) if newest else ()), "WITHSCORES")
+                for bucket in reading
+            ],
+            "listing threads",
+        )
+        found.update(zip(reading, ([(float(score), name) for name, score in pairs(reply)] for reply in replies), strict=True))
+        first = sorted((each for there in found.values() for each in there), reverse=newest)
+        full = [bucket for bucket in reading if len(found[bucket]) == size]
+        worst = first[min(most, len(first)) - 1] if first else (0.0, b"")
+        reading = [b for b in full if len(first) < most or (found[b][-1] >= worst if newest else found[b][-1] <= worst)]
+        if not reading:
+            chosen = [(stored_text(name, "the index of threads"), score) for score, name in first[:most]]
+            return chosen, len(first) > most or bool(full)
+        size *= 2
+
+
 def threads_indexed(engine: Engine, index: str, entry: bytes, about: str) -> Operation[list[str]]:
     """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
     prefix, lower = engine.settings.prefix, b"[" + entry

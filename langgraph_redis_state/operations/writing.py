@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, Checkpoint, CheckpointMetadata, get_checkpoint_metadata
@@ -74,7 +74,17 @@ def put(
     expected = parent if engine.settings.conflict else None
     try:
         done, _ = yield from send(
-            engine, target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed, again=again
+            engine,
+            target,
+            about,
+            draft,
+            ttl,
+            expected=expected,
+            known=known,
+            guards=guards,
+            indexed=indexed,
+            again=again,
+            say="roots" if engine.settings.max_versions or engine.settings.max_age else "",
         )
     except ThreadDeletedError:
         if not target.ns:
@@ -115,8 +125,9 @@ def send(
     guards: Sequence[bytes] | None = None,
     indexed: Sequence[tuple[bytes, bytes]] = (),
     again: Callable[[], None] | None = None,
+    say: Literal["", "roots", "all"] = "all",
 ) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
-    """Encodes a checkpoint and puts it, sending only parts that the server is not known to have.
+    """Encodes a checkpoint and puts it, sending only parts that the server is not known to have. `say`: see `commands.put`.
 
     `expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: any. `indexed`:
     metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
@@ -147,6 +158,7 @@ def send(
                 metadata=indexed,
                 guards=guards,
                 upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
+                say=say,
             )
             break
         except commands.PartsMissingError as error:

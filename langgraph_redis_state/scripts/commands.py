@@ -97,12 +97,11 @@ class Put(NamedTuple):
     """An index whose hash was evicted was removed."""
     stored: int
     """Bytes that the thread takes."""
-    roots: int
-    """Root checkpoints that the thread has."""
-    revision: bytes
-    created_at: int
-    new_bytes: int
-    left: int
+    roots: int = 0  # of the thread; only if asked for, as what follows
+    revision: bytes = b""
+    created_at: int = 0
+    new_bytes: int = 0
+    left: int = 0
     """Time until the thread expires, as PTTL says it."""
 
 
@@ -209,14 +208,15 @@ def put(
     metadata: Fields,
     guards: Collection[bytes],
     upload: Upload,
+    say: Literal["", "roots", "all"],
 ) -> Operation[Put]:
-    """Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError."""
-    before = [ns, checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes]
+    """`say`: more of the reply. Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError."""
+    before = [ns, checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes, say]
     arguments = [*before, *counted(metadata), *counted(guards), *upload.arguments]
     reply = yield _call(PUT, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
-    _, newest, version, purged, stored, roots, revision, created_at, new_bytes, left = reply
-    return Put(newest, version, bool(purged), int(stored), roots, revision, int(created_at), int(new_bytes), left)
+    _, head, version, purged, stored, *more = reply
+    return Put(max(head, checkpoint), version, bool(purged), int(stored), *more)
 
 
 def put_writes(

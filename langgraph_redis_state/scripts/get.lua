@@ -6,26 +6,28 @@
 --   A record that is nil although the index has it was lost; the client says so.
 -- include: ttl thread order collect
 local ttl, have_pages, have_chunks, first = tonumber(ARGV[2]), ARGV[3], ARGV[4], 5
-local state = check_thread(ttl == -2)
-if state == 'lost' or state == 'unindexed' then return { state } end
-local found, refs = {}, collect_parts(have_pages, have_chunks)
-if state == 'ok' then
-  for k = first, #ARGV, 2 do
-    local ns, id = ARGV[k], ARGV[k + 1]
-    if id == '' then id = newest(ns) end
-    if id then
-      local place = ns .. '\0' .. id
-      local got = call('HMGET', T, 'C' .. place, 'W' .. place, 'W' .. place .. '\0')
-      local record = got[1]
-      if record or call('ZSCORE', I, 'C' .. place) then
-        local writes = all_writes(place, got[2], got[3])
-        if record then refs.add(record) end
-        refs.add_writes(writes)
-        found[#found + 1] = { ns, id, record, writes }
-      end
+local found, refs, state = {}, collect_parts(have_pages, have_chunks)
+for k = first, #ARGV, 2 do
+  local ns, id = ARGV[k], ARGV[k + 1]
+  local newest_id = id == '' and newest(ns)
+  local place = ns .. '\0' .. (newest_id or id)
+  local got = (newest_id or id ~= '') and call('HMGET', T, 'C' .. place, 'W' .. place, 'W' .. place .. '\0')
+  if not (got and got[1]) or (not newest_id and call('ZCARD', I) == 0) then -- is the thread there, and its index?
+    state = state or check_thread(ttl == -2)
+    if state == 'lost' or state == 'unindexed' then return { state } end
+    if state == 'ok' and not got then -- the index may have been rebuilt
+      id = newest(ns)
+      place = id and ns .. '\0' .. id
+      got = id and call('HMGET', T, 'C' .. place, 'W' .. place, 'W' .. place .. '\0')
     end
   end
-  if #found > 0 then refresh_ttl(ttl) end
+  if got and (got[1] or call('ZSCORE', I, 'C' .. place)) then
+    local writes = all_writes(place, got[2], got[3])
+    if got[1] then refs.add(got[1]) end
+    refs.add_writes(writes)
+    found[#found + 1] = { ns, newest_id or id, got[1], writes }
+  end
 end
+if #found > 0 and ttl >= 0 and call('PTTL', T) >= 0 then refresh_ttl(ttl) end
 local pages, chunks = refs.result()
 return { 'ok', found, pages, chunks }

@@ -68,7 +68,7 @@ for k, place in ipairs(places) do
   end
   found[#found + 1] = { place[1], place[2], record, writes }
 end
-if #found > 0 then refresh_ttl(ttl) end
+if #found > 0 and ttl >= 0 then refresh_ttl(ttl) end
 local pages, chunks = refs.result()
 local tags = {}
 if not whole and cursor == '' then

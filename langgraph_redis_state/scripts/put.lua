@@ -1,12 +1,12 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL as in apply_ttl(), 6 run id ('' = none),
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
---       that the thread must be at, 8 most bytes of the thread (0 = any),
---       9 number of metadata to index, then as in index_metadata();
+--       that the thread must be at, 8 most bytes of the thread (0 = any), 9 what the reply shall say: 'roots', 'all' or '',
+--       10 number of metadata to index, then as in index_metadata();
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; then pages and chunks as in resolve_parts().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
--- Reply: ok, newest id of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes,
---        root checkpoints it has, revision, created_at of this one (ms), bytes new with it, ms until the thread expires
+-- Reply: ok, the id that was the newest of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes;
+--        if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 -- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
 -- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
@@ -14,38 +14,37 @@
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
 -- include: bytes arguments batches record counts clock ttl thread order receive staging buckets tombstone
 local ns, id, record, given, run, expected, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
-local meta, last_meta, at = list(9, 2)
+local say = ARGV[9]
+local meta, last_meta, at = list(10, 2)
 local guards, last_guard, parts = list(at, 1)
 local field = 'C' .. ns .. '\0' .. id
-local expected_at = expected:match('%z(.*)')
+local expected_at
+if expected ~= '-' then expected_at = expected:match('%z(.*)') end
 if expected_at then expected = expected:match('^%Z*') end
 
-local state, s, ttl, whose = load_thread()
+local state, s, ttl, whose, old = load_thread(field)
 if not s then return refused({ state }) end
 local orphan = false
 if call('EXISTS', TOMB) == 1 then
-  local late = gone(field)
-  for k = guards, last_guard do
-    late = late or gone(ARGV[k])
-    orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0
-  end
-  if late then return refused_as_deleted(field) end
+  local reply = refused_as_deleted(field, guards, last_guard)
+  if reply then return reply end
+  for k = guards, last_guard do orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0 end
 end
 if state == 'lost' and last_guard >= guards then return refused({ 'lost' }) end
 local head = newest(ns) or ''
 local rootless = (ns == '' and head or newest('') or '') == ''
 -- a root checkpoint of a run whose thread was deleted was refused, so this one begins the thread anew
 local first = rootless and (ns == '' or not orphan)
-local overdue = call('ZSCORE', EXPIRY, thread)
-check_key_types()
+local left = call('PTTL', T)
 
 local missing, fields, bytes, chunks, unique = resolve_parts({ record }, parts)
 if #missing > 1 then return refused(missing) end
 
-local old = call('HGET', T, field)
 local same = old and sub(old, STAMP + 1) == record
-local in_turn = expected == '-' or (head == expected and (old or not is_greater(head, id)))
-if not same and not (in_turn and (not expected_at or expected_at == revision(s))) then return refused({ 'conflict', head }) end
+if not same and expected ~= '-' then
+  local in_turn = head == expected and (old or not is_greater(head, id))
+  if not in_turn or (expected_at and expected_at ~= revision(s)) then return refused({ 'conflict', head }) end
+end
 local version = old and read_uint(old, 7, 5) or s.versions + 1
 local created = old and read_uint(old, 1, 6) or now
 local added = same and read_uint(old, 12, 5)
@@ -69,32 +68,37 @@ if not same then
   end
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = format_counts(s)
-  in_batches('HSET', T, fields)
-else
-  rewrite('S', format_counts(s))
 end
+if same then rewrite('S', format_counts(s)) end
+local overdue = first and call('ZSCORE', EXPIRY, thread)
+local expiring, new = begin_update(run ~= '' or overdue, last_meta >= meta or overdue)
+if not same then hset(fields) end
 
 -- from here on the write cannot fail: a full server lets a script end that has begun to write
 local purged = 0
 if state == 'lost' then call('UNLINK', I); purged, head = 1, '' end
 call('ZADD', I, 0, field)
 if ns ~= '' then call('ZADD', I, 0, 'A' .. id .. '\0' .. ns) end
-if first then
+if first and left ~= -1 then
   -- what came before the first checkpoint may have brought an expiry of its own
   call('PERSIST', T); call('PERSIST', I)
-  if overdue and state ~= 'ok' then repeat until drop_bucket_entries(thread, 1000) end
-  if overdue then call('ZREM', EXPIRY, thread) end
+  left = -1
 end
-apply_ttl(given, ttl, whose)
+if overdue then
+  if state ~= 'ok' then repeat until drop_bucket_entries(thread, 1000) end
+  call('ZREM', EXPIRY, thread)
+end
+local moved = (given ~= '0' or whose ~= '' or left ~= -1) and apply_ttl(given, ttl, whose)
 -- where there is a root checkpoint, the new run has begun, and this belongs to it
-if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)) end
+if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)); moved = true end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
 end
-index_metadata(meta, last_meta)
-update_bucket()
+if last_meta >= meta then index_metadata(meta, last_meta) end
+if expiring then tidy_bucket(3) end
+if moved or new or expiring or state ~= 'ok' or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-return {
-  'ok', is_greater(head, id) and head or id, version, purged, number(s.stored), call('ZLEXCOUNT', I, '[C\0', '[C\0\255'),
-  revision(s), number(created), number(added), call('PTTL', T)
-}
+local reply = { 'ok', head, version, purged, number(s.stored) }
+if say ~= '' then reply[6] = call('ZLEXCOUNT', I, '[C\0', '[C\0\255') end
+if say == 'all' then reply[7], reply[8], reply[9], reply[10] = revision(s), created, added, call('PTTL', T) end
+return reply

@@ -14,45 +14,36 @@ local writes, last_write, parts = list(at, 3)
 local field = 'W' .. place
 local LIST_MIN = 512
 
-local state, s, ttl, whose = load_thread()
+local state, s, ttl, whose, blob, directory = load_thread(field, field .. '\0')
 if not s or state == 'lost' then return refused({ state }) end
 local tomb_left = call('PTTL', TOMB)
 if tomb_left ~= -2 then
-  local late = gone('C' .. place)
-  for k = guards, last_guard do late = late or gone(ARGV[k]) end
-  if late then return refused_as_deleted('C' .. place) end
+  local reply = refused_as_deleted('C' .. place, guards, last_guard)
+  if reply then return reply end
 end
-check_key_types()
-
-local got = call('HMGET', T, field, field .. '\0')
-local list, directory = { field, got[1] }, got[2] -- field, content, then writes that come
-local segment = { field .. '\0' .. sub(redis.sha1hex(sub(ARGV[writes + 1], 5)), 1, NAME), false }
+local left = call('PTTL', T)
+local list = { field, blob or false } -- field, content, then writes that come
+local segment = { field .. '\0', false }
+local function name_segment() segment[1] = segment[1] .. sub(redis.sha1hex(sub(ARGV[writes + 1], 5)), 1, NAME) end
 local damaged = false
 if directory then
+  name_segment()
   segment[2] = call('HGET', T, segment[1])
   damaged = byte(directory) ~= 2 or (#directory - 4) % NAME ~= 0 or (segment[2] and not entries_at(segment[2]))
 end
 local function find(where, marker) -- position and size of the write with it
   local blob = where[2]
-  if not blob or not blob:find(marker, 5, true) then return nil end
-  if not where.positions then -- read only when a marker may be there
-    where.positions = {}
-    local sound = walk_writes(blob, function(at, size)
-      local pages, chunks, mark = references(blob, at + 4 + STAMP)
-      mark = mark + 16 * (pages + chunks)
-      local _, stop = read_id(blob, mark + 4)
-      where.positions[sub(blob, mark, stop - 1)] = { at, size }
-    end)
-    damaged = damaged or not sound
-  end
-  return where.positions[marker]
+  if not blob:find(marker, 5, true) then return nil end
+  if not where.positions then where.positions = positions_of(blob) end -- read only when a marker may be there
+  damaged = damaged or not where.positions
+  return where.positions and where.positions[marker]
 end
 
 local records, take, size = {}, {}, 0
 for k = writes, last_write, 3 do
   local policy, marker, record = ARGV[k], ARGV[k + 1], ARGV[k + 2]
-  local where, there = list, find(list, marker)
-  if not there then where, there = segment, find(segment, marker) end
+  local where, there = list, list[2] and find(list, marker)
+  if not there and segment[2] then where, there = segment, find(segment, marker) end
   if damaged then return refused({ 'writes' }) end
   if policy == 'last' or not there then
     records[#records + 1] = record
@@ -71,13 +62,14 @@ end
 local function add(where) -- the writes that come to a list or segment; how many more it has then
   local blob = where[2] or where.new or '\1\0\0\0'
   local from, count, before = entries_at(blob) or 5, read_uint(blob, 2, 3), s.writes
-  local kept, tail, fresh, replaced = {}, {}, {}, {}
+  local tail, fresh, replaced = {}, {}, nil
   for k = 3, #where do
     local marker, record, there = where[k][1], where[k][2], where[k][3]
     if fresh[marker] then -- twice in one call: the later one replaces the earlier
       add_to_counts(s, tail[fresh[marker]], 4 + STAMP + 1, -1)
       tail[fresh[marker]] = ''
     elseif there then
+      replaced = replaced or {}
       replaced[#replaced + 1] = there
       add_to_counts(s, blob, there[1] + 4 + STAMP, -1)
     else
@@ -87,15 +79,10 @@ local function add(where) -- the writes that come to a list or segment; how many
     fresh[marker] = #tail
     add_to_counts(s, record, 1, 1)
   end
-  table.sort(replaced, function(x, y) return x[1] < y[1] end)
-  local names = sub(blob, 5, from - 1)
-  for _, there in ipairs(replaced) do
-    kept[#kept + 1] = sub(blob, from, there[1] - 1)
-    from = there[1] + 4 + there[2]
-  end
   local more = s.writes - before
-  local entries = table.concat(kept) .. sub(blob, from) .. table.concat(tail)
-  write(where[1], sub(blob, 1, 1) .. write_uint(count + more, 3) .. names .. entries, where[2])
+  local entries = replaced and without(blob, from, replaced) or sub(blob, from)
+  local head = sub(blob, 1, 1) .. write_uint(count + more, 3) .. sub(blob, 5, from - 1)
+  write(where[1], head .. entries .. table.concat(tail), where[2])
   return more
 end
 if #take > 0 then
@@ -108,6 +95,7 @@ if #take > 0 then
   end
   if #list > 2 then add(list) end
   if #segment > 2 then
+    if not directory then name_segment() end
     local names, total = directory and sub(directory, 5) or '', read_uint(directory or list[2], 2, 3)
     if not segment[2] then
       if #names == NAME * NAMES then segment.new, names = '\3\0\0\0' .. names, '' end
@@ -121,15 +109,20 @@ if #take > 0 then
   s.unique = s.unique + unique
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = format_counts(s)
-  in_batches('HSET', T, fields)
-elseif list[2] or directory then
+else
   rewrite('S', format_counts(s))
 end
-
-if state == 'none' and call('ZREM', EXPIRY, thread) == 1 then repeat until drop_bucket_entries(thread, 1000) end -- of a thread that expired
-apply_ttl(given, ttl, whose)
+local overdue = state == 'none' and call('ZSCORE', EXPIRY, thread)
+local expiring, new = begin_update(overdue, overdue)
+if #take > 0 then hset(fields) end
+if overdue then -- of a thread that expired
+  call('ZREM', EXPIRY, thread)
+  repeat until drop_bucket_entries(thread, 1000)
+end
+local moved = (given ~= '0' or whose ~= '' or left >= 0) and apply_ttl(given, ttl, whose)
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
-if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left) end
-update_bucket()
+if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left); moved = true end
+if expiring then tidy_bucket(3) end
+if moved or new or expiring or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 return { 'ok' }

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointCorruptError, ThreadDeletedError
-from langgraph_redis_state.storage.keys import BUCKETS, bucket_key
+from langgraph_redis_state.storage.keys import BUCKETS, ThreadKeys, bucket_key, bucket_of
 
 
 class State(TypedDict):
@@ -265,3 +265,28 @@ def test_pruned_with_delete_is_gone_too(saver: RedisSaver) -> None:
     assert names(saver.list_threads()) == ["b"]
     with pytest.raises(ThreadDeletedError):
         put(saver, "a", first)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_limit_gives_the_first_of_all_wherever_they_are(saver: RedisSaver, raw: Any, prefix: str, newest_first: bool) -> None:
+    crowded = [name for name in (f"t{n}" for n in range(40_000)) if bucket_of(name.encode()) == 7][:12]
+    threads = [*crowded, *(f"other {n}" for n in range(12))]
+    for n, name in enumerate(threads):
+        put(saver, name)
+        keys = ThreadKeys(prefix, name.encode())
+        raw.zadd(keys.all[2], {name: 1000 * (n * 7 % 24) + (n > 12)})
+    gone = ThreadKeys(prefix, crowded[3].encode())
+    raw.delete(*gone.all[:2])  # expired
+    expected = names(saver.list_threads(newest_first=newest_first))
+    assert len(expected) == 23
+    for limit in (1, 12, 40):
+        raw.zadd(gone.all[2], {gone.name: 1e12 if newest_first else 0})  # the first that is read
+        assert names(saver.list_threads(limit=limit, newest_first=newest_first)) == expected[:limit]
+
+
+def test_a_limit_does_not_read_all_threads(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    put(saver, "a")
+    raw.zadd(ThreadKeys(prefix, b"a").all[2], {f"thread {n:06}": n for n in range(20_000)})
+    before = raw.info("stats")["total_net_output_bytes"]
+    assert names(saver.list_threads(limit=1)) == ["a"]
+    assert raw.info("stats")["total_net_output_bytes"] - before < 60_000

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import random
+from importlib import resources
 from typing import Any
 
 import pytest
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.effects import Script
+from langgraph_redis_state.effects import libraries, linked
 from langgraph_redis_state.storage.codec import place_check
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import STAMP
 from langgraph_redis_state.storage.thread_fields import Counts, opened_counts
 
 KEYS = [b"{t}%d" % n for n in range(7)]
-LIBRARIES = Script("put").source.partition("local function verb()")[0]
+PLACE = resources.files("langgraph_redis_state") / "scripts"
+INCLUDED = "".join((PLACE / f"{name}.lua").read_text() for name in libraries("-- include: record counts"))
 
 
 def evaluated(saver: RedisSaver, code: str, *arguments: Any) -> Any:
-    return saver.client.eval(LIBRARIES + code, len(KEYS), *KEYS, b"thread", *arguments, b"token")
+    return saver.client.eval(linked(INCLUDED, f"local _ = token\n{code}"), len(KEYS), *KEYS, b"thread", *arguments, b"token")
 
 
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
@@ -72,3 +74,22 @@ def test_counts_come_back(saver: RedisSaver) -> None:
 def test_the_stamp_is_as_long_as_the_scripts_think(saver: RedisSaver) -> None:
     assert evaluated(saver, "return STAMP") == STAMP
     assert len(ThreadKeys("p", b"t").all) == len(KEYS)
+
+
+def test_a_script_holds_what_it_uses_and_makes_what_is_rare_when_it_is_called(saver: RedisSaver) -> None:
+    library = """
+local unused = 1
+local BASE = 5
+local function often(n) return n + BASE end
+local function seldom(n) -- rare: calls another
+  return often(n) * 10
+end
+local function never() -- rare
+  return unused
+end
+local function twice(n) return seldom(n), seldom(n + 1) end
+"""
+    text = linked(library, "-- never and unused are named in a comment only\nreturn { twice(1) }\n")
+    assert saver.client.eval(text, 0) == [60, 70]
+    assert text.count("unused") == 1
+    assert text.index("local function often") < text.index("rarely = function") < text.index("local function seldom")

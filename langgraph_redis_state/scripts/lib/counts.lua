@@ -8,26 +8,27 @@ end
 -- as records refer to it: what sharing saves.
 local COUNTS = { 'born', 'changes', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
 local TOTALS = 4 -- the first of those that say what there is
-local PATTERN, LINE = '^(1' .. (' (%d+)'):rep(#COUNTS) .. ') %x+$', '1' .. (' %.0f'):rep(#COUNTS)
 local function parse_counts(raw) -- nil if it is damaged
-  local s = {}
   if not raw then
-    for _, name in ipairs(COUNTS) do s[name] = 0 end
-    s.born = now_us
+    local s = { born = now_us, changes = 0, versions = 0, checkpoints = 0, writes = 0 }
+    s.chunks, s.stored, s.logical, s.unique, s.referred = 0, 0, 0, 0, 0
     return s
   end
-  local found = { raw:match(PATTERN) }
-  if not found[1] or seal_line(found[1]) ~= raw then return nil end
-  for k, name in ipairs(COUNTS) do s[name] = tonumber(found[k + 1]) end
-  return s
+  local line, a, b, c, d, e, f, g, h, i, j = raw:match('^(1 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)) %x+$')
+  if not line or seal_line(line) ~= raw then return nil end
+  -- one constructor, and numbers without tonumber(): this stands in every write
+  return {
+    born = a, changes = b + 0, versions = c + 0, checkpoints = d + 0, writes = e + 0,
+    chunks = f + 0, stored = g + 0, logical = h + 0, unique = i + 0, referred = j + 0,
+  }
 end
 local function format_counts(s)
-  local values = {}
-  for k, name in ipairs(COUNTS) do values[k] = s[name] end
-  return seal_line(string.format(LINE, unpack(values)))
+  return seal_line(string.format('1 %.0f %d %d %d %d %d %.0f %.0f %.0f %.0f', s.born, s.changes, s.versions, s.checkpoints, s.writes,
+    s.chunks, s.stored, s.logical, s.unique, s.referred))
 end
 local function revision(s) return number(s.born) .. ' ' .. number(s.changes) end
 local function add_to_counts(s, record, at, sign) -- the values of a record, whose header begins at `at`, come or go
-  s.logical = s.logical + sign * read_uint(record, at + 10, 5)
-  s.referred = s.referred + sign * read_uint(record, at + 15, 5)
+  local a, b, c, d, e, f, g, h, i, j = byte(record, at + 10, at + 19)
+  s.logical = s.logical + sign * ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e)
+  s.referred = s.referred + sign * ((((f * 256 + g) * 256 + h) * 256 + i) * 256 + j)
 end

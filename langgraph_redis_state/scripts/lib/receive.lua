@@ -6,7 +6,7 @@
 local function plain_size(content) -- of a packed chunk, codec.py
   return byte(content) == 0 and #content - 1 or read_uint(content, 2, 4)
 end
-local function measure_parts(names, first, last) -- chunks and pages: stored bytes with their names, plain bytes of the chunks
+local function measure_parts(names, first, last) -- rare: chunks and pages: stored bytes with their names, plain bytes of the chunks
   local stored, plain = 0, 0
   local contents = hmget(T, names, first, last)
   for k = first, last do
@@ -19,47 +19,47 @@ local function measure_parts(names, first, last) -- chunks and pages: stored byt
   return stored, plain
 end
 local function resolve_parts(incoming, at)
-  local pages, chunks, missing, fields, bytes, checked, unique = {}, {}, { 'missing' }, {}, 0, {}, 0
+  local pages, chunks, missing, fields, done = {}, {}, { 'missing' }, {}, {}
+  local bytes, count, unique = 0, 0, 0
   local first, last
   first, last, at = list(at, 2)
   for k = first, last, 2 do pages[ARGV[k]] = ARGV[k + 1] end
   first, last = list(at, 2)
   for k = first, last, 2 do chunks[ARGV[k]] = ARGV[k + 1] end
-  local count = 0
-  local function need(kind, name, sent)
-    local field = kind .. name
-    if checked[field] then return end
-    checked[field] = true
-    local content = sent[name] or (KEYS[8] and call('HGET', KEYS[8], field))
-    if call('HEXISTS', T, field) == 1 then
-      -- what was sent again replaces what is there, which may be damaged
-      if not content then return end
-      local there = call('HGET', T, field)
-      if there == content then return end
-      bytes = bytes - 17 - #there
-      if kind == 'D' then count, unique = count - 1, unique - plain_size(content) end
-    elseif not content then
-      missing[#missing + 1] = field
+  local staged = KEYS[8]
+  local function need(field, content) -- one that is not there, or came with the call, or may be staged
+    if done[field] then return end
+    done[field] = true
+    content = content or (staged and call('HGET', KEYS[8], field))
+    if not content then
+      if call('HEXISTS', T, field) == 0 then missing[#missing + 1] = field end
       return
+    end
+    local old, chunk = call('HGET', T, field), byte(field) == 68
+    if old == content then return end
+    if old then -- what was sent again replaces what is there, which may be damaged
+      bytes = bytes - 17 - #old
+      if chunk then count, unique = count - 1, unique - plain_size(content) end
     end
     fields[#fields + 1] = field
     fields[#fields + 1] = content
     bytes = bytes + 17 + #content
-    if kind == 'D' then count, unique = count + 1, unique + plain_size(content) end
-    return content
+    if chunk then
+      count, unique = count + 1, unique + plain_size(content)
+      return
+    end
+    for p = 1, #content - 15, 16 do -- a page that is there has all its chunks there: they come and go together
+      local name = sub(content, p, p + 15)
+      if chunks[name] or staged or call('HEXISTS', T, 'D' .. name) == 0 then need('D' .. name, chunks[name]) end
+    end
   end
   for _, record in ipairs(incoming) do -- without stamp
     local n_pages, n_chunks, first = references(record, 1)
-    for k = 0, n_pages + n_chunks - 1 do
-      local name = sub(record, first + 16 * k, first + 16 * k + 15)
-      if k >= n_pages then
-        need('D', name, chunks)
-      else -- a page that is there has all its chunks there: they come and go together
-        local page = need('P', name, pages)
-        if page then
-          for p = 1, #page - 15, 16 do need('D', sub(page, p, p + 15), chunks) end
-        end
-      end
+    for k = 1, n_pages + n_chunks do
+      local name, kind, sent = sub(record, first, first + 15), 'D', chunks
+      if k <= n_pages then kind, sent = 'P', pages end
+      if sent[name] or staged or call('HEXISTS', T, kind .. name) == 0 then need(kind .. name, sent[name]) end
+      first = first + 16
     end
   end
   return missing, fields, bytes, count, unique

@@ -1,7 +1,7 @@
 -- How a script begins: is the thread there, is its index, what are its counts and settings?
 -- include: bytes batches record counts clock ttl
 -- An index evicted under a living hash is rebuilt, so it is never taken for an empty thread.
-local function rebuild_index()
+local function rebuild_index() -- rare
   local entries = {}
   local function enter(member)
     entries[#entries + 1] = 0
@@ -28,19 +28,21 @@ local function rebuild_index()
   end
 end
 -- For writers: 'ok' with counts and settings, 'none', 'lost' (the hash was evicted under a living index), or the word for
--- what is damaged: 'counts' (S), 'settings' (T).
-local function load_thread()
-  local got = call('HMGET', T, 'S', 'T')
-  local indexed = call('ZCARD', I)
+-- what is damaged: 'counts' (S), 'settings' (T). Behind them what up to three more fields hold.
+local function load_thread(...)
+  local got = call('HMGET', T, 'S', 'T', ...)
   if not got[1] and call('EXISTS', T) == 0 then
-    return indexed > 0 and 'lost' or 'none', parse_counts(false), parse_settings(false)
+    return call('ZCARD', I) > 0 and 'lost' or 'none', parse_counts(false), 0, ''
   end
   local s = got[1] and parse_counts(got[1])
   if not s then return 'counts' end
-  local ttl, whose = parse_settings(got[2])
-  if not ttl then return 'settings' end
-  if indexed == 0 and s.checkpoints > 0 then rebuild_index() end
-  return 'ok', s, ttl, whose
+  local ttl, whose = 0, ''
+  if got[2] then
+    ttl, whose = parse_settings(got[2])
+    if not ttl then return 'settings' end
+  end
+  if s.checkpoints > 0 and call('ZCARD', I) == 0 then rebuild_index() end
+  return 'ok', s, ttl, whose, got[3], got[4], got[5]
 end
 -- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
 -- `looks`: to write nothing: 'unindexed' where an index would have to be rebuilt.
@@ -53,7 +55,7 @@ local function check_thread(looks)
 end
 -- A script that finds all done says so only after writing something: WAIT counts from the last write of its own connection, and
 -- this one may be new. HDEL first, since a full server lets a script go on that has begun to write.
-local function rewrite(field, content)
+local function rewrite(field, content) -- rare
   call('HDEL', T, '')
   call('HSET', T, field, content)
 end

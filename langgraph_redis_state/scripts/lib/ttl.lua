@@ -3,19 +3,19 @@
 -- T: '1 whose ttl check': whose = 0: the TTL in ms is the thread's own; 1: it never expires; 2: the TTL is that of the run that
 -- wrote last. Not there: that of the saver.
 local OWN, NEVER, RUN = '0', '1', '2'
-local function parse_settings(raw) -- TTL (0 = none), whose it is; nil if the field is damaged
+local function parse_settings(raw) -- rare: TTL (0 = none), whose it is; nil if the field is damaged
   if not raw then return 0, '' end
   local line, whose, ttl = raw:match('^(1 ([012]) (%d+)) %x+$')
   if not line or seal_line(line) ~= raw then return nil end
   return tonumber(ttl), whose
 end
-local function write_settings(whose, ttl) call('HSET', T, 'T', seal_line('1 ' .. whose .. ' ' .. number(ttl))) end
-local function expire_at(moment)
+local function write_settings(whose, ttl) call('HSET', T, 'T', seal_line('1 ' .. whose .. ' ' .. number(ttl))) end -- rare
+local function expire_at(moment) -- rare
   call('PEXPIREAT', T, number(moment))
   call('PEXPIREAT', I, number(moment))
   call('ZADD', EXPIRY, number(moment), thread)
 end
-local function never_expire()
+local function never_expire() -- rare
   call('PERSIST', T); call('PERSIST', I); call('ZREM', EXPIRY, thread)
 end
 -- The bucket's keys hold ids, runs and metadata of its threads. If all threads of a bucket expire, its keys expire too, all at one
@@ -23,7 +23,7 @@ end
 -- thread never expires, neither do they. Every script calls this last that changes which threads there are or when they expire,
 -- or that may have made a key of the bucket anew.
 local SLACK = 86400000
-local function expire_bucket()
+local function expire_bucket() -- rare
   local last, due = false, false -- when its last thread expires; whether something is to be done
   if call('PTTL', T) ~= -1 and call('ZCARD', THREADS) <= call('ZCARD', EXPIRY) then
     last = tonumber(call('ZRANGE', EXPIRY, -1, -1, 'WITHSCORES')[2])
@@ -46,7 +46,7 @@ end
 -- run: it holds until a write without one, also for reads. `ttl`, `whose`: the settings. The last writer decides: one without a
 -- TTL takes the expiry off, since a conversation in use must not end because another saver had a TTL. What came early, after a
 -- deletion and before a root checkpoint, keeps the moment it has.
-local function apply_ttl(given, ttl, whose)
+local function apply_ttl(given, ttl, whose) -- rare
   local of_run = tonumber(given:match('^r(%d+)$'))
   if whose == NEVER then
     never_expire()
@@ -63,9 +63,9 @@ local function apply_ttl(given, ttl, whose)
       never_expire()
     end
   end
+  return true
 end
-local function refresh_ttl(ttl) -- after a read: only when less than 90 % remain, so that most reads write nothing
-  if ttl < 0 then return end
+local function refresh_ttl(ttl) -- rare: after a read, if ttl >= 0: only when less than 90 % remain, so that most reads write nothing
   local left = call('PTTL', T)
   if left < 0 then return end
   local own, whose = parse_settings(call('HGET', T, 'T'))

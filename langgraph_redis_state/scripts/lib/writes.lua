@@ -25,9 +25,27 @@ local function walk_writes(blob, visit)
   end
   return n == read_uint(blob, 2, 3)
 end
+local function positions_of(blob) -- rare: position and size of each write, by its marker; nil if the list is damaged
+  local positions = {}
+  local sound = walk_writes(blob, function(at, size)
+    local pages, chunks, mark = references(blob, at + 4 + STAMP)
+    mark = mark + 16 * (pages + chunks)
+    local _, stop = read_id(blob, mark + 4)
+    positions[sub(blob, mark, stop - 1)] = { at, size }
+  end)
+  return sound and positions or nil
+end
+local function without(blob, from, gone) -- rare: the writes from that position on, but for these positions and sizes
+  local kept = {}
+  table.sort(gone, function(x, y) return x[1] < y[1] end)
+  for _, each in ipairs(gone) do
+    kept[#kept + 1] = sub(blob, from, each[1] - 1)
+    from = each[1] + 4 + each[2]
+  end
+  return table.concat(kept) .. sub(blob, from)
+end
 -- All writes of a checkpoint as one list, of which the directory says the number: if some are gone, the reader sees it.
-local function all_writes(place, list, directory)
-  if not directory then return list end
+local function joined_writes(place, list, directory) -- rare
   if byte(directory) ~= 2 then return directory end
   local pieces, seen, names = { '\1' .. sub(directory, 2, 4) }, {}, sub(directory, 5)
   local function add(content)
@@ -51,3 +69,4 @@ local function all_writes(place, list, directory)
   end
   return table.concat(pieces)
 end
+local function all_writes(place, list, directory) return directory and joined_writes(place, list, directory) or list end
