@@ -27,7 +27,7 @@ wanted = {*project["dependencies"], *extras["embedded"], *extras["cli"], *extras
 for requirement in sorted(wanted):
     name = re.match(r"[\w-]+", requirement)[0]
     if name not in (project["name"], "mypy", "ruff", "zizmor", "check-jsonschema"):  # itself, and tools that only look at the code
-        print(requirement.replace(">=", "=="))
+        print(re.sub(r"^([^>;]+)>=([^,;]+)(,[^;]*)?", r"\1==\2", requirement))
 PY
 "$place/bin/python" -m pip --disable-pip-version-check --quiet install \
   -r "$place/lowest.txt" -c integration_tests/lowest-constraints.txt -e . </dev/null

@@ -4,6 +4,7 @@ from langgraph_redis_state import RedisSaver
 graph = builder.compile(checkpointer=RedisSaver("redis://localhost:6379/0"))
 """
 
+from .drop_in import AsyncRedisSaver, AsyncShallowRedisSaver, ShallowRedisSaver
 from .durability import Fsync, Replicas
 from .embedded import EmbeddedServer
 from .errors import (
@@ -32,7 +33,7 @@ from .history.diff import ChannelDiff
 from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
-from .saver import AsyncRedisSaver, RedisSaver
+from .saver import RedisSaver
 from .state.agent_state import AgentStateSnapshot, TodoItem, TodoStatus
 from .state.agents import AgentCheckpointer
 from .state.metadata import StateMetadata
@@ -46,6 +47,7 @@ __all__ = [
     "AgentCheckpointer",
     "AgentStateSnapshot",
     "AsyncRedisSaver",
+    "AsyncShallowRedisSaver",
     "ChannelDiff",
     "CheckpointConflictError",
     "CheckpointCorruptError",
@@ -72,6 +74,7 @@ __all__ = [
     "SerializationError",
     "ServerRefusedError",
     "ServerUnavailableError",
+    "ShallowRedisSaver",
     "StateMetadata",
     "Stats",
     "StoredWrite",

