@@ -140,8 +140,7 @@ def send(
     encoded: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
     chunks, pages = set(encoded.fresh), set(encoded.pages)
     if known:
-        chunks -= known.chunks
-        pages.difference_update(known.pages)
+        chunks, pages = chunks - known.chunks, pages.difference(known.pages)
     for attempt in range(TRIES):
         new_pages, new_chunks = ({name: encoded.pages[name] for name in pages}, {name: encoded.fresh[name] for name in chunks})
         try:
