@@ -3,6 +3,7 @@
 | fault | ends with |
 | --- | --- |
 | a signal handler that raises can leave the queue of a pool locked, or crash hiredis: `waiting_pool`, `packer` | none yet |
+| one that raises while a connection is made leaves it half connected: `whole_or_closed` | none yet |
 | the sync Cluster client releases a connection twice after a redirection: `releasing_once` | none yet |
 | another thread or task closes a connection that is being taken or written to: `closed_meanwhile` | none yet |
 | the sync Cluster client fails on a node without a slot: `node_without_slot` | none yet |
@@ -20,7 +21,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from typing import Any
 
@@ -75,14 +76,39 @@ def packer() -> Any:
 
 @cache
 def waiting_pool() -> Any:
-    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle` and `packer`."""
-    pool_class = redis_module(".connection").BlockingConnectionPool
+    """redis-py's pool that waits for a free connection, safe where signal handlers raise: see `Idle`, `packer` and
+    `whole_or_closed`."""
+    module = redis_module(".connection")
+    pool_class = module.BlockingConnectionPool
 
     class WaitingPool(pool_class):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **settings: Any) -> None:
+            settings["connection_class"] = whole_or_closed(settings.get("connection_class", module.Connection))
             super().__init__(*args, **{"queue_class": Idle, "command_packer": packer(), **settings})
 
     return WaitingPool
+
+
+@cache
+def whole_or_closed(connection_class: Any) -> Any:
+    """The same connection, which closes if it is interrupted while it connects. redis-py takes one that is half connected for
+    connected, and each use of it fails."""
+
+    def closing(connect: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(connect)
+        def connect_or_close(connection: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return connect(connection, *args, **options)
+            except BaseException:
+                connection.disconnect()
+                raise
+
+        return connect_or_close
+
+    ways = [name for name in ("connect", "connect_check_health") if hasattr(connection_class, name)]  # the second: redis-py 6
+    return type(
+        connection_class.__name__, (connection_class,), {name: closing(getattr(connection_class, name)) for name in ways}
+    )
 
 
 def sentinel_pool(sentinel_pool_class: Any) -> Any:

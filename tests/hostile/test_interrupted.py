@@ -10,10 +10,13 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.connection
 from soak import times
 
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.client.idle import Idle
 
 needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers on Windows")
@@ -89,6 +92,26 @@ def test_puts_that_a_signal_handler_interrupts_neither_crash_nor_hang_nor_block_
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+class TooLong(BaseException):
+    """What the soft time limit of a task queue raises."""
+
+
+def test_a_connection_that_was_interrupted_while_it_connected_is_usable(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py takes a connection with a socket for connected, though it has no parser yet."""
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise TooLong
+
+    with RedisSaver(url, prefix=prefix, redis_options={"max_connections": 1, "timeout": 1}) as saver:
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.connection.DefaultParser, "on_connect", interrupted)
+            with pytest.raises(TooLong):
+                saver.ping()
+        assert saver.ping()
 
 
 LEAKS = """
