@@ -13,6 +13,7 @@ import redis
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from shapes import SyncSurface
+from storehouse import fill
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
@@ -29,6 +30,15 @@ def server() -> Iterator[EmbeddedServer]:
     """A private server, shared by all tests: never flushed, each test keeps to its own prefix."""
     with EmbeddedServer.start() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def store(server: EmbeddedServer) -> str:
+    """The prefix of threads in every state (storehouse.py). Nothing in it is changed."""
+    prefix = f"t-{uuid.uuid4().hex[:12]}"
+    with redis.Redis.from_url(server.url) as raw:
+        fill(server.url, prefix, raw)
+    return prefix
 
 
 @pytest.fixture

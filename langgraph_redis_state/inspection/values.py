@@ -89,9 +89,14 @@ def masked(value: Any) -> str:
     return f"{MASK}{type(value).__name__}{size}"
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:
+def as_json(value: Any) -> str:
     """One object of `--json`: ASCII, so that nothing in it changes what a terminal shows."""
-    return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+
+
+def readable(value: Any, indent: int | None = 2) -> str:
+    """The same for people: indented, in the letters it was written in."""
+    return clean(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def preview(value: Any, width: int, *, mask: bool = False) -> str:
