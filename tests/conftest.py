@@ -13,7 +13,6 @@ import redis
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from shapes import SyncSurface
-from storehouse import fill
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.embedded import EmbeddedServer
@@ -35,6 +34,8 @@ def server() -> Iterator[EmbeddedServer]:
 @pytest.fixture(scope="session")
 def store(server: EmbeddedServer) -> str:
     """The prefix of threads in every state (storehouse.py). Nothing in it is changed."""
+    from storehouse import fill
+
     prefix = f"t-{uuid.uuid4().hex[:12]}"
     with redis.Redis.from_url(server.url) as raw:
         fill(server.url, prefix, raw)

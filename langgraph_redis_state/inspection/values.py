@@ -95,8 +95,9 @@ def as_json(value: Any) -> str:
 
 
 def readable(value: Any, indent: int | None = 2) -> str:
-    """The same for people: indented, in the letters it was written in."""
-    return clean(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
+    """The same for people: indented, in the letters it was written in. It is JSON, too."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def preview(value: Any, width: int, *, mask: bool = False) -> str:

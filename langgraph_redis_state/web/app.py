@@ -64,6 +64,22 @@ def address(path: str, **query: Any) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
+def templates(page: Page) -> Environment:
+    """The templates. Whatever one prints is made safe for a reader's eyes first, then escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    environment.globals.update(address=address, where=page.where, write=page.steering is not None, mask=page.mask)
+    environment.filters.update(size=size, line=line)
+    environment.filters["moment"] = lambda when: when.strftime("%Y-%m-%d %H:%M:%S")
+    return environment
+
+
 def create(
     saver: RedisSaver, sessions: Sessions, hosts: Collection[str], *, steering: RedisSaver | None = None, mask: bool = False
 ) -> ASGIApp:
@@ -77,19 +93,7 @@ def create(
     """
     where = repr(saver).partition("(")[2].removesuffix(")").replace("'", "").replace(", prefix=", " · ")
     page = Page(saver, steering, mask, Survey(saver), Verification(saver), where)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER / "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: (
-            clean(value) if type(value) is str else value
-        ),  # whatever a template prints, before it is escaped
-    )
-    environment.globals.update(address=address, where=page.where, write=steering is not None, mask=mask)
-    environment.filters.update(size=size, line=line)
-    environment.filters["moment"] = lambda when: when.strftime("%Y-%m-%d %H:%M:%S")
+    environment = templates(page)
 
     def render(name: str, request: Request, context: dict[str, Any], code: int = 200) -> Response:
         text = environment.get_template(name).render(csrf=request.scope.get("csrf", ""), path=request.url.path, **context)
