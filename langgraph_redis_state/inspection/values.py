@@ -141,6 +141,11 @@ def _joined(parts: Iterable[str], width: int) -> str:
     return ", ".join(found)
 
 
+def counted(count: int, noun: str) -> str:
+    """1 thread, 2 threads."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def size(count: float) -> str:
     """Bytes in words: 1.4 MB."""
     for unit in ("B", "kB", "MB", "GB"):
