@@ -182,7 +182,7 @@ class Views:
         return screens.cost(self._page.saver, self._thread(request))
 
     def health(self, request: Request) -> dict[str, Any]:
-        checks = examine(self._page.steering or self._page.saver)
+        checks = examine(self._page.saver, self._page.steering)
         return {"checks": checks, **self.progress(request)}
 
     def progress(self, request: Request) -> dict[str, Any]:
