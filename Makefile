@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration integration-all soak soak-long reliability lint bench clean
+.PHONY: help demo test browser integration integration-all soak soak-long reliability lint bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -20,6 +20,9 @@ demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the byte
 
 test: $(VENV)/.dev ## run the tests, on an embedded server
 	@$(BIN)/python -m pytest tests -n auto --dist worksteal --durations=10
+
+browser: $(VENV)/.dev ## run the tests of the page in headless Chromium (needs chromium and chromedriver)
+	@$(BIN)/python -m pytest tests/web/test_browser.py -m browser
 
 integration: WHICH := not soak
 integration: $(VENV)/.dev ## run the tests that need Docker: every supported server, Cluster, Sentinel, faults

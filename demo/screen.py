@@ -49,11 +49,11 @@ def act(number: int, title: str, says: str) -> RenderableType:
 
 
 def look_inside(program: str, words: str, thread: str) -> RenderableType:
-    """Which commands show the thread of the demo. Whole lines, to be copied."""
-    other = words.replace(f"why {thread}", f"history {thread}")
-    return Group(
-        "", Text("Look inside of this very thread:"), *(Text(f"  {program} {each}", overflow="fold") for each in (words, other))
-    )
+    """Which commands show the thread of the demo, and which page. Whole lines, to be copied."""
+    history, page = (words.replace(f"why {thread}", each) for each in (f"history {thread}", "serve"))
+    lines = [f"{program} {each}" for each in (words, history, page)]
+    told = (Text(f"  {each}", overflow="fold") for each in lines)
+    return Group("", Text("Look inside of this very thread:"), *told, Text(f"  and open /thread?id={thread} on that page"))
 
 
 def letter(text: str) -> RenderableType:

@@ -31,6 +31,17 @@ def server() -> Iterator[EmbeddedServer]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def store(server: EmbeddedServer) -> str:
+    """The prefix of threads in every state (storehouse.py). Nothing in it is changed."""
+    from storehouse import fill
+
+    prefix = f"t-{uuid.uuid4().hex[:12]}"
+    with redis.Redis.from_url(server.url) as raw:
+        fill(server.url, prefix, raw)
+    return prefix
+
+
 @pytest.fixture
 def url(server: EmbeddedServer) -> str:
     return server.url

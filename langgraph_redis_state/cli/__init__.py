@@ -5,7 +5,7 @@ session    options and environment to savers; what is printed, and how; exit cod
 command    what all commands have in common
 look       threads, why, history, messages      state   show, writes, diff, tags, stats, watch
 steer      tag, untag, rollback, copy, ttl, prune, rm
-upkeep     verify, repair, doctor
+upkeep     verify, repair, doctor              serve   the page in the browser
 printing   tables and conversations as text     reference   docs/cli.md, made from the commands
 
 Imported by nothing; `lgrs` and `python -m langgraph_redis_state` start it. May import `inspection`, `web`, click, rich and

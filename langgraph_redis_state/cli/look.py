@@ -97,13 +97,14 @@ def threads(
     if not shown:
         session.tell("no such threads" if statuses or wanted or idle or begins else "there are no threads under this prefix")
         return
-    columns = [("thread", ""), ("status", ""), ("active", "right"), ("steps", "right"), ("bytes", "right"), ("at", "")]
+    columns = [("thread", ""), ("status", ""), ("active", "right"), ("checkpoints", "right"), ("bytes", "right"), ("at", "")]
     session.out.print(printing.table(columns, shown))
     if limit and count > limit:
         session.tell(f"only the first {limit} are shown; -n 0 shows all")
-    stuck = next((row[0] for row in shown if str(row[1]) in ("asks", "failed", "died", "unreadable")), None)
-    if stuck is not None:
-        session.next(f"why {shell_word(str(stuck))}")
+    for status in ("failed", "died", "unreadable", "asks"):
+        if stuck := next((row[0] for row in shown if str(row[1]) == status), None):
+            session.next(f"why {shell_word(str(stuck))}")
+            return
 
 
 def _thread_record(row: looking.ThreadRow) -> dict[str, Any]:
@@ -172,7 +173,8 @@ def _what_next(session: Session, found: looking.Why) -> None:
     if answer.status == "unreadable":
         session.next(f"verify {thread}", "says what is damaged")
     elif answer.status in ("asks", "failed"):
-        session.next(f"messages {thread}", "what it knew")
+        talks = "messages" in (found.head.checkpoint.get("channel_values") or {})
+        session.next(f"{'messages' if talks else 'show'} {thread}", "what it knew")
     elif answer.status in ("died", "running"):
         session.next(f"writes {thread}", "what its tasks have stored")
     else:

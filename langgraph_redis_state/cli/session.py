@@ -23,7 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .. import (
+    CheckpointCorruptError,
     CheckpointerError,
+    CheckpointLostError,
     CheckpointNotFoundError,
     EmbeddedServer,
     EmbeddedServerError,
@@ -357,6 +359,8 @@ def classify(error: BaseException) -> tuple[int, list[str], str]:
         return USAGE, near, ""
     if isinstance(error, IntegrityKeyError):
         return ERROR, near, "The file that LGRS_INTEGRITY_KEY_FILE names must hold the key that signed these records."
+    if isinstance(error, CheckpointCorruptError | CheckpointLostError):
+        return ERROR, near, "`lgrs verify THREAD` says what of it is damaged; `lgrs history THREAD` has the steps before."
     if isinstance(error, SerializationError) and "LGRS_ENCRYPTION_KEY_FILE" not in str(error):
         return ERROR, near, "If values are encrypted, LGRS_ENCRYPTION_KEY_FILE must name the file with their key."
     return ERROR, near, ""

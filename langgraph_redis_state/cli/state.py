@@ -13,7 +13,7 @@ from rich.text import Text
 from .. import ChannelDiff, RedisSaver, Stats
 from ..inspection import looking
 from ..inspection.selecting import NoCheckpoint, find_checkpoint, find_thread, select
-from ..inspection.values import as_json, line, plain, preview, size
+from ..inspection.values import line, plain, preview, readable, size
 from . import printing
 from .command import command, thread_argument
 from .look import alive_option, mask_option, ns_option, version_record
@@ -52,7 +52,7 @@ def show(session: Session, thread: str, channel: str | None, ns: str, mask: bool
             session.emit({"channel": name, "type": kind(values[name]), "value": value, "rebuilt": name in rebuilt})
         return
     if channel is not None:
-        session.out.print(Text(as_json(plain(values[channel], mask=mask, all_bytes=all_bytes), indent=2)), soft_wrap=True)
+        session.out.print(Text(readable(plain(values[channel], mask=mask, all_bytes=all_bytes))), soft_wrap=True)
         return
     metadata = tup.metadata
     session.say(

@@ -11,6 +11,7 @@ import click
 from .. import RedisSaver, ThreadBusyError, Version
 from ..inspection import looking
 from ..inspection.selecting import Place, find_checkpoint, find_thread, select
+from ..inspection.values import counted
 from .command import command, thread_argument
 from .session import Duration, Metadata, Session, shell_word
 
@@ -93,7 +94,7 @@ def rollback(session: Session, thread: str, mode: str, yes: bool, dry_run: bool)
     after = [each for each in saver.history(place.thread, checkpoint_ns=None) if each.checkpoint_id > place.checkpoint_id]
     going = len(after) if mode == "truncate" else 0
     tags = sorted(tag for each in after for tag in each.tags) if going else []
-    what = f"{going} checkpoints of {place.thread} after {place.checkpoint_id} would go" + (
+    what = f"{counted(going, 'checkpoint')} of {place.thread} after {place.checkpoint_id} would go" + (
         f", with the tags {', '.join(tags)}." if tags else "."
     )
     head = None
@@ -169,8 +170,8 @@ def prune(session: Session, threads: Sequence[str], keep_last: int, every: bool,
     if not total:
         session.tell(f"nothing to remove: no thread has more than {keep_last} steps that are not tagged")
         return
-    _list_going(session, {thread: f"{count} steps" for thread, count in going.items()})
-    what = f"At most {total} steps of {len(going)} threads would go, with those of their subgraphs."
+    _list_going(session, {thread: counted(count, "step") for thread, count in going.items()})
+    what = f"At most {counted(total, 'step')} of {counted(len(going), 'thread')} would go, with those of their subgraphs."
     done = session.may_change(what, yes=yes, dry_run=dry_run)
 
     def one(thread: str) -> int:
@@ -223,12 +224,12 @@ def rm(
                 continue
             going[row.info.thread_id] = row.info.checkpoints
     if asks:
-        session.tell(f"{asks} idle threads wait for a person and stay; --asking takes them, too")
+        session.tell(f"{counted(asks, 'idle thread')} kept: a person is asked there; --asking takes them, too")
     if not going:
         session.tell("nothing to remove")
         return
-    _list_going(session, {thread: f"{count} checkpoints" for thread, count in going.items()})
-    what = f"{len(going)} threads with {sum(going.values())} checkpoints would go."
+    _list_going(session, {thread: counted(count, "checkpoint") for thread, count in going.items()})
+    what = f"{counted(len(going), 'thread')} with {counted(sum(going.values()), 'checkpoint')} would go."
     done = session.may_change(what, yes=yes, dry_run=dry_run)
 
     def one(thread: str) -> int:
@@ -279,4 +280,4 @@ def _remove_each(session: Session, going: dict[str, int], do: bool, field: str, 
                 session.emit({"thread_id": thread, field: count, "done": done})
             progress(n)
     if do and not session.as_json:
-        session.say(f"{removed} {field} of {len(going)} threads were removed")
+        session.say(f"removed: {counted(removed, 'checkpoint')} of {counted(len(going), 'thread')}")

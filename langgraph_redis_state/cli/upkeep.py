@@ -156,7 +156,7 @@ def doctor(session: Session) -> None:
     Exit code 3 if there is a problem.
     """
     styles = {"fine": "green", "notice": "yellow", "problem": "red", "unknown": "dim"}
-    checks = examine(session.steering())
+    checks = examine(session.looking(), session.steering())
     for check in checks:
         if check.level == "problem":
             session.exit_code = FINDINGS

@@ -13,7 +13,7 @@ from typing import Any
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from .structural import Instance
-from .values import as_json, masked, plain
+from .values import masked, plain, readable
 
 ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "tool": "tool", "system": "system"}
 
@@ -101,7 +101,7 @@ def _message(value: Any, mask: bool) -> Message:
         given = _mapping_of(each)
         inner = _mapping_of(given.get("function"))  # as providers write it in a mapping
         arguments = given.get("args", inner.get("arguments"))
-        shown = arguments if isinstance(arguments, str) and not mask else as_json(plain(arguments, mask=mask))
+        shown = arguments if isinstance(arguments, str) and not mask else readable(plain(arguments, mask=mask), None)
         found.calls.append(ToolCall(str(given.get("name") or inner.get("name") or "?"), str(given.get("id") or ""), shown))
     usage = _mapping_of(fields.get("usage_metadata"))
     if usage.get("total_tokens"):
@@ -114,7 +114,7 @@ def _text(content: Any, mask: bool) -> str:
     if isinstance(content, str):
         return masked(content) if mask else content
     if not isinstance(content, list | tuple):
-        return as_json(plain(content, mask=mask))
+        return readable(plain(content, mask=mask), None)
     parts = []
     for each in content:
         fields = _mapping_of(each)

@@ -29,20 +29,22 @@ class Check:
     advice: str = ""
 
 
-def examine(saver: RedisSaver) -> list[Check]:
+def examine(looker: RedisSaver, saver: RedisSaver | None = None) -> list[Check]:
     """All checks, in the order of what fails first.
 
     Args:
-        saver: one that may write; it does not. Rights are tried as they are, not as `read_only` has them.
+        looker: a `read_only` saver.
+        saver: one that may write; it does not. Rights to write are tried with it, and not without it.
 
     Raises:
         ServerUnavailableError, ServerRefusedError: the server does not answer a PING.
     """
-    saver.ping()
-    info = _info(saver)
-    config = _config(saver)
-    checks = [_version(info), _layout(saver), *_rights(saver), _eviction(info, config), _memory(info)]
-    return [*checks, _persistence(info, config), _replicas(info), _clock(saver), _msgpack()]
+    looker.ping()
+    info = _info(looker)
+    config = _config(looker)
+    layout = _layout(looker)
+    checks = [_version(info), layout, *_rights(looker, saver, layout), _eviction(info, config), _memory(info)]
+    return [*checks, _persistence(info, config), _replicas(info), _clock(looker), _msgpack()]
 
 
 def _ask(saver: RedisSaver, *command: str) -> Any:
@@ -101,11 +103,18 @@ def _layout(saver: RedisSaver) -> Check:
     return Check("layout", "fine", "this version may read and write it")
 
 
-def _rights(saver: RedisSaver) -> list[Check]:
-    who = _text(_ask(saver, "ACL", "WHOAMI") or "(unknown)")
+def _rights(looker: RedisSaver, saver: RedisSaver | None, layout: Check) -> list[Check]:
+    who = _text(_ask(looker, "ACL", "WHOAMI") or "(it may not ask for its name)")
+    can_look = layout.level in ("fine", "problem")  # its number was read, by a script
+    if saver is None:
+        return [Check("rights to look", "fine", f"user {who} may")] if can_look else []
     try:
         missing = saver.rights()
     except CheckpointerError as error:
+        if can_look:
+            advice = "grant +evalsha +eval and the rest, if it shall do that"
+            may_not = Check("rights to change", "notice", f"user {who} may run no script that writes", advice)
+            return [Check("rights to look", "fine", f"user {who} may"), may_not]
         return [
             Check("rights", "problem", f"user {who}: {error}", "grant +evalsha and +eval, or +evalsha_ro and +eval_ro to look")
         ]

@@ -71,9 +71,18 @@ def find_thread(saver: RedisSaver, text: str, *, exact: bool = False) -> str:
 
 
 def near(saver: RedisSaver, text: str) -> list[str]:
-    """Ids of threads that look like `text`, the nearest first."""
-    known = [each.thread_id for each in saver.list_threads(limit=NEAR_THREADS)]
-    return difflib.get_close_matches(text, known, n=5, cutoff=0.5)
+    """Ids of threads that look like `text`, or begin like it, the nearest first."""
+    scored = []
+    matcher = difflib.SequenceMatcher(b=text)  # it remembers its second text
+    for info in saver.list_threads(limit=NEAR_THREADS):
+        score = 0.0
+        for name in (info.thread_id, info.thread_id[: len(text) + 1]):
+            matcher.set_seq1(name)
+            if matcher.real_quick_ratio() > score:
+                score = max(score, matcher.ratio())
+        if score >= 0.6:
+            scored.append((-score, info.thread_id))
+    return [name for _, name in sorted(scored)[:5]]
 
 
 def select(saver: RedisSaver, text: str, *, ns: str = "", exact: bool = False) -> Place:

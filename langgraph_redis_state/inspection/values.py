@@ -89,9 +89,15 @@ def masked(value: Any) -> str:
     return f"{MASK}{type(value).__name__}{size}"
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:
+def as_json(value: Any) -> str:
     """One object of `--json`: ASCII, so that nothing in it changes what a terminal shows."""
-    return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+
+
+def readable(value: Any, indent: int | None = 2) -> str:
+    """The same for people: indented, in the letters it was written in. It is JSON, too."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def preview(value: Any, width: int, *, mask: bool = False) -> str:
@@ -133,6 +139,11 @@ def _joined(parts: Iterable[str], width: int) -> str:
         found.append(part)
         width -= len(part)
     return ", ".join(found)
+
+
+def counted(count: int, noun: str) -> str:
+    """1 thread, 2 threads."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def size(count: float) -> str:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
-import redis
-import storehouse
 from commandline import Lgrs, Result
 
 from langgraph_redis_state.cli.app import run
-from langgraph_redis_state.embedded import EmbeddedServer
-
-
-@pytest.fixture(scope="session")
-def store(server: EmbeddedServer) -> str:
-    """The prefix of threads in all states. Nothing in it is changed."""
-    prefix = f"t-{uuid.uuid4().hex[:12]}"
-    with redis.Redis.from_url(server.url) as raw:
-        storehouse.fill(server.url, prefix, raw)
-    return prefix
 
 
 @pytest.fixture(autouse=True)

@@ -232,6 +232,23 @@ def joined(values: list[str], writes: list[list[str]]) -> list[str]:
     return [*values, *(each for write in writes for each in write)]
 
 
+def test_doctor_tells_a_user_who_may_only_look_from_one_who_may_nothing(
+    lgrs: Lgrs, raw: redis.Redis, prefix: str, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = raw.connection_pool.connection_kwargs["path"]
+    looking = "+evalsha +eval +ping +get +exists +time +pttl +hget +hmget +zcard +zrange +zrangebylex +zrevrangebylex +zscore"
+    levels = {}
+    for rules in (looking, "+ping"):
+        raw.execute_command("ACL", "SETUSER", prefix, "reset", "on", ">pw", f"~{store}:*", *rules.split())
+        monkeypatch.setenv("LGRS_URL", f"unix://{prefix}:pw@{path}")
+        levels[rules] = {record["check"]: record["level"] for record in lgrs("doctor", "--json").records}
+    raw.execute_command("ACL", "DELUSER", prefix)
+    assert levels[looking]["rights to look"] == "fine"
+    assert levels[looking]["rights to run graphs"] == "notice"
+    assert levels[looking]["server"] == "unknown", "INFO was not granted"
+    assert levels["+ping"]["rights"] == "problem"
+
+
 def test_delta_channels_are_shown_by_what_they_are_rebuilt_from(lgrs: Lgrs, saver: RedisSaver, prefix: str) -> None:
     class Deltas(TypedDict):
         log: Annotated[list[str], DeltaChannel(joined, list)]

@@ -31,6 +31,10 @@ def test_an_unknown_thread_is_4_with_names_that_are_near(lgrs: Lgrs, command: st
     assert told.out == ""
 
 
+def test_a_beginning_with_a_mistake_is_near_too(lgrs: Lgrs) -> None:
+    assert "killed-last" in lgrs("why", "kiled-l").err
+
+
 def test_several_threads_that_begin_so_are_named_and_none_is_chosen(lgrs: Lgrs) -> None:
     told = lgrs("why", "killed")
     assert told.code == 4

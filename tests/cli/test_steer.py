@@ -101,7 +101,7 @@ def test_prune_keeps_the_newest_and_what_is_tagged(mine: Any, saver: RedisSaver)
     saver.tag("t", "first", list(saver.history("t"))[-1].checkpoint_id)
     told = mine("prune", "t", "--keep-last", "1")
     assert (told.code, len(list(saver.history("t")))) == (3, 4)
-    assert "At most 2 steps of 1 threads would go" in told.err
+    assert "At most 2 steps of 1 thread would go" in told.err
     record = mine("prune", "t", "--keep-last", "1", "--yes", "--json").record
     assert record == {"thread_id": "t", "checkpoints": 2, "done": True}
     assert len(list(saver.history("t"))) == 2
@@ -122,8 +122,8 @@ def test_rm_of_idle_threads_leaves_those_that_ask(mine: Any, saver: RedisSaver) 
     assert "nothing to remove" in mine("rm", "--idle", "1h", "--yes").err
     told = mine("rm", "--idle", "0s", "--dry-run")
     assert told.code == 0
-    assert "1 threads with 4 checkpoints would go" in told.err
-    assert "1 idle threads wait for a person and stay" in told.err
+    assert "1 thread with 4 checkpoints would go" in told.err
+    assert "1 idle thread kept: a person is asked there" in told.err
     assert [record["thread_id"] for record in mine("rm", "--idle", "0s", "--yes", "--json").records] == ["t"]
     assert [info.thread_id for info in saver.list_threads()] == ["asks"]
     assert mine("rm", "--idle", "0s", "--asking", "--yes").code == 0

@@ -36,7 +36,7 @@ def test_a_thread_that_asks_shows_the_question_and_what_is_saved_beside_it(lgrs:
     assert told.code == 0
     assert "Waits for a person: work asked a question" in told.out
     assert "Shall I pay 653.70 EUR?" in told.out
-    assert "next: lgrs messages asked" in told.err
+    assert "next: lgrs show asked" in told.err
 
 
 def test_a_thread_that_failed_shows_the_error_and_which_results_are_saved(lgrs: Lgrs) -> None:

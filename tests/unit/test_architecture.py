@@ -39,6 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "embedded": {"errors"},
     "inspection": PUBLIC,
     "cli": PUBLIC | {"inspection", "web"},
+    "web": PUBLIC | {"inspection"},
     "__main__": {"cli"},
     "options": {"errors", "storage", "validation", "durability"},
     "spellings": set(),
