@@ -1,7 +1,7 @@
 """How long an operator waits for `lgrs` among 10,000 threads, and for one of 2,000 checkpoints: `python -m benchmarks.looking`.
 
-Each figure is the median of whole commands, begun as a process of their own, beside that of `lgrs --version`, which is what
-starting Python and importing takes. Rounds are interleaved.
+Each figure of a command is the median of whole commands, begun as a process of their own, beside that of `lgrs --version`, which
+is what starting Python and importing takes. Screens of `lgrs serve` are asked for in this process. Rounds are interleaved.
 """
 
 from __future__ import annotations
@@ -28,6 +28,30 @@ COMMANDS = {
     "lgrs show long": ("show", "long"),
     "lgrs messages long -n 20": ("messages", "long", "-n", "20"),
 }
+
+
+SCREENS = ("/", "/stuck?whole=1", "/thread?id=long", "/step?id=long", "/diff?id=long", "/cost?id=long")
+
+
+def screens(url: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds for each screen; the first of "/" is that of a server that has just started."""
+    from starlette.testclient import TestClient
+
+    from langgraph_redis_state.inspection.structural import StructuralSerializer
+    from langgraph_redis_state.web.app import create
+    from langgraph_redis_state.web.guard import Sessions
+
+    taken: dict[str, list[float]] = {name: [] for name in SCREENS}
+    for _ in range(rounds):
+        sessions = Sessions()
+        with RedisSaver(url, read_only=True, serde=StructuralSerializer()) as saver:
+            client = TestClient(create(saver, sessions, ("page:80",)), base_url="http://page:80", headers={"host": "page:80"})
+            client.get(f"/enter?token={sessions.token}", follow_redirects=False)
+            for name in SCREENS:
+                began = time.perf_counter()
+                assert client.get(name).status_code == 200, name
+                taken[name].append(time.perf_counter() - began)
+    return taken
 
 
 def fill(saver: RedisSaver, threads: int, checkpoints: int) -> None:
@@ -83,11 +107,14 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, arguments in COMMANDS.items():
                 taken[name].append(seconds(server.url, *arguments))
+        pages = screens(server.url, options.rounds)
     start = statistics.median(taken["lgrs --version"])
     print(f"{options.threads} threads, and one of {options.checkpoints} checkpoints; medians of {options.rounds} rounds")
     for name, times in taken.items():
         median = statistics.median(times)
         print(f"{name:32} {median:6.2f} s   {median - start:5.2f} s without starting")
+    for name, times in pages.items():
+        print(f"screen {name:25} {statistics.median(times):6.2f} s")
 
 
 if __name__ == "__main__":
