@@ -1,7 +1,7 @@
 """How long an operator waits for `lgrs` among 10,000 threads, and for one of 2,000 checkpoints: `python -m benchmarks.looking`.
 
-Each figure of a command is the median of whole commands, begun as a process of their own, beside that of `lgrs --version`, which
-is what starting Python and importing takes. Screens of `lgrs serve` are asked for in this process. Rounds are interleaved.
+Each figure of a command is the median of whole commands, each a process of its own, beside that of `lgrs --version`: starting
+Python and importing. Screens of `lgrs serve` are asked for in this process. Rounds are interleaved.
 """
 
 from __future__ import annotations
