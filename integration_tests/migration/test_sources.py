@@ -1,0 +1,64 @@
+"""Real graphs run on savers of other packages, and their threads migrate: nothing differs but what is listed here.
+
+Needs the extra `bench` for the savers. See `savers.py` for the servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from langgraph.errors import InvalidUpdateError
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tests")]
+
+from playing import Play  # noqa: E402
+from savers import KINDS, Servers, opened  # noqa: E402
+from scenarios import SCENARIOS  # noqa: E402
+
+from langgraph_redis_state import RedisSaver  # noqa: E402
+from langgraph_redis_state.migrate import migrate  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages
+
+LISTED = {"redis-stack": "delta channel "}
+"""The saver replays writes of parallel tasks in an order of its own; the target replays them in LangGraph's."""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with contextlib.ExitStack() as stack:
+        yield Servers(stack)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "redis-stack-shallow"])
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_nothing_differs_but_what_is_listed(servers: Servers, kind: str, name: str) -> None:
+    build, script = SCENARIOS[name]
+    with opened(kind, servers) as source, RedisSaver(servers.embedded, prefix=f"t-{uuid.uuid4().hex[:8]}") as target:
+        # plainredis takes the checkpoint that was stored last for the newest, so a graph that goes back can fail on it
+        with contextlib.suppress(*((InvalidUpdateError,) if kind == "plainredis" else ())):
+            asyncio.run(script(Play(build, lambda: source, False, "sync")))
+        report = migrate(source, target)
+        assert report.verified == report.checkpoints > 0
+        assert not report.failures
+        assert not [each for each in report.differences if not each.what.startswith(LISTED.get(kind, "none"))]
+        assert not [loss for loss in report.losses if "parent" in loss]
+        assert migrate(source, target).checkpoints == 0
+
+
+def test_a_shallow_saver_gives_the_newest_checkpoint_of_each_namespace(servers: Servers) -> None:
+    build, script = SCENARIOS["a_chat_of_some_turns"]
+    with opened("redis-stack-shallow", servers) as source:
+        with RedisSaver(servers.embedded, prefix=f"t-{uuid.uuid4().hex[:8]}") as target:
+            asyncio.run(script(Play(build, lambda: source, False, "exit")))
+            report = migrate(source, target)
+            assert (report.ok, report.threads, report.checkpoints) == (True, 2, 2)
+            for thread in target.list_threads():
+                config = {"configurable": {"thread_id": thread.thread_id}}
+                assert build(target).get_state(config).values == build(source).get_state(config).values
