@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser integration integration-all soak soak-long reliability lint bench clean
+.PHONY: help demo test browser integration integration-all migration soak soak-long reliability lint bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -32,7 +32,10 @@ integration-all: $(VENV)/.dev ## the same with each test on each server and each
 integration integration-all:
 	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
-	@$(BIN)/python -m pytest integration_tests -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
+	@$(BIN)/python -m pytest integration_tests --ignore=integration_tests/migration -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
+
+migration: $(VENV)/.dev $(VENV)/.bench ## migrate real graphs from each other saver whose package and server are here
+	@$(BIN)/python -m pytest integration_tests/migration
 
 soak: $(VENV)/.dev ## run the cases that `make test` leaves out, and the tests with larger numbers
 	@LGRS_SOAK=1 $(BIN)/python -m pytest tests -n auto -m "soak or longer or hypothesis"

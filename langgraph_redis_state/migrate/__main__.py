@@ -7,8 +7,10 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
+from ..errors import CheckpointerError
 from ..saver import RedisSaver
 from .copying import migrate
 from .report import Progress
@@ -23,6 +25,15 @@ SPECS = {
     "lgrs": "lgrs:PREFIX@URL (this package)",
 }
 
+CLASSES = {
+    "sqlite": ("langgraph.checkpoint.sqlite", "SqliteSaver"),
+    "postgres": ("langgraph.checkpoint.postgres", "PostgresSaver"),
+    "redis": ("langgraph.checkpoint.redis", "RedisSaver"),
+    "shallow": ("langgraph.checkpoint.redis", "ShallowRedisSaver"),
+    "valkey": ("langgraph_checkpoint_aws", "ValkeySaver"),
+    "plainredis": ("langgraph_checkpoint_plainredis", "RedisSaver"),
+}
+
 
 def opened(spec: str, stack: contextlib.ExitStack) -> Any:
     """The saver that a SPEC names. Its package must be installed."""
@@ -32,30 +43,20 @@ def opened(spec: str, stack: contextlib.ExitStack) -> Any:
     if kind == "lgrs":
         prefix, _, url = where.partition("@")
         return stack.enter_context(RedisSaver(url, prefix=prefix))
-    if kind == "sqlite":
-        from langgraph.checkpoint.sqlite import SqliteSaver  # type: ignore[import-not-found,unused-ignore]
-
-        return stack.enter_context(SqliteSaver.from_conn_string(where))
-    if kind == "postgres":
-        from langgraph.checkpoint.postgres import PostgresSaver  # type: ignore[import-not-found,unused-ignore]
-
-        return stack.enter_context(PostgresSaver.from_conn_string(where))
-    if kind == "valkey":
-        from langgraph_checkpoint_aws import ValkeySaver  # type: ignore[import-not-found,unused-ignore]
-
-        return stack.enter_context(ValkeySaver.from_conn_string(where))
     if kind == "plainredis":
-        from langgraph_checkpoint_plainredis import (  # type: ignore[import-not-found,unused-ignore]
-            RedisSaver as PlainRedisSaver,
-        )
-
-        return PlainRedisSaver(url=where)
-    from langgraph.checkpoint import redis as stack_package  # type: ignore[attr-defined,unused-ignore]
-
-    saver = stack_package.RedisSaver if kind == "redis" else stack_package.ShallowRedisSaver
-    found = stack.enter_context(saver.from_conn_string(where))
-    found.setup()
+        return _saver_class(kind)(url=where)
+    found = stack.enter_context(_saver_class(kind).from_conn_string(where))
+    if kind in ("redis", "shallow"):
+        found.setup()
     return found
+
+
+def _saver_class(kind: str) -> Any:
+    module, name = CLASSES[kind]
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise SystemExit(f"--from {kind}: {module} cannot be imported ({error}); install the package of this saver") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,4 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except CheckpointerError as error:
+        sys.exit(f"{error}")  # nothing is half migrated: run it again
