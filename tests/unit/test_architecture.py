@@ -93,7 +93,6 @@ def test_only_the_client_room_knows_the_client_library_and_asyncio(module: str) 
     assert not foreign(module) & {"redis", "valkey"}  # `client` imports it by name, when it is first used
     if room_of(module) not in ("client", "migrate"):  # `migrate` talks to savers of other packages
         assert "asyncio" not in foreign(module)
-    if room_of(module) != "client":
         assert "import_module" not in MODULES[module].read_text()
 
 
