@@ -40,7 +40,8 @@ async def test_a_saver_that_only_reads_sees_all_and_writes_nothing(make: Callabl
     await look(saver, config)
     with pytest.raises(InvalidConfigError, match="read_only"):
         saver.delete_thread("t")
-    assert not any(saver.rights().values())
+    lacking = saver.rights()  # from Redis 7.0 on its scripts may run no command that writes
+    assert (lacking["look"], lacking["verify"]) == ({}, {})
 
 
 async def test_a_user_who_may_only_read_keys_can_look_and_nothing_else(servers: Servers, prefix: str) -> None:

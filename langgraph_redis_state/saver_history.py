@@ -201,7 +201,8 @@ class HistoryMethods(Connected):
 
     def rights(self) -> dict[str, dict[str, str]]:
         """What the server does not let this user run, for each group of verbs: commands with what the server says. Empty
-        groups lack nothing. Tries every command on a key that never exists, in a form that changes nothing."""
+        groups lack nothing. Tries every command on a key that never exists, in a form that changes nothing. With `read_only`
+        the server lets nobody write, from Redis 7.0 on."""
         return run(rights.rights(self._engine), self._connection)
 
     async def arights(self) -> dict[str, dict[str, str]]:

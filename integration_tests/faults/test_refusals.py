@@ -78,7 +78,7 @@ async def test_a_missing_right_is_a_refusal(servers: Servers, open_on: Open, pre
     server.admin.execute_command(*user)
     saver = await open_on(url)
     config = await put(saver, at("t"), {"x": 1})
-    for missing in ("-hset", "-zadd", "-hget", "-time", "-evalsha -eval"):
+    for missing in ("-hset", "-zadd", "-hmget", "-time", "-evalsha -eval"):
         server.admin.execute_command(*user, *missing.split())
         with pytest.raises(ServerRefusedError, match="rights"):
             await put(saver, config, {"x": 2})
