@@ -23,7 +23,7 @@ _dictionary = zstd.ZstdDict(DICTIONARY, is_raw=True)
 
 @cache
 def _compressor() -> zstd.ZstdCompressor:
-    """One for all threads, it has a lock of its own; making one takes as long as compressing a chunk."""
+    """All threads share it, since it has a lock of its own, and making one for each chunk costs time."""
     level, size = zstd.CompressionParameter.compression_level, zstd.CompressionParameter.content_size_flag
     compressor: zstd.ZstdCompressor = zstd.ZstdCompressor(options={level: LEVEL, size: 0}, zstd_dict=_dictionary)
     return compressor
