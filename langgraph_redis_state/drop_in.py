@@ -33,8 +33,8 @@ class _Setup:
 class ShallowRedisSaver(RedisSaver):
     """`RedisSaver` with `max_versions=1`: a thread keeps its newest root checkpoint.
 
-    A put stores the new checkpoint, then removes the one before in round trips of its own. If a process ends in between, the
-    next put removes both. An unanswered interrupt and a tagged checkpoint are kept as well.
+    A put stores the new checkpoint, then removes the one before in round trips of its own. If the process ends or pending
+    writes arrive in between, the next put removes both. An unanswered interrupt and a tagged checkpoint are kept as well.
     """
 
     def __init__(self, *url: Any, **options: Any) -> None:
