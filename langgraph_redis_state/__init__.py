@@ -8,6 +8,7 @@ from .drop_in import AsyncRedisSaver, AsyncShallowRedisSaver, ShallowRedisSaver
 from .durability import Fsync, Replicas
 from .embedded import EmbeddedServer
 from .errors import (
+    ArchiveDamagedError,
     CheckpointConflictError,
     CheckpointCorruptError,
     CheckpointerError,
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentCheckpointer",
     "AgentStateSnapshot",
+    "ArchiveDamagedError",
     "AsyncRedisSaver",
     "AsyncShallowRedisSaver",
     "ChannelDiff",

@@ -18,7 +18,8 @@ nothing.
     │   └── ThreadBusyError                     a thread changed faster than it could be copied or pruned
     ├── the stored bytes
     │   ├── CheckpointCorruptError              a checksum, a size or a format does not hold
-    │   │   └── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
+    │   │   ├── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
+    │   │   └── ArchiveDamagedError             bytes of an archive are not those that were written
     │   ├── CheckpointLostError                 a part that the index or a record names is gone
     │   ├── LayoutError                         written by a version whose layout this one does not know
     │   └── FormatError (both Corrupt and Layout)   a format byte this version does not know: damage, or a newer version
@@ -84,6 +85,15 @@ class CheckpointCorruptError(CheckpointerError):
 
 class IntegrityKeyError(CheckpointCorruptError):
     """A record without a key, or with an unknown one, where a key is required."""
+
+
+class ArchiveDamagedError(CheckpointCorruptError):
+    """Bytes of an archive are not those that were written, or it is cut. `thread_id`: the thread that cannot be read; None: no
+    thread is concerned."""
+
+    def __init__(self, message: str, thread_id: str | None = None) -> None:
+        super().__init__(message)
+        self.thread_id = thread_id
 
 
 class CheckpointLostError(CheckpointerError):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Operation, Read, compute, portion
+from ..effects import Command, Operation, Read, compute, portion
 from ..errors import CheckpointCorruptError, CheckpointLostError, ThreadBusyError, ThreadNotFoundError
 from ..scripts import commands
 from ..storage import keys, records, thread_fields
 from ..storage.codec import Integrity
+from ..storage.keys import ThreadKeys
+from ..storage.records import Header, RecordKey
 from .engine import Engine
 from .reading import fetch
 from .removing import BUSY_TRIES
@@ -22,21 +24,21 @@ from .uploading import stage
 
 
 class Copying:
-    """One copy. Every field is verified before it is sealed for its new place."""
+    """One copy. Every field is verified before it is sealed for its new place. `record`, `chunk` and `tag` say how."""
 
-    def __init__(self, origin: Address, target: Address, integrity: Integrity) -> None:
+    def __init__(self, origin: Address, target: Address, integrity: Integrity, verb: str = "copy_thread") -> None:
         self._origin, self._target, self._integrity = origin, target, integrity
-        self._about = f"copy_thread: thread {origin.thread!r}"
+        self.about = f"{verb}: thread {origin.thread!r}"
         self._copied: set[bytes] = set()
         self._needed: set[bytes] = set()
-        self._writes, self._told = dict[bytes, int](), dict[records.RecordKey, int]()
+        self._writes, self._told = dict[bytes, int](), dict[RecordKey, int]()
         self.runs: dict[bytes, None] = {}
         """Of the checkpoints so far."""
 
     def check(self) -> None:
         """Raises if a page or a chunk to which a field refers was not among them, or a pending write that is counted."""
         if lacking := self._needed - self._copied:
-            raise CheckpointLostError(f"{self._about}: {len(lacking)} parts of the source are gone; nothing was copied")
+            raise CheckpointLostError(f"{self.about}: {len(lacking)} parts of the thread are gone; nothing was copied")
         came = Counter[tuple[bytes, bytes]]()
         for name, number in self._writes.items():
             came[keys.split_field(name)] += number
@@ -58,17 +60,16 @@ class Copying:
     def _resealed(self, name: bytes, content: bytes) -> bytes | None:
         kind = name[:1]
         if kind == b"P":
-            self._needed.update(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], self._about))
+            self._needed.update(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], self.about))
             return content
         if kind == b"D":
-            Parts({}, {name[1:]: content}).chunk(name[1:], self._about)
-            return content
+            return self.chunk(name[1:], content)
         if name == b"T":
-            line = thread_fields.opened_line(content, self._origin.keys.name, "copy_thread", "TTL settings (field T)")
+            line = thread_fields.opened_line(content, self._origin.keys.name, self.about, "TTL settings (field T)")
             return thread_fields.sealed_line(line, self._target.keys.name)
         if kind == b"G":
             here, there = (each.place(name, b"", b"") for each in (self._origin, self._target))
-            return thread_fields.seal_tag(*thread_fields.open_tag(content, here, self._integrity), there, self._integrity)
+            return self.tag(content, here, there)
         if kind in (b"C", b"W", b"H"):
             here, there = (each.place(kind, *keys.split_field(name)) for each in (self._origin, self._target))
             if kind != b"W":
@@ -84,13 +85,38 @@ class Copying:
             return content[: 4 + len(names)] + thread_fields.joined_writes(raws)[4:]
         return None  # counts are taken over by the script, and which operation made the origin does not matter
 
-    def _moved(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
-        header, record = records.moved(raw, here, there, self._integrity)
+    def record(self, raw: bytes, here: RecordKey, there: RecordKey) -> tuple[Header, bytes]:
+        """A record as it is stored at its new place."""
+        return records.moved(raw, here, there, self._integrity)
+
+    def chunk(self, name: bytes, content: bytes) -> bytes:
+        """A chunk as it is stored in the other thread."""
+        Parts({}, {name: content}).chunk(name, self.about)
+        return content
+
+    def tag(self, content: bytes, here: RecordKey, there: RecordKey) -> bytes:
+        """A tag as it is stored in the other thread."""
+        return thread_fields.seal_tag(*thread_fields.open_tag(content, here, self._integrity), there, self._integrity)
+
+    def _moved(self, raw: bytes, here: RecordKey, there: RecordKey) -> bytes:
+        header, record = self.record(raw, here, there)
         self._needed.update(b"P" + page for page in header.pages)
         self._needed.update(b"D" + chunk for chunk in header.loose)
         if header.run:
             self.runs[header.run.encode()] = None
         return record
+
+
+def metadata_query(thread: ThreadKeys) -> Command:
+    """Asks for what is indexed of a thread's metadata."""
+    entry = b"T" + thread.name + b"\0"
+    return "ZRANGEBYLEX", thread.all[5], b"[" + entry, b"[" + entry + b"\xff"
+
+
+def metadata_told(thread: ThreadKeys, members: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """Names and values in the reply to `metadata_query`."""
+    begin = len(thread.name) + 2
+    return [(name, value) for name, _, value in (member[begin:].partition(b"\0") for member in sorted(members))]
 
 
 def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
@@ -128,9 +154,7 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
         size = sum(len(content) for _, content in there)
         fields, members = yield from compute(partial(copying.resealed, there), size)
         yield from stage(copy, staged, fields, members, about)
-    entry = b"T" + origin.keys.name + b"\0"
-    indexed = ("ZRANGEBYLEX", origin.keys.all[5], b"[" + entry, b"[" + entry + b"\xff")
-    found_under, now = yield Read([indexed, ("HGET", origin.keys.hash, "S")], about)
+    indexed, now = yield Read([metadata_query(origin.keys), ("HGET", origin.keys.hash, "S")], about)
     if now != counts:
         return False
     copying.check()
@@ -145,6 +169,6 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
             fields=copying.came[0],
             members=copying.came[1],
             runs=copying.runs,
-            metadata=[(name, value) for name, _, value in (member[len(entry) :].partition(b"\0") for member in found_under)],
+            metadata=metadata_told(origin.keys, indexed),
         )
     )

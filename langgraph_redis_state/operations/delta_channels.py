@@ -33,6 +33,11 @@ def get_delta_channel_history(
     yield from engine.check_layout(False)
     lineage = yield from read_lineage(engine, serde, target, about, channels, partial(loaded, serde))
     refuse_broken(engine, lineage, about)
+    return histories(lineage, channels)
+
+
+def histories(lineage: Lineage, channels: Sequence[str]) -> Mapping[str, DeltaChannelHistory]:
+    """A lineage as LangGraph gets it: writes oldest first, and the seed if there is one."""
     result: dict[str, DeltaChannelHistory] = {}
     for channel in channels:
         writes = [(task, channel, value) for task, value in reversed(lineage.writes.get(channel, ()))]
@@ -154,17 +159,7 @@ def _continue_at_cut(
     taken = take or _as_stored
 
     def go_on() -> None:
-        for channel, seed, writes in history.values(parts):
-            if channel in lineage.remaining:
-                where = f"{history.place}, channel {channel!r}"
-                for task, value in reversed(writes):
-                    lineage.wrote(channel, task, taken(value, parts, where))
-                if seed is not None:
-                    lineage.seeded(channel, taken(seed, parts, where))
-        for channel in history.lost:
-            if channel in lineage.remaining:
-                lineage.lost[channel] = history.header.parent or ""
-        lineage.remaining.clear()
+        lineage.cut(history, parts, taken)
 
     yield from compute(go_on, size_of((), parts))
 

@@ -12,7 +12,7 @@ of the seeds and writes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,20 @@ class Lineage:
 
     def broken(self, at: str) -> None:
         self.lost.update(dict.fromkeys(self.remaining, at))
+        self.remaining.clear()
+
+    def cut(self, history: History, parts: Parts, take: Callable[[Value, Parts, str], Any]) -> None:
+        """Takes what remains from the delta history of the last checkpoint that is there."""
+        for channel, seed, writes in history.values(parts):
+            if channel in self.remaining:
+                where = f"{history.place}, channel {channel!r}"
+                for task, value in reversed(writes):
+                    self.wrote(channel, task, take(value, parts, where))
+                if seed is not None:
+                    self.seeded(channel, take(seed, parts, where))
+        for channel in history.lost:
+            if channel in self.remaining:
+                self.lost[channel] = history.header.parent or ""
         self.remaining.clear()
 
 
