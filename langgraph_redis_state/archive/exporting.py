@@ -208,7 +208,7 @@ def _export_thread(
         writer.begin(name)
         try:
             whole = yield from _copy_fields(engine, writer, target, sorted(names), about, before)
-        except BaseException:
+        except Exception:
             writer.abandon()
             raise
         if whole is None:

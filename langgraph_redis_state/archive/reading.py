@@ -112,6 +112,8 @@ class ArchiveReader:
             try:
                 kind, number, plain, behind = self._frame(at, None)
             except CheckpointCorruptError as error:
+                if self.tail is not None and at >= self.tail.at:
+                    return  # all threads were found
                 self._damaged(f"{error}; what follows it was not found", begun.thread if begun else None)
                 return
             if kind == BEGIN:
