@@ -44,25 +44,25 @@ class ArchiveWriter:
         self._file.write(self._head.packed())
         self._number = 0
         self._buffer: list[bytes] = []
-        self._held = self._fields = self._begun = self._first = 0
+        self._held = self._came = self._begun = self._first = 0
         self.entries: list[Entry] = []
 
     def begin(self, thread: str) -> None:
         self._begun, self._first = self._file.tell(), self._number
-        self._buffer, self._held, self._fields = [], 0, 0
+        self._buffer, self._held, self._came = [], 0, 0
         self._frame(BEGIN, thread.encode())
 
     def add(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         for name, content in fields:
             self._buffer.append(packed_field(name, content))
             self._held += len(self._buffer[-1])
-            self._fields += 1
+            self._came += 1
             if self._held >= FRAME_BYTES:
                 self._flush()
 
     def end(self, thread: str, revision: bytes, changes: int, versions: int, metadata: list[tuple[bytes, bytes]]) -> None:
         self._flush()
-        self._frame(END, packed_end(End(self._fields, changes, versions, metadata)))
+        self._frame(END, packed_end(End(self._came, changes, versions, metadata)))
         size = self._file.tell() - self._begun
         self.entries.append(Entry(thread, revision, self._begun, size, self._first))
 

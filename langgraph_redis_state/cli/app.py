@@ -10,17 +10,18 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import CheckpointerError, __version__
-from . import look, serve, state, steer, upkeep
+from . import look, move, serve, state, steer, upkeep
 from .command import COMMANDS, command, options
 from .session import ERROR, FINE, INTERRUPTED, USAGE, Session, drop_output, report
 
 SECTIONS = {
     "Look": ("threads", "why", "history", "show", "messages", "writes", "diff", "tags", "stats", "watch", "serve"),
     "Steer": ("tag", "untag", "rollback", "copy", "ttl", "prune", "rm"),
+    "Move": ("export", "import", "backup", "migrate"),
     "Upkeep": ("verify", "repair", "doctor", "completion"),
 }
 
-_MODULES = (look, serve, state, steer, upkeep)
+_MODULES = (look, move, serve, state, steer, upkeep)
 """Imported so that their commands are there."""
 
 

@@ -31,7 +31,7 @@ def options(hidden: bool = False) -> Callable[[F], F]:
     def stored(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is None:
             return
-        if param.name == "url" and _has_password(value):
+        if param.name == "url" and has_password(value):
             raise click.UsageError(
                 "a password in -u can be seen by every user of this machine; put the URL into the environment variable LGRS_URL"
             )
@@ -45,7 +45,7 @@ def options(hidden: bool = False) -> Callable[[F], F]:
     return decorated
 
 
-def _has_password(url: str) -> bool:
+def has_password(url: str) -> bool:
     try:
         return "@" in url and ":" in (urlsplit(url).netloc.rpartition("@")[0])
     except ValueError:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -96,17 +97,14 @@ class Session:
         return self._savers[read_only]
 
     def saver(self, *, read_only: bool, **options: Any) -> RedisSaver:
-        """A new saver, with structural values."""
+        """A new saver, with structural values unless a `serde` is given."""
         try:
             return RedisSaver(
                 self.url(),
                 prefix=self.settings.prefix or os.environ.get("LGRS_PREFIX") or "lgrs",
                 ttl="keep",
-                integrity_key=secrets_in("LGRS_INTEGRITY_KEY_FILE"),
-                accept_unkeyed=bool(os.environ.get("LGRS_ACCEPT_UNKEYED")),
-                serde=serializer(),
                 read_only=read_only,
-                **options,
+                **({**keys(), "serde": serializer()} | options),
             )
         except (ValueError, TypeError) as error:
             if isinstance(error, CheckpointerError):
@@ -174,15 +172,15 @@ class Session:
         return " ".join(["lgrs", *given, command])
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar on stderr: call what it gives with how much is done. Nothing without a terminal."""
+    def progress(self, what: str, total: int | None) -> Iterator[Callable[..., None]]:
+        """A bar on stderr: call what it gives with how much is done, and of how much. Nothing without a terminal."""
         if not sys.stderr.isatty():
-            yield lambda done: None
+            yield lambda done, of=None: None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
+            yield lambda done, of=total: bar.update(task, completed=done, total=of)
 
     # --- changes ---
 
@@ -270,13 +268,29 @@ def _decoded(line: bytes) -> bytes:
     return bytes.fromhex(text.decode()) if kind == b"hex" else base64.b64decode(text, validate=True)
 
 
-def serializer() -> Any:
-    """Structural values; behind LangGraph's encryption if LGRS_ENCRYPTION_KEY_FILE names a key."""
+def keys() -> dict[str, Any]:
+    """Options of a saver that say how its records are signed."""
+    return {
+        "integrity_key": secrets_in("LGRS_INTEGRITY_KEY_FILE"),
+        "accept_unkeyed": bool(os.environ.get("LGRS_ACCEPT_UNKEYED")),
+    }
+
+
+def passphrase() -> bytes | None:
+    """That of archives."""
+    found = secrets_in("LGRS_PASSPHRASE_FILE")
+    return found[0] if found else None
+
+
+def serializer(inner: SerializerProtocol | None = None) -> Any:
+    """Structural values, or those of another serializer; behind LangGraph's encryption if LGRS_ENCRYPTION_KEY_FILE names a
+    key."""
     keys = secrets_in("LGRS_ENCRYPTION_KEY_FILE")
+    inner = inner or StructuralSerializer()
     if keys is None:
-        return StructuralSerializer()
+        return inner
     try:
-        return EncryptedSerializer.from_pycryptodome_aes(StructuralSerializer(), key=keys[0])
+        return EncryptedSerializer.from_pycryptodome_aes(inner, key=keys[0])
     except ImportError as error:
         raise click.UsageError("LGRS_ENCRYPTION_KEY_FILE needs the package pycryptodome: pip install pycryptodome") from error
     except ValueError as error:

@@ -14,7 +14,6 @@ from soak import rare
 
 from langgraph_redis_state import RedisSaver, ServerUnavailableError
 from langgraph_redis_state.migrate import Difference, amigrate, migrate
-from langgraph_redis_state.migrate.__main__ import main
 from langgraph_redis_state.migrate.sources import Write
 from langgraph_redis_state.migrate.writes import batches
 
@@ -196,16 +195,3 @@ def test_what_is_no_saver_is_refused(saver: RedisSaver) -> None:
         migrate(object(), saver)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="sequence of thread ids"):
         migrate(InMemorySaver(), saver, threads="one")
-
-
-def test_the_command_migrates_and_exits_with_whether_it_is_ok(
-    saver: RedisSaver, url: str, prefix: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, memory = played("several_updates_at_once")
-    migrate(memory, saver)
-    command = ["--from", f"lgrs:{prefix}@{url}", "--to", url, "--prefix", f"{prefix}-other"]
-    assert main(command) == 0
-    assert "4 checkpoints stored" in capsys.readouterr().out
-    assert main([*command, "--thread", "nobody"]) == 1
-    with pytest.raises(SystemExit, match="unknown; allowed are sqlite:PATH"):
-        main(["--from", "oracle:x", "--to", url])
