@@ -1,8 +1,8 @@
 """`export_threads` and `backup`: threads of a server into a file.
 
-On the server nothing changes, no TTL either. A thread is read in three round trips, one more for each further 100 fields: its
-counts and the names of its fields; the fields; its counts again. If they differ, the thread changed meanwhile and is read
-again. What another process writes is either in the file or not, whole. If the call is cut, there is no file of that name.
+On the server nothing changes, no TTL either. A thread is read in two round trips, one more for each further 100 fields: its
+counts and its fields, then its counts again. If they differ, the thread changed meanwhile and is read again. What another
+process writes is either in the file or not, whole. If the call is cut, there is no file of that name.
 
 Equal threads give equal files: threads stand in the order of their ids, fields in that of their names, nothing tells the time,
 the server or the settings of the saver. A backup also has revisions, which differ after an import; and what is encrypted
@@ -19,7 +19,7 @@ from typing import Any
 
 from ..address import Address
 from ..client.driver import astream, stream
-from ..effects import Emit, Operation, Read, Stream, compute
+from ..effects import Command, Emit, Operation, Read, Stream, compute, pairs, portion
 from ..errors import (
     CheckpointerError,
     SaverClosedError,
@@ -43,6 +43,9 @@ from .report import Progress, Report
 from .writing import ArchiveWriter
 
 FIELDS_AT_ONCE = 100
+
+HELD_BYTES = 16 << 20
+"""What is kept of a thread until its fields are written in order. The fields of a larger one are read twice."""
 
 Passphrase = str | bytes | None
 Tell = Callable[[Progress], None] | None
@@ -188,10 +191,9 @@ def _export_thread(
     """False if there is no such thread (any more)."""
     target = engine.address(name)
     about = f"export: thread {name!r}"
-    state = ("HMGET", target.keys.hash, "S", "T")
     for _ in range(BUSY_TRIES):
-        before, names = yield Read([state, ("HKEYS", target.keys.hash)], about)
-        if not names:
+        before, first = yield Read([_state(target), ("HSCAN", target.keys.hash, 0, "COUNT", FIELDS_AT_ONCE)], about)
+        if not pairs(first[1]):
             found, _ = yield from fetch(engine, target, [(b"", b"")])  # raises if it was there and got lost
             if found:
                 continue  # it came into being just now
@@ -207,7 +209,7 @@ def _export_thread(
             return True
         writer.begin(name)
         try:
-            whole = yield from _copy_fields(engine, writer, target, sorted(names), about, before)
+            whole = yield from _copy_fields(engine, writer, target, about, before, first)
         except Exception:
             writer.abandon()
             raise
@@ -221,8 +223,13 @@ def _export_thread(
     raise ThreadBusyError(f"{about}: it changed each of {BUSY_TRIES} times while it was read; try again when it is quieter")
 
 
+def _state(target: Address) -> Command:
+    """Asks for what says which state of a thread this is: its counts, and its settings, which do not count as a change."""
+    return "HMGET", target.keys.hash, "S", "T"
+
+
 def _copy_fields(
-    engine: Engine, writer: ArchiveWriter, target: Address, names: Sequence[bytes], about: str, before: list[Any]
+    engine: Engine, writer: ArchiveWriter, target: Address, about: str, before: list[Any], first: Any
 ) -> Operation[list[tuple[bytes, bytes]] | None]:
     """Writes the fields of a thread, and gives its indexed metadata. None if the thread changed meanwhile."""
     crossing = Crossing.out(engine, target)
@@ -230,15 +237,31 @@ def _copy_fields(
     def write(there: list[tuple[bytes, bytes]]) -> None:
         writer.add(crossing.resealed(there)[0])
 
+    names, held = yield from _scan(target, about, first)
     for at in range(0, len(names), FIELDS_AT_ONCE):
         batch = names[at : at + FIELDS_AT_ONCE]
-        (contents,) = yield Read([("HMGET", target.keys.hash, *batch)], about)
+        contents = [held[name] for name in batch] if held else (yield Read([("HMGET", target.keys.hash, *batch)], about))[0]
         if None in contents:
             return None
-        there = list(zip(batch, contents, strict=True))
-        yield from compute(partial(write, there), sum(map(len, contents)))
-    members, after = yield Read([metadata_query(target.keys), ("HMGET", target.keys.hash, "S", "T")], about)
+        yield from compute(partial(write, list(zip(batch, contents, strict=True))), sum(map(len, contents)))
+    members, after = yield Read([metadata_query(target.keys), _state(target)], about)
     if after != before:
         return None
     crossing.check()
     return metadata_told(target.keys, members)
+
+
+def _scan(target: Address, about: str, first: Any) -> Operation[tuple[list[bytes], dict[bytes, bytes]]]:
+    """The names of a thread's fields in order, and, unless it is large, their contents."""
+    cursor, there = int(first[0]), pairs(first[1])
+    names, held, size = set[bytes](), dict[bytes, bytes](), 0
+    while True:
+        names.update(name for name, _ in there)
+        size += sum(len(content) for _, content in there)
+        if size <= HELD_BYTES:
+            held.update(there)
+        else:
+            held.clear()
+        if not cursor:
+            return sorted(names), held
+        cursor, there = yield from portion("HSCAN", target.keys.hash, cursor, FIELDS_AT_ONCE, about)
