@@ -23,7 +23,7 @@ except ImportError:  # Python 3.10; pip carries the same
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-wanted = set(project["dependencies"]).union(*(extras[name] for name in ("embedded", "cli", "web", "zstd", "demo", "dev")))
+wanted = set(project["dependencies"]).union(*(extras[name] for name in ("embedded", "cli", "web", "zstd", "encryption", "demo", "dev")))
 for requirement in sorted(wanted):
     name = re.match(r"[\w-]+", requirement)[0]
     if name not in (project["name"], "mypy", "ruff", "zizmor", "check-jsonschema"):  # itself, and tools that only look at the code
@@ -36,7 +36,7 @@ wire=(tests/contract/test_conformance.py tests/unit/test_drivers.py
   tests/client/test_{batches,durability,urls,injected_clients,closing}.py)
 verbs=(tests/contract/test_{list,put,put_writes,ids,metadata,delete,prune,copy,ttl,large,sharing}.py
   tests/contract/test_{graphs_on_old_checkpoints,delta_channels}.py
-  tests/client/test_{loops,servers}.py tests/damage/test_{lost_keys,verify,repair}.py)
+  tests/client/test_{loops,servers}.py tests/damage/test_{lost_keys,verify,repair}.py tests/archive)
 # LangGraph 1.2.0 itself differs from run to run in some graphs of test_graphs.py (the order of parallel tasks); graphs that go back to
 # old checkpoints, DeltaChannels after removals, and the graphs of test_sharing.py run here
 "$place/bin/python" -m pytest -q -n auto "${wire[@]}" "${verbs[@]}" </dev/null
