@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph.errors import InvalidUpdateError
@@ -26,8 +27,9 @@ from langgraph_redis_state.migrate import migrate  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages
 
-LISTED = {"redis-stack": "delta channel "}
-"""The saver replays writes of parallel tasks in an order of its own; the target replays them in LangGraph's."""
+LISTED = {"redis-stack": "order of tasks in delta channel "}
+"""The saver gives the writes of a checkpoint by index, then by task id, and replays them so. LangGraph's order, which the target
+has, is that of task paths. `test_a_redis_stack_saver_orders_writes_by_index` shows it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,21 @@ def test_nothing_differs_but_what_is_listed(servers: Servers, kind: str, name: s
         assert not [each for each in report.differences if not each.what.startswith(LISTED.get(kind, "none"))]
         assert not [loss for loss in report.losses if "parent" in loss]
         assert migrate(source, target).checkpoints == 0
+
+
+def test_a_redis_stack_saver_orders_writes_by_index(servers: Servers) -> None:
+    checkpoint = {"v": 4, "id": "1f061000-0000-6000-8000-000000000000", "ts": "2026-01-01T00:00:00+00:00", "channel_values": {}}
+    checkpoint |= {"channel_versions": {}, "versions_seen": {}, "updated_channels": None}
+    expected: Any = {
+        "memory": [("b", 1), ("b", 2), ("a", 1), ("a", 2)],  # by path
+        "redis-stack": [("a", 1), ("b", 1), ("a", 2), ("b", 2)],  # by index, then by task id
+    }
+    for kind, order in expected.items():
+        with opened(kind, servers) as saver:
+            config = saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, checkpoint, {}, {})
+            saver.put_writes(config, [("x", 1), ("x", 2)], "a", "~path 2")
+            saver.put_writes(config, [("x", 1), ("x", 2)], "b", "~path 1")
+            assert [(task, value) for task, _, value in saver.get_tuple(config).pending_writes] == order, kind
 
 
 def test_a_shallow_saver_gives_the_newest_checkpoint_of_each_namespace(servers: Servers) -> None:

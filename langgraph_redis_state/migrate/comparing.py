@@ -96,8 +96,21 @@ def _histories(source: Source, target: Source, thread: str, place: Place, channe
     except CheckpointLostError:
         return [f"delta channel {name}" for name in written]
     serde = target.saver.serde
-    return [f"delta channel {name}" for name in written if not same(serde, _plain(mine[name]), _plain(theirs[name]))]
+    found = []
+    for name in written:
+        if not same(serde, _plain(mine[name]), _plain(theirs[name])):
+            only = same(serde, _by_task(mine[name]), _by_task(theirs[name]))
+            found.append(f"{'order of tasks in delta channel' if only else 'delta channel'} {name}")
+    return found
 
 
 def _plain(history: Mapping[str, Any]) -> list[Any]:
     return [history.get("seed"), "seed" in history, [value for _, _, value in history["writes"]]]
+
+
+def _by_task(history: Mapping[str, Any]) -> list[Any]:
+    """The same, but for the order in which tasks wrote."""
+    tasks: dict[str, list[Any]] = {}
+    for task, _, value in history["writes"]:
+        tasks.setdefault(task, []).append(value)
+    return [history.get("seed"), "seed" in history, sorted(tasks.items(), key=lambda each: each[0])]
