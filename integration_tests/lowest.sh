@@ -23,7 +23,7 @@ except ImportError:  # Python 3.10; pip carries the same
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-wanted = set(project["dependencies"]).union(*(extras[name] for name in ("embedded", "cli", "web", "zstd", "demo", "dev")))
+wanted = set(project["dependencies"]).union(*(extras[name] for name in ("embedded", "cli", "web", "zstd", "encryption", "demo", "dev")))
 for requirement in sorted(wanted):
     name = re.match(r"[\w-]+", requirement)[0]
     if name not in (project["name"], "mypy", "ruff", "zizmor", "check-jsonschema"):  # itself, and tools that only look at the code

@@ -13,6 +13,8 @@ from .durability import Durability, Fsync, Replicas
 from .errors import InvalidConfigError
 from .storage import keys
 from .storage.codec import CompressionType, zstandard
+from .storage.names import PLAIN_NAMES, HiddenNames, Names
+from .storage.seals import KeyProvider, encryption_secrets
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
@@ -20,6 +22,8 @@ KEY_BYTES = 16
 DEFAULT_URL = "redis://localhost:6379/0"
 
 Secret = str | bytes
+
+EncryptionKey = bytes | Sequence[bytes] | KeyProvider
 
 TTL = float | timedelta | Mapping[str, Any] | Literal["keep"]
 
@@ -73,6 +77,39 @@ def compression_option(compression: object) -> CompressionType:
         except ImportError as error:
             raise InvalidConfigError("compression='zstd' needs: pip install 'langgraph-redis-state[zstd]'") from error
     return chosen
+
+
+def encryption_option(key: EncryptionKey | None) -> tuple[list[bytes], KeyProvider | None]:
+    """The secrets, or the provider of secrets."""
+    if key is None:
+        return [], None
+    _need_cryptography("encryption_key")
+    if callable(key):
+        return [], key
+    try:
+        return encryption_secrets(key), None
+    except ValueError as error:
+        raise ValueError(f"encryption_key: {error}") from None
+
+
+def name_option(key: bytes | None, prefix: str) -> Names:
+    if key is None:
+        return PLAIN_NAMES
+    _need_cryptography("name_key")
+    if not isinstance(key, bytes | bytearray):
+        raise ValueError(f"name_key is one key for ever, as bytes, not {type(key).__name__}")
+    try:
+        (secret,) = encryption_secrets(key)
+    except ValueError as error:
+        raise ValueError(f"name_key: {error}") from None
+    return HiddenNames(secret, prefix)
+
+
+def _need_cryptography(option: str) -> None:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: F401
+    except ImportError as error:
+        raise InvalidConfigError(f"{option} needs: pip install 'langgraph-redis-state[encryption]'") from error
 
 
 def secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:

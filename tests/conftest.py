@@ -85,6 +85,11 @@ def memory() -> InMemorySaver:
     return InMemorySaver()
 
 
+if os.environ.get("LGRS_KEYS"):
+    from keyed import give_keys
+
+    give_keys()
+
 NEEDS_PYTHON_3_11 = (
     "several_interrupts_in_parallel_tasks-async",
     "test_a_graph_built_at_import_time_serves_two_event_loops",

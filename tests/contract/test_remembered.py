@@ -17,6 +17,7 @@ from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
 from langgraph_redis_state.storage.codec import digest
 from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.seals import PLAIN
 
 Make = Callable[..., RedisSaver]
 
@@ -185,11 +186,11 @@ def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:
     names = [digest(content) for content in contents]
     page = b"".join(names[:8])
     verified.sent({digest(page): page}, dict(zip(names[1:], contents[1:], strict=True)))
-    have = verified.have([digest(page)], set(names))
+    have = verified.have([digest(page)], set(names), PLAIN)
     assert not have.lists
     assert have.loose == names[8:]
     verified.sent({}, {names[0]: contents[0]})
-    have = verified.have([digest(page), b"unknown"], set(names))
+    have = verified.have([digest(page), b"unknown"], set(names), PLAIN)
     assert list(have.lists) == [digest(page)]
     assert have.plain == dict(zip(names, contents, strict=True))
 

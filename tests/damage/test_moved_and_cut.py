@@ -15,9 +15,10 @@ from shapes import at
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
 from langgraph_redis_state.storage import records
-from langgraph_redis_state.storage.codec import BODY_MAX, CHUNK_MAX, CompressionType, Integrity, pack, unpack
+from langgraph_redis_state.storage.codec import BODY_MAX, CHUNK_MAX, CompressionType, pack, unpack
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import RecordKey, References
+from langgraph_redis_state.storage.seals import PLAIN, Seal
 
 
 @pytest.fixture
@@ -185,11 +186,9 @@ def test_what_is_packed_is_unpacked_whatever_its_size(compression: CompressionTy
             assert unpack(pack(content, compression), CHUNK_MAX, "here") == content
 
 
-def forge(made: Stored, id: str, body: bytes, integrity: Integrity | None = None) -> None:
-    """Writes a record as somebody would who knows the layout: everything holds but what `integrity` cannot sign."""
+def forge(made: Stored, id: str, body: bytes, by: Seal = PLAIN) -> None:
+    """Writes a record as somebody would who knows the layout: everything holds but what `by` cannot sign."""
     place = RecordKey(made.prefix.encode(), made.thread.encode(), b"C", b"", id.encode())
     tail = b"".join(records.packed_id(part) for part in (b"", b"", b"", b""))
-    sealed = records.seal(
-        integrity or Integrity([], False), place, References.of([]), tail, body, flags=0, depth=0, logical=len(body), chunked=0
-    )
+    sealed = records.seal(by, place, References.of([]), tail, body, flags=0, depth=0, logical=len(body), chunked=0)
     made.hset(place.field, records.stamp(1, 1, len(sealed), place) + sealed)

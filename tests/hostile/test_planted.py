@@ -30,6 +30,11 @@ NAME = digest(CHUNK)
 MEMORY = 120_000_000
 
 
+def seal_of(saver: Any) -> Any:
+    """How this saver seals a thread."""
+    return saver._engine.settings.keyring.seal(b"", b"")
+
+
 class Planter:
     """Puts a sound checkpoint, then in its place a record of its own that verifies."""
 
@@ -58,18 +63,18 @@ class Planter:
         if not isinstance(body, bytes):
             body = ormsgpack.packb([plain[0], plain[1], body])
         declared["logical"] = declared.get("logical", 0) + len(plain[1])
-        integrity = self.saver._engine.settings.integrity
+        by = seal_of(self.saver)
         tail = packed_id(b"") * 4
         packed = pack(body, CompressionType.LZ4)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(records, "LOGICAL_MAX", 1 << 40)
-            made = seal(integrity, place, references, tail, packed, flags=header.flags, depth=0, **declared)
+            made = seal(by, place, references, tail, packed, flags=header.flags, depth=0, **declared)
         self.raw.hset(self.keys.hash, field, stamp(header.created_at, header.version, header.new_bytes, place) + made)
 
     def rest(self, old: bytes, place: Any) -> Any:
         from langgraph_redis_state.storage.records import open_record
 
-        return ormsgpack.unpackb(open_record(old, place, self.saver._engine.settings.integrity)[1])
+        return ormsgpack.unpackb(open_record(old, place, seal_of(self.saver))[1])
 
     def writes(self, number: int, references: References, content: Any, size: int, **declared: int) -> None:
         field = b"W\0" + id_of(self.config).encode()
@@ -77,8 +82,8 @@ class Planter:
         made_all = []
         for n in range(number):
             marker, body = write_marker(n, b"task"), ormsgpack.packb(["", "a", "msgpack", content, size])
-            integrity, packed = self.saver._engine.settings.integrity, pack(body, CompressionType.LZ4)
-            made = seal(integrity, place, references, marker, packed, flags=WRITE, depth=0, **declared)
+            by, packed = seal_of(self.saver), pack(body, CompressionType.LZ4)
+            made = seal(by, place, references, marker, packed, flags=WRITE, depth=0, **declared)
             made_all.append(stamp(1, 1, len(made), place, marker) + made)
         self.raw.hset(self.keys.hash, field, joined_writes(made_all))
 
@@ -244,8 +249,8 @@ def test_a_body_inflates_to_its_limit_at_most(plant: Planter, prefix: str, url: 
     field = b"C\0" + id_of(plant.config).encode()
     place = plant.target.place(b"C", b"", field[2:])
     claim = b"\1" + (BODY_MAX + 1).to_bytes(4, "big") + bytes(BODY_MAX // 200)
-    integrity, none = plant.saver._engine.settings.integrity, References({}, (), ())
-    made = seal(integrity, place, none, packed_id(b"") * 4, claim, flags=0, depth=0, logical=0, chunked=0)
+    by, none = seal_of(plant.saver), References({}, (), ())
+    made = seal(by, place, none, packed_id(b"") * 4, claim, flags=0, depth=0, logical=0, chunked=0)
     plant.raw.hset(plant.keys.hash, field, stamp(1, 1, 1, place) + made)
     assert len(made) > STAMP
     with RedisSaver(url, prefix=prefix) as reader, little_memory(), pytest.raises(CheckpointCorruptError, match="refused"):
@@ -254,9 +259,9 @@ def test_a_body_inflates_to_its_limit_at_most(plant: Planter, prefix: str, url: 
 
 def test_what_no_reader_would_take_is_not_written(saver: RedisSaver) -> None:
     place = saver._engine.address("t").place(b"C", b"", b"1")
-    integrity = saver._engine.settings.integrity
+    by = seal_of(saver)
     with pytest.raises(SerializationError, match="too large"):
-        seal(integrity, place, References({}, (), ()), b"", b"", flags=0, depth=0, logical=LOGICAL_MAX + 1, chunked=0)
+        seal(by, place, References({}, (), ()), b"", b"", flags=0, depth=0, logical=LOGICAL_MAX + 1, chunked=0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits memory on Linux only")

@@ -25,6 +25,7 @@ from langgraph_redis_state.state.versioning import States
 from langgraph_redis_state.storage.bodies import Value
 from langgraph_redis_state.storage.codec import digest
 from langgraph_redis_state.storage.records import Header
+from langgraph_redis_state.storage.seals import PLAIN
 
 LIMIT = 600_000
 SLACK = 1.3
@@ -174,7 +175,7 @@ def long_messages(cache: MessageCache, n: int) -> None:
 def put_list(cache: MessageCache, value: list[Any], place: tuple[Any, ...]) -> None:
     elements = cache.serialized(JsonPlusSerializer(), value, place)
     if elements is not None:
-        cache.chunked(elements, {})
+        cache.chunked(elements, {}, PLAIN)
 
 
 MESSAGES: dict[str, tuple[int, Fill]] = {
