@@ -1,7 +1,7 @@
 """What encryption costs: `python -m benchmarks.encryption` prints bytes and times of a chat of 500, each step stored.
 
-Beside it LangGraph's `EncryptedSerializer`. All take turns in one process. "put" is the next step of the chat; "get" reads it in
-the process that wrote it, "first get" with a saver that never saw the thread.
+Beside it LangGraph's `EncryptedSerializer`. All take turns in one process. "put" is the next step of the chat; "get" reads it
+with the saver that wrote it, "first get" with one that never saw the thread.
 """
 
 from __future__ import annotations

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Literal
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -110,6 +114,39 @@ def _need_cryptography(option: str) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: F401
     except ImportError as error:
         raise InvalidConfigError(f"{option} needs: pip install 'langgraph-redis-state[encryption]'") from error
+
+
+def warn_of_trust(url: str | None, client: Any, serde: Any, keyed: bool) -> None:
+    """Logs once in a process that whoever can write to the server can run code here, where that is so: LangGraph's default
+    serializer calls what stored bytes name, unless LANGGRAPH_STRICT_MSGPACK is set."""
+    if serde is None and not keyed and not _is_strict() and not all(map(_is_local, _hosts(url, client))):
+        _warn_of_trust()
+
+
+def _is_strict() -> bool:
+    return os.environ.get("LANGGRAPH_STRICT_MSGPACK", "").lower() in ("1", "true", "yes")
+
+
+def _hosts(url: str | None, client: Any) -> list[str]:
+    if url is None:
+        given = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+        return [given["host"]] if isinstance(given.get("host"), str) else []
+    scheme, _, rest = url.partition("://")
+    several = re.split("[/?]", rest)[0].rpartition("@")[2].split(",")
+    return [] if scheme.endswith("unix") else [re.sub(r"^\[(.*)\].*|:\d*$", r"\1", each) for each in several]
+
+
+def _is_local(host: str) -> bool:
+    return host in ("", "localhost", "::1") or host.startswith("127.")
+
+
+@cache
+def _warn_of_trust() -> None:
+    logging.getLogger("langgraph_redis_state").warning(
+        "whoever can write to this Redis server can run code in this process: LangGraph's serializer imports and calls what "
+        "stored bytes name. Set LANGGRAPH_STRICT_MSGPACK=true, or pass integrity_key or encryption_key (docs/security.md). "
+        "Logged once"
+    )
 
 
 def secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:

@@ -43,6 +43,7 @@ from .options import (
     secrets,
     serializer,
     ttl_option,
+    warn_of_trust,
 )
 from .saver_history import HistoryMethods
 from .spellings import taking_other_spellings
@@ -159,9 +160,12 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
                 read_only=read_only,
             )
         )
+        keyed = integrity_key is not None or encryption_key is not None
         injected = client is not None or async_client is not None
+        own = None if injected and url == DEFAULT_URL else url
+        warn_of_trust(own, client or async_client, serde, keyed)
         self._connection = Connection(
-            None if injected and url == DEFAULT_URL else url,
+            own,
             client=client,
             async_client=async_client,
             options=redis_options,

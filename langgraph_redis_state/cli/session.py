@@ -29,8 +29,10 @@ from .. import (
     CheckpointNotFoundError,
     EmbeddedServer,
     EmbeddedServerError,
+    EncryptionKeyError,
     IntegrityKeyError,
     InvalidConfigError,
+    LayoutError,
     RedisSaver,
     SerializationError,
     ServerRefusedError,
@@ -104,6 +106,8 @@ class Session:
                 ttl="keep",
                 integrity_key=secrets_in("LGRS_INTEGRITY_KEY_FILE"),
                 accept_unkeyed=bool(os.environ.get("LGRS_ACCEPT_UNKEYED")),
+                encryption_key=secrets_in("LGRS_ENCRYPTION_KEY_FILE"),
+                name_key=next(iter(secrets_in("LGRS_NAME_KEY_FILE") or ()), None),
                 serde=serializer(),
                 read_only=read_only,
                 **options,
@@ -271,16 +275,16 @@ def _decoded(line: bytes) -> bytes:
 
 
 def serializer() -> Any:
-    """Structural values; behind LangGraph's encryption if LGRS_ENCRYPTION_KEY_FILE names a key."""
-    keys = secrets_in("LGRS_ENCRYPTION_KEY_FILE")
+    """Structural values; behind LangGraph's encryption if LGRS_SERDE_KEY_FILE names a key."""
+    keys = secrets_in("LGRS_SERDE_KEY_FILE")
     if keys is None:
         return StructuralSerializer()
     try:
         return EncryptedSerializer.from_pycryptodome_aes(StructuralSerializer(), key=keys[0])
     except ImportError as error:
-        raise click.UsageError("LGRS_ENCRYPTION_KEY_FILE needs the package pycryptodome: pip install pycryptodome") from error
+        raise click.UsageError("LGRS_SERDE_KEY_FILE needs the package pycryptodome: pip install pycryptodome") from error
     except ValueError as error:
-        raise click.UsageError(f"LGRS_ENCRYPTION_KEY_FILE: {error}") from error
+        raise click.UsageError(f"LGRS_SERDE_KEY_FILE: {error}") from error
 
 
 # --- options ---
@@ -359,10 +363,14 @@ def classify(error: BaseException) -> tuple[int, list[str], str]:
         return USAGE, near, ""
     if isinstance(error, IntegrityKeyError):
         return ERROR, near, "The file that LGRS_INTEGRITY_KEY_FILE names must hold the key that signed these records."
+    if isinstance(error, EncryptionKeyError):
+        return ERROR, near, "The file that LGRS_ENCRYPTION_KEY_FILE names must hold the key that encrypted this."
+    if isinstance(error, LayoutError):
+        return ERROR, near, "A prefix with a name_key needs LGRS_NAME_KEY_FILE."
     if isinstance(error, CheckpointCorruptError | CheckpointLostError):
         return ERROR, near, "`lgrs verify THREAD` says what of it is damaged; `lgrs history THREAD` has the steps before."
-    if isinstance(error, SerializationError) and "LGRS_ENCRYPTION_KEY_FILE" not in str(error):
-        return ERROR, near, "If values are encrypted, LGRS_ENCRYPTION_KEY_FILE must name the file with their key."
+    if isinstance(error, SerializationError) and "LGRS_SERDE_KEY_FILE" not in str(error):
+        return ERROR, near, "If values are encrypted, LGRS_SERDE_KEY_FILE must name the file with their key."
     return ERROR, near, ""
 
 

@@ -106,12 +106,15 @@ class Engine:
 
     def unlock(self, target: Address) -> Operation[None]:
         """Takes the keys of a thread, before any of it is read or written: those used lately, else derived or asked for."""
+        keyring = self.settings.keyring
+        if keyring.shared is not None:
+            target.seal = keyring.shared
         if target.unlocked:
             return
         name, now = target.keys.name, time.monotonic()
         known = self.seals.get(name)
-        if known is None or (self.settings.keyring.asks and now - known[1] > KEY_SECONDS):
-            prefix, thread, keyring = target.prefix, target.thread.encode(), self.settings.keyring
+        if known is None or (keyring.asks and now - known[1] > KEY_SECONDS):
+            prefix, thread = target.prefix, target.thread.encode()
             seal = keyring.seal(prefix, thread)
             if seal is None:
                 seal = yield from compute(partial(keyring.asked, prefix, thread, target.about("asking for its key")), ASKING)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from functools import lru_cache
 from uuid import UUID
 
 from ..errors import CheckpointCorruptError
@@ -57,15 +58,16 @@ class HiddenNames(Names):
     def __init__(self, secret: bytes, prefix: str) -> None:
         made = derived(secret, (b"names", prefix.encode()), 96)
         self._cipher, self._digests = aes_siv(made[:64]), made[64:]
+        self._hide, self._show = lru_cache(4096)(self._hidden), lru_cache(4096)(self._shown)
         self.fingerprint = self._digest(b"fingerprint")[:4].hex()
 
     def _digest(self, *parts: bytes) -> bytes:
         return hashlib.blake2b(b"\0".join(parts), key=self._digests, digest_size=16).digest()
 
-    def _hide(self, kind: bytes, text: bytes) -> bytes:
+    def _hidden(self, kind: bytes, text: bytes) -> bytes:
         return urlsafe_b64encode(self._cipher.encrypt(b"\1" + text, [kind])).rstrip(b"=")
 
-    def _show(self, kind: bytes, stored: bytes) -> bytes:
+    def _shown(self, kind: bytes, stored: bytes) -> bytes:
         from cryptography.exceptions import InvalidTag
 
         try:

@@ -254,7 +254,8 @@ class Keyring:
 
     def __init__(self, integrity: Integrity, secrets: Secrets = (), provider: KeyProvider | None = None) -> None:
         self._integrity, self._secrets, self._provider = integrity, secrets, provider
-        self._plain = Seal(integrity)
+        self.shared = None if secrets or provider else Seal(integrity)
+        """The seal of all threads, where nothing is encrypted."""
 
     @property
     def asks(self) -> bool:
@@ -262,9 +263,9 @@ class Keyring:
 
     def seal(self, prefix: bytes, thread: bytes) -> Seal | None:
         """The seal of a thread; None if the provider must be asked first."""
-        if self._provider is not None:
-            return None
-        return EncryptingSeal(self._integrity, self._secrets, (prefix, thread)) if self._secrets else self._plain
+        if self.shared is not None:
+            return self.shared
+        return EncryptingSeal(self._integrity, self._secrets, (prefix, thread)) if self._secrets else None
 
     def asked(self, prefix: bytes, thread: bytes, about: str) -> Seal:
         """The seal of a thread with the secrets that the provider gives, which may take as long as a network does."""
