@@ -191,7 +191,7 @@ class MessageCache:
         segments, runs = chunks.group(elements.atoms, tuple)
         digests: list[bytes] = []
         for run in runs:
-            known = (*by.apart, *run)
+            known = (*by.apart, *run) if by.apart else run
             name = self._digests.get(known)
             if name is None:
                 name = by.name(b"".join(run))
