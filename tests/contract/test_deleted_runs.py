@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 from langgraph.graph import START, StateGraph
-from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, put, words
+from shapes import at, checkpoint, expiries, id_of, ids, listed, metadata, new_id, put, words
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -260,6 +260,203 @@ async def test_what_overtook_a_checkpoint_goes_when_that_is_refused(either: Any,
     else:
         fields = raw.hkeys(ThreadKeys(prefix, b"t").hash)
         assert sorted(name[:1] for name in fields) == [b"C", b"S"]
+
+
+def test_a_checkpoint_that_its_writes_overtook_before_the_deletion_is_refused(either: Any) -> None:
+    root = checkpoint({"x": 1})
+    await either.aput_writes(at("t", "", root["id"]), [("x", 1)], "task")
+    await either.adelete_thread("t")
+    await refused(either.aput_writes(at("t", "", root["id"]), [("x", 2)], "another task"))
+    await refused(either.aput(at("t"), root, metadata(), {"x": 1}))
+    assert await listed(either, None) == []
+
+
+@pytest.mark.parametrize("key", [0, 1], ids=["hash", "index"])
+async def test_a_thread_of_which_the_server_evicted_a_key_stays_deleted_too(
+    either: Any, raw: Any, prefix: str, key: int
+) -> None:
+    old = await put(either, at("t"), {"x": 1})
+    inner = await put(either, at("t", "sub:1"), {"x": 1}, parents={"": id_of(old)})
+    raw.delete(ThreadKeys(prefix, b"t").all[key])
+    await either.adelete_thread("t")
+    await refused(put(either, old, {"x": 2}))
+    await refused(put(either, inner, {"x": 2}))
+    assert keys(raw, prefix) == []
+
+
+@pytest.mark.parametrize("key", [0, 1, 6], ids=["hash", "index", "tombstone"])
+def test_a_key_of_the_wrong_type_does_not_stop_a_deletion(saver: RedisSaver, raw: Any, prefix: str, key: int) -> None:
+    made = saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
+    names = ThreadKeys(prefix, b"t").all
+    raw.delete(names[key])
+    raw.rpush(names[key], "damage")
+    saver.delete_thread("t")
+    assert keys(raw, prefix) == []
+    with pytest.raises(ThreadDeletedError):
+        saver.put(made, checkpoint({"x": 2}), metadata(), {"x": 1})
+
+
+def test_a_damaged_record_without_its_root_does_not_stop_a_deletion(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    made = saver.put(at("t", "sub:1"), checkpoint({"x": 1}), metadata(parents={"": new_id()}), {"x": 1})
+    raw.hset(ThreadKeys(prefix, b"t").hash, f"Csub:1\0{id_of(made)}", "damage")
+    saver.delete_thread("t")
+    with pytest.raises(ThreadDeletedError):
+        saver.put(made, checkpoint({"x": 2}), metadata(), {"x": 1})
+
+
+# --- the tombstone ----------------------------------------------------------------------------------------------------
+
+
+def test_deleting_again_keeps_the_tombstone_and_a_second_run_is_added_to_it(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    made = []
+    for _ in range(2):
+        made.append(saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1}))
+        saver.tag("t", "someone@example.org", id_of(made[-1]))
+        saver.delete_thread("t")
+        left = raw.pttl(ThreadKeys(prefix, b"t").tombstone)
+        assert 590_000 < left <= 600_000
+        saver.delete_thread("t")
+        assert raw.pttl(ThreadKeys(prefix, b"t").tombstone) <= left
+    assert tombstone(raw, prefix) == {b"deleted", *(f"C\0{id_of(each)}".encode() for each in made)}
+    for each in made:
+        with pytest.raises(ThreadDeletedError):
+            saver.put(each, checkpoint({"x": 2}), metadata(), {"x": 1})
+
+
+def test_of_two_tombstones_the_longer_time_holds(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix, tombstone=1000) as long, RedisSaver(url, prefix=prefix, tombstone=10) as short:
+        for saver in (long, short):
+            saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
+            saver.delete_thread("t")
+        assert 990_000 < raw.pttl(ThreadKeys(prefix, b"t").tombstone) <= 1_000_000
+
+
+def test_a_full_server_deletes_a_thread_and_refuses_what_is_late() -> None:
+    with EmbeddedServer.start() as server, RedisSaver(server.url) as saver:
+        import redis
+
+        with redis.Redis.from_url(server.url) as raw:
+            made = saver.put(at("t"), checkpoint({"x": words("t", 100_000)}), metadata(), {"x": 1})
+            other = saver.put(at("u"), checkpoint({"x": 1}), metadata(), {"x": 1})
+            raw.delete(ThreadKeys("lgrs", b"t").all[1])  # also where the index must be written again
+            raw.config_set("maxmemory", raw.info("memory")["used_memory"] - 500_000)
+            with pytest.raises(ServerRefusedError):
+                saver.put(other, checkpoint({"x": 2}), metadata(), {"x": 1})
+            saver.delete_thread("t")
+            raw.config_set("maxmemory", 1)
+            with pytest.raises(ThreadDeletedError):
+                saver.put(made, checkpoint({"x": 2}), metadata(), {"x": 1})
+
+
+def test_the_tombstone_of_a_long_thread_is_small_and_soon_made(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    made = saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
+    names = ThreadKeys(prefix, b"t")
+    for _ in range(12):
+        raw.zadd(names.all[1], {f"C\0{new_id()}": 0 for _ in range(1000)})
+    began = time.perf_counter()
+    saver.delete_thread("t")
+    assert time.perf_counter() - began < 0.5
+    assert raw.zcard(names.tombstone) == 12_002
+    assert raw.memory_usage(names.tombstone, samples=0) < 2_000_000
+    with pytest.raises(ThreadDeletedError):
+        saver.put(made, checkpoint({"x": 2}), metadata(), {"x": 1})
+
+
+# --- real runs --------------------------------------------------------------------------------------------------------
+
+
+class State(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+@pytest.mark.parametrize(
+    ("durability", "where", "awaited", "remembering"),
+    in_turn(["sync", "async", "exit"], ["root", "inner"], [False, True], [False, True], rounds=2),
+)
+async def test_nothing_of_a_run_stays_whose_thread_is_deleted_while_a_node_runs(
+    url: str, prefix: str, raw: Any, durability: Any, remembering: bool, where: str, awaited: bool, monkeypatch: Any
+) -> None:
+    secret = words("the old run", 20)
+    async with RedisSaver(url, prefix=prefix, compression="none") as asaver:
+        with RedisSaver(url, prefix=prefix, compression="none") as saver:
+            asked, deleted = threading.Event(), threading.Event()
+            old = [True]
+
+            def node(name: str) -> Callable[[State], Any]:
+                def step(state: State) -> Any:
+                    if old and name == where:
+                        asked.set()
+                        assert deleted.wait(30)
+                    return {"log": [secret if old else "new"]}
+
+                return step
+
+            inner = StateGraph(State).add_sequence([("s1", node("s1")), ("s2", node("inner")), ("s3", node("s3"))])
+            sub = inner.add_edge(START, "s1").compile(checkpointer=True if remembering else None)
+            outer = StateGraph(State).add_sequence([("root", node("root")), ("sub", sub), ("end", node("end"))])
+            built = outer.add_edge(START, "root").compile(checkpointer=asaver if awaited else saver)
+
+            async def invoke(text: str) -> Any:
+                if awaited:
+                    return await built.ainvoke({"log": [text]}, at("t"), durability=durability)
+                return await asyncio.to_thread(built.invoke, {"log": [text]}, at("t"), durability=durability)
+
+            old.clear()
+            await invoke("first")  # with "exit" nothing is stored before the end, so there is something to delete
+            old.append(True)
+            run = asyncio.create_task(invoke(secret))
+            assert await asyncio.to_thread(asked.wait, 30)
+            await asaver.adelete_thread("t")
+            deleted.set()
+            with pytest.raises(ThreadDeletedError):
+                await run
+            # a subgraph may have overtaken a root checkpoint that the run then never tried to put: that goes with the tombstone
+            assert await asaver.aget_tuple(at("t")) is None
+            left = {key: raw.pttl(key) for key in keys(raw, prefix)}
+            assert all(0 < ms <= 600_000 or ms == -2 for ms in left.values()), left  # -2: gone meanwhile, with what refused it
+            old.clear()
+            result = (await invoke("new"))["log"]
+            monkeypatch.setattr(thread_headers, "LATE_MS", 0)
+            await asaver.aprune(["t"])
+            assert [each async for each in asaver.averify()] == []
+            assert raw.pttl(ThreadKeys(prefix, b"t").hash) == -1
+            if not remembering or durability == "sync":
+                assert secret not in result
+                assert secret.encode() not in b"".join(raw.hvals(ThreadKeys(prefix, b"t").hash))
+
+
+# --- what overtook, and waits for what does not come ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["alone", "after a new run began"])
+async def test_what_overtook_a_checkpoint_goes_when_that_is_refused(either: Any, raw: Any, prefix: str, again: bool) -> None:
+    old = await put(either, at("t"), {"x": 1})
+    await either.adelete_thread("t")
+    root = checkpoint({"x": 1})
+    for ns in ("sub:1", "sub:1|in:2", "remembering"):
+        inner = await put(either, at("t", ns), {"x": words(ns, 100)}, parents={"": root["id"]})
+        await either.aput_writes(inner, [("x", words("w", 300))], "task")
+    await either.aput_writes(at("t", "", root["id"]), [("x", words("early", 300))], "task")
+    assert all(raw.pttl(key) > 0 for key in keys(raw, prefix))
+    fresh = await put(either, at("t"), {"x": "new"}) if again else None
+    await refused(either.aput(old, root, metadata(), {"x": 1}))
+    assert await ids(either, at("t", None)) == ([id_of(fresh)] if fresh else [])
+    if fresh is None:
+        assert keys(raw, prefix) == []
+    else:
+        fields = raw.hkeys(ThreadKeys(prefix, b"t").hash)
+        assert sorted(name[:1] for name in fields) == [b"C", b"S"]
+
+
+def test_a_checkpoint_that_its_writes_overtook_expires_with_them(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
+    saver.delete_thread("t")
+    inner = checkpoint({"x": 1})
+    saver.put_writes(at("t", "sub:1", inner["id"]), [("x", 1)], "task")
+    saver.put(at("t", "sub:1"), inner, metadata(parents={"": new_id()}), {"x": 1})
+    *moments, _ = expiries(raw, *ThreadKeys(prefix, b"t").all[:2])
+    assert moments[0] == moments[1] > 0
+    assert list(saver.verify()) == []
 
 
 @pytest.fixture(params=["checkpoint", "writes"])
