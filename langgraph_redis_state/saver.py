@@ -160,10 +160,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
                 read_only=read_only,
             )
         )
-        keyed = integrity_key is not None or encryption_key is not None
         injected = client is not None or async_client is not None
         own = None if injected and url == DEFAULT_URL else url
-        warn_of_trust(own, client or async_client, serde, keyed)
         self._connection = Connection(
             own,
             client=client,
@@ -172,6 +170,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             durability=durability_option(durability),
             read_only=read_only,
         )
+        keyed = integrity_key is not None or encryption_key is not None
+        warn_of_trust(own, client or async_client, serde, keyed)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
