@@ -32,7 +32,7 @@ class Copying:
 
     def __init__(self, origin: Address, target: Address, compression: CompressionType) -> None:
         self._origin, self._target, self._compression = origin, target, compression
-        self._about = f"copy_thread: thread {origin.thread!r}"
+        self._about = f"{'rekey' if origin is target else 'copy_thread'}: thread {origin.thread!r}"
         self._renamed: dict[bytes, bytes] = {}
         """Chunks and pages that have other names in the copy."""
         self._copied: set[bytes] = set()
@@ -93,6 +93,11 @@ class Copying:
             return name, thread_fields.seal_tag(*named, there, self._target.seal)
         if kind in (b"C", b"W", b"H"):
             return name, self._records(name, content)
+        if name not in (b"S", b"O") and (self._origin is self._target or kind == b"\0"):
+            raise CheckpointCorruptError(
+                f"{self._about}: field {name.lstrip(bytes(1))!r} has no name of this package, or was damaged, and would be "
+                "dropped; nothing was written. `verify` says what it finds in the thread"
+            )
         return None  # the script writes the counts, and which operation made the origin does not matter
 
     def _chunk(self, name: bytes, content: bytes) -> tuple[bytes, bytes]:
