@@ -41,6 +41,7 @@ from .state.agents import AgentCheckpointer
 from .state.metadata import StateMetadata
 from .state.persistence import RedisStatePersistence
 from .storage.codec import CompressionType
+from .store.surface import AsyncRedisStore, RedisStore
 from .verification.findings import Finding, Progress, Repair
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "AgentCheckpointer",
     "AgentStateSnapshot",
     "AsyncRedisSaver",
+    "AsyncRedisStore",
     "AsyncShallowRedisSaver",
     "ChannelDiff",
     "CheckpointConflictError",
@@ -72,6 +74,7 @@ __all__ = [
     "Progress",
     "RedisSaver",
     "RedisStatePersistence",
+    "RedisStore",
     "Repair",
     "Replicas",
     "SaverClosedError",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from ..effects import Call, Read, ReplyMismatch, Scan
+from ..effects import Call, Calls, Read, ReplyMismatch, Scan
 from ..errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .workarounds import closed_meanwhile, node_without_slot
 
@@ -156,11 +156,12 @@ def slot_moves(error: Exception) -> bool:
     )
 
 
-def translated(error: Exception, effect: Call | Read | Scan, where: str, in_cluster: bool) -> Exception:
+def translated(error: Exception, effect: Call | Calls | Read | Scan, where: str, in_cluster: bool) -> Exception:
     """The error of this package for one of the client library; others, programming errors among them, stay as they are."""
     if isinstance(error, CheckpointerError):
         return error
-    found = meaning(error, isinstance(effect, Call) and effect.script.writes, in_cluster)
+    calls = effect.calls if isinstance(effect, Calls) else [effect] if isinstance(effect, Call) else []
+    found = meaning(error, any(call.script.writes for call in calls), in_cluster)
     if found is None:
         return error
     kind, sentence = found

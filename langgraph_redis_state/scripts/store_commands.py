@@ -1,0 +1,115 @@
+"""One typed function for each script of the store, as `commands.py` has them for those of threads.
+
+A script of the store takes the keys of one bucket. So most functions make a `Call`, which an operation yields alone or together
+with those to other buckets, and have a counterpart that takes its reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from ..effects import Call, Calls, Operation, Script, counted
+from ..errors import CheckpointCorruptError, CheckpointLostError
+
+READ = Script("store_read")
+
+SEARCH = Script("store_search")
+
+SPACES = Script("store_spaces")
+
+WRITE = Script("store_write", writes=True)
+
+TOUCH = Script("store_touch")
+
+SWEEP = Script("store_sweep")
+
+REPAIR = Script("store_repair", writes=True)
+
+Keys = Sequence[bytes]
+"""Those of a bucket: its items, their order, when they expire."""
+
+
+class Found(NamedTuple):
+    records: list[bytes | None]
+    due: list[int]
+    """Places of those whose TTL a read should refresh."""
+
+
+class Page(NamedTuple):
+    names: list[bytes]
+    """Members of the order, or namespaces."""
+    following: bytes
+    """Lower bound of the next page, empty if there is none."""
+    records: Sequence[bytes | None] = ()
+    """Those of the first names behind the ones that were skipped."""
+    due: Sequence[int] = ()
+
+
+def together(calls: Sequence[Call]) -> Operation[list[list[Any]]]:
+    """Their replies, after one round trip to each server. Raises if the bucket of one has lost a key."""
+    if not calls:
+        return []
+    replies: list[list[Any]] = [(yield calls[0])] if len(calls) == 1 else (yield Calls(calls))
+    for call, (word, *_) in zip(calls, replies, strict=True):
+        if word == b"ok":
+            continue
+        if word in _GONE:
+            raise CheckpointLostError(f"{call.about}: {_GONE[word]}")
+        raise CheckpointCorruptError(f"{call.about}: unexpected reply {word!r} from the server")
+    return replies
+
+
+def read(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:
+    return Call(READ, keys, fields, about)
+
+
+def write(keys: Keys, about: str, reads: Collection[bytes], writes: Sequence[tuple[bytes, bytes]]) -> Call:
+    """`writes`: fields and records, an empty one to remove the item."""
+    return Call(WRITE, keys, [*counted(reads), *(part for pair in writes for part in pair)], about)
+
+
+def found(reply: Sequence[Any]) -> Found:
+    """The reply to `read` and to `write`."""
+    _, records, due = reply
+    return Found(records, [place - 1 for place in due])
+
+
+def search(keys: Keys, about: str, bounds: tuple[bytes, bytes], most: int, skipped: int, max_bytes: int) -> Call:
+    return Call(SEARCH, keys, [*bounds, most, skipped, max_bytes], about)
+
+
+def spaces(keys: Keys, about: str, bounds: tuple[bytes, bytes], most: int, look_ups: int, depth: int) -> Call:
+    return Call(SPACES, keys, [*bounds, most, look_ups, depth], about)
+
+
+def page(reply: Sequence[Any]) -> Page:
+    """The reply to `search` and to `spaces`."""
+    if len(reply) == 3:
+        return Page(reply[1], reply[2])
+    _, members, records, due, following = reply
+    return Page(members, following, records, [place - 1 for place in due])
+
+
+def touch(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:
+    return Call(TOUCH, keys, fields, about)
+
+
+def sweep(keys: Keys, about: str, most: int) -> Operation[tuple[int, bool]]:
+    """How many items were removed, and whether there may be more."""
+    ((_, removed, more),) = yield from together([Call(SWEEP, keys, [most], about)])
+    return int(removed), bool(more)
+
+
+def repair(keys: Keys, about: str, members: Collection[bytes], fields: Collection[bytes]) -> Operation[int]:
+    """How many members of the order were wrong or absent."""
+    ((_, changed),) = yield from together([Call(REPAIR, keys, [*counted(members), *fields], about)])
+    return int(changed)
+
+
+_GONE = {
+    b"lost": "the items of this bucket are gone while their order is there; the server evicted them. Use a maxmemory-policy "
+    "that does not evict (noeviction); repair() of the store forgets what is lost",
+    b"unindexed": "the order of this bucket's items is gone (evicted?); they can be read one by one, and repair() of the "
+    "store makes the order anew",
+}

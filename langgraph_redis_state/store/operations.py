@@ -1,0 +1,392 @@
+"""The operations behind `RedisStore`: generators of effects, no I/O.
+
+Rule 1: a batch reads before it writes, as `InMemoryStore` does, and of several writes to one item the last one counts.
+Rule 2: values are serialized, and everything is checked, before the first effect.
+Rule 3: what goes to several buckets goes together, in one round trip; in each bucket it happens or it does not.
+Rule 4: scripts that read write nothing. TTLs that are due are refreshed by a call of their own, after the answer was verified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.store.base import GetOp, Item, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp
+
+from .. import validation
+from ..caching.parts import Parts
+from ..effects import Argument, Call, Operation, compute, portion
+from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError
+from ..operations.engine import Engine, logger
+from ..scripts import store_commands as scripts
+from ..serialization.decode import loaded
+from ..serialization.encode import dumped
+from ..storage.bodies import Value
+from . import items, matching
+from .items import Bounds, Place
+
+AnyItem = TypeVar("AnyItem", bound=Item)
+
+PAGE_ITEMS, PAGE_BYTES = 1000, 256 * 1024
+"""Most members of the order that one script of a search reads, and bytes of records, which the buckets of a search share."""
+
+READ_ITEMS = 200
+"""Most items whose records are read and deserialized at a time, before the next are looked at."""
+
+PAGE_SPACES, PAGE_LOOK_UPS = 500, 1000
+"""Most namespaces that one script names, and look-ups that it makes for them: a millisecond or two."""
+
+WRITE_ITEMS, WRITE_BYTES = 1000, 8 * 1024 * 1024
+"""Most writes of one script. A batch that writes more to one bucket is cut, and each part happens or does not."""
+
+SWEEP_ITEMS = 500
+
+
+class Entry:
+    """One that a page names: a member of the order with its record, if that was read, or a namespace."""
+
+    __slots__ = ("bucket", "due", "name", "record")
+
+    def __init__(self, name: bytes, bucket: int, record: bytes | None = None) -> None:
+        self.name, self.bucket, self.record, self.due = name, bucket, record, False
+
+    @property
+    def field(self) -> bytes:
+        return items.field_of(self.name)[0]
+
+
+class Walk:
+    """Entries of several buckets in one order, page by page."""
+
+    def __init__(self, buckets: Iterable[int], bounds: Bounds) -> None:
+        self._lowers = dict.fromkeys(buckets, bounds[0])
+        self._upper = bounds[1]
+        self._waiting: list[Entry] = []
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self._lowers)
+
+    def more(
+        self, ask: Callable[[int, Bounds], Call], taken: Callable[[int, scripts.Page], list[Entry]]
+    ) -> Operation[list[Entry]]:
+        """The next entries, after one round trip: those before which no bucket has another. May be none, though it goes on."""
+        asked = list(self._lowers)
+        replies = yield from scripts.together([ask(bucket, (self._lowers[bucket], self._upper)) for bucket in asked])
+        for bucket, reply in zip(asked, replies, strict=True):
+            page = scripts.page(reply)
+            self._waiting += taken(bucket, page)
+            if page.following:
+                self._lowers[bucket] = page.following
+            else:
+                del self._lowers[bucket]
+        self._waiting.sort(key=lambda entry: entry.name)
+        bound = min((lower[1:] for lower in self._lowers.values()), default=None)
+        ready = [entry for entry in self._waiting if bound is None or entry.name <= bound]
+        del self._waiting[: len(ready)]
+        return ready
+
+
+@dataclass
+class Batch:
+    """What a batch asks of each bucket, and what came."""
+
+    reads: dict[int, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
+    writes: dict[int, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    refresh: set[bytes] = field(default_factory=set)
+    """Fields whose TTL a get may refresh."""
+    found: dict[bytes, Item | None] = field(default_factory=dict)
+    due: dict[int, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
+    """Fields whose TTL is refreshed."""
+
+    def parts(self, bucket: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """The writes to a bucket, removals first, cut where one script would take too long. At least one part, maybe empty."""
+        part: list[tuple[bytes, bytes]] = []
+        size = 0
+        for name, record in sorted(self.writes.get(bucket, {}).items(), key=lambda each: bool(each[1])):
+            if part and (len(part) == WRITE_ITEMS or size + len(record) > WRITE_BYTES):
+                yield part
+                part, size = [], 0
+            part.append((name, record))
+            size += len(record)
+        yield part
+
+
+class Items:
+    """The operations of one store. Between them it remembers only which bucket is swept next, and when."""
+
+    def __init__(self, engine: Engine, serde: SerializerProtocol, sweep_seconds: float) -> None:
+        self._engine, self._serde = engine, serde
+        self._prefix = engine.settings.prefix
+        self._pause = sweep_seconds / items.BUCKETS
+        self._swept, self._sweep_due = 0, time.monotonic() + self._pause
+
+    # --- a batch ---
+
+    def batch(self, ops: Iterable[Op]) -> Operation[list[Result]]:
+        """The results of several operations, in their order. Raises before anything is sent if one of them is not possible."""
+        listed, batch = list(ops), Batch()
+        for op in listed:
+            self._prepare(op, batch)
+        yield from self._engine.check_layout(bool(batch.writes), *((scripts.WRITE,) if batch.writes else ()))
+        results: list[Result] = []
+        for op in listed:
+            if isinstance(op, SearchOp):
+                results.append((yield from self._search(op, batch)))
+            elif isinstance(op, ListNamespacesOp):
+                results.append((yield from self._spaces(op)))
+            else:
+                results.append(None)
+        yield from self._exchange(batch)
+        for at, op in enumerate(listed):
+            if isinstance(op, GetOp):
+                results[at] = batch.found[items.field_name(items.labels(op.namespace), str(op.key))]
+        yield from self._touch(batch.due)
+        if batch.writes:
+            yield from self._sweep_next()
+        return results
+
+    def _prepare(self, op: Op, batch: Batch) -> None:
+        if isinstance(op, GetOp | PutOp):
+            namespace = items.labels(op.namespace)
+            name, bucket = items.field_name(namespace, str(op.key)), items.bucket_of(namespace)
+            if isinstance(op, PutOp):
+                batch.writes[bucket][name] = self._record(self._place(name), op)
+                return
+            batch.reads[bucket][name] = None
+            if op.refresh_ttl:
+                batch.refresh.add(name)
+            return
+        if isinstance(op, SearchOp):
+            items.labels(op.namespace_prefix)
+            matching.check_filter(op.filter or {})
+        elif isinstance(op, ListNamespacesOp):
+            for condition in op.match_conditions or ():
+                items.labels(tuple(condition.path))
+                validation.one_of(condition.match_type, ("prefix", "suffix"), "match_type")
+            validation.at_most(op.max_depth, "max_depth")
+        else:
+            raise ValueError(f"a batch takes GetOp, PutOp, SearchOp and ListNamespacesOp, not {op!r}")
+        validation.whole(op.limit, "limit", 0)
+        validation.whole(op.offset, "offset", 0)
+
+    def _record(self, place: Place, op: PutOp) -> bytes:
+        if op.value is None:
+            return b""
+        if not isinstance(op.value, Mapping):
+            raise ValueError(f"{place}: the value must be a mapping, or None to delete the item, not {type(op.value).__name__}")
+        ttl = 0
+        if op.ttl is not None:
+            validation.ttl_ms(op.ttl, f"{place}: ttl", "minutes")
+            ttl = validation.ttl_ms(op.ttl * 60, f"{place}: ttl")
+        type_, blob = dumped(self._serde, dict(op.value), str(place))
+        settings = self._engine.settings
+        return items.sealed(place, type_, blob, ttl, settings.integrity, settings.compression)
+
+    def _exchange(self, batch: Batch) -> Operation[None]:
+        """All gets and writes: one script for each bucket, and further ones for writes that are too many for one."""
+        calls: list[tuple[int, list[bytes], Call]] = []
+        later: list[Call] = []
+        for bucket in sorted(batch.reads.keys() | batch.writes.keys()):
+            fields = list(batch.reads.get(bucket, ()))
+            first, *more = batch.parts(bucket)
+            about, keys = self._about(fields or [name for name, _ in first]), self._keys(bucket)
+            call = scripts.write(keys, about, fields, first) if first else scripts.read(keys, about, fields)
+            calls.append((bucket, fields, call))
+            later += [scripts.write(keys, about, (), part) for part in more]
+        replies = yield from scripts.together([call for _, _, call in calls])
+        for call in later:
+            yield from scripts.together([call])
+        for (bucket, fields, _), reply in zip(calls, replies, strict=True):
+            records, due = scripts.found(reply)
+            there = {name: record for name, record in zip(fields, records, strict=True) if record is not None}
+            batch.found.update(dict.fromkeys(fields))
+            batch.found.update(zip(there, (yield from self._made(Item, there.items())), strict=True))
+            batch.due[bucket].update({fields[at]: None for at in due if fields[at] in batch.refresh})
+
+    def _made(self, kind: type[AnyItem], records: Iterable[tuple[bytes, bytes]]) -> Operation[list[AnyItem]]:
+        """Items of stored records, verified, decompressed and deserialized."""
+        listed = list(records)
+        if not listed:
+            return []
+        return (yield from compute(partial(self._make, kind, listed), sum(len(record) for _, record in listed)))
+
+    def _make(self, kind: type[AnyItem], records: Sequence[tuple[bytes, bytes]]) -> list[AnyItem]:
+        made = []
+        for name, record in records:
+            place = self._place(name)
+            stored = items.opened(record, place, self._engine.settings.integrity)
+            namespace, key = place.names
+            where = str(place)
+            value = loaded(self._serde, Value(stored.type, stored.blob, (), len(stored.blob)), Parts(), where)
+            if not isinstance(value, dict):
+                raise CheckpointCorruptError(
+                    f"{where}: the value is {type(value).__name__}, not a dict; something else wrote it"
+                )
+            times = {"created_at": stored.created_at, "updated_at": stored.updated_at}
+            made.append(kind(namespace=namespace, key=key, value=value, **times))
+        return made
+
+    # --- search ---
+
+    def _search(self, op: SearchOp, batch: Batch) -> Operation[list[SearchItem]]:
+        """The items below a prefix that the filter selects, from `offset` on."""
+        prefix, wanted = items.labels(op.namespace_prefix), op.offset + op.limit
+        buckets = items.buckets_below(prefix)
+        walk = Walk(buckets, items.below(prefix))
+        # without a filter an item before the offset is only counted; with one, every item must be looked at
+        skipped = 0 if op.filter or len(buckets) > 1 else op.offset
+        most = PAGE_ITEMS if op.filter else min(wanted, PAGE_ITEMS)
+        about = f"search below {prefix!r} (prefix {self._prefix!r})"
+        found: list[SearchItem] = []
+        passed = 0
+        while len(found) < op.limit and walk.goes_on:
+            skip = max(skipped - passed, 0)
+            ask = partial(self._page, about, most, skip, PAGE_BYTES // len(buckets))
+            entries = yield from walk.more(ask, partial(self._entries, skip))
+            if not op.filter:
+                first, passed = max(op.offset - passed, 0), passed + len(entries)
+                entries = entries[first : first + op.limit - len(found)]
+            while entries and len(found) < op.limit:
+                there = yield from self._with_records(entries[:READ_ITEMS], about)
+                del entries[:READ_ITEMS]
+                pairs = [(entry.field, entry.record) for entry in there if entry.record is not None]
+                made = yield from self._made(SearchItem, pairs)
+                for entry, item in zip(there, made, strict=True):
+                    if op.filter:
+                        if not matching.selects(op.filter, item.value):
+                            continue
+                        passed += 1
+                        if passed <= op.offset or len(found) == op.limit:
+                            continue
+                    found.append(item)
+                    if entry.due and op.refresh_ttl:
+                        batch.due[entry.bucket][entry.field] = None
+        return found
+
+    def _page(self, about: str, most: int, skipped: int, max_bytes: int, bucket: int, bounds: Bounds) -> Call:
+        return scripts.search(self._keys(bucket), about, bounds, most, skipped, max_bytes)
+
+    def _entries(self, skipped: int, bucket: int, page: scripts.Page) -> list[Entry]:
+        """Those of a page. The order and a record must agree, since one script read both."""
+        entries = [Entry(name, bucket) for name in page.names]
+        for entry, record in zip(entries[skipped:], page.records, strict=False):
+            name, moment = items.field_of(entry.name)
+            if record is None:
+                raise CheckpointLostError(f"{self._place(name)}: the order names it, and it is gone; repair() forgets it")
+            if moment != items.updated_us(record):
+                raise CheckpointCorruptError(
+                    f"{self._place(name)}: the order has it for another time than its record; one of them was damaged. "
+                    "put or delete the item; if this goes on, repair()"
+                )
+            entry.record = record
+        for at in page.due:
+            entries[skipped + at].due = True
+        return entries
+
+    def _with_records(self, entries: Sequence[Entry], about: str) -> Operation[list[Entry]]:
+        """Those that are still there, with the records that were not read yet."""
+        absent: dict[int, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.record is None:
+                absent[entry.bucket].append(entry)
+        replies = yield from scripts.together(
+            [scripts.read(self._keys(bucket), about, [each.field for each in there]) for bucket, there in absent.items()]
+        )
+        for there, reply in zip(absent.values(), replies, strict=True):
+            records, due = scripts.found(reply)
+            for entry, record in zip(there, records, strict=True):
+                entry.record = record
+            for at in due:
+                there[at].due = True
+        return [entry for entry in entries if entry.record is not None]
+
+    # --- namespaces ---
+
+    def _spaces(self, op: ListNamespacesOp) -> Operation[list[tuple[str, ...]]]:
+        """The namespaces that hold items and meet the conditions, in order."""
+        prefix, wanted = matching.fixed_prefix(op.match_conditions), op.offset + op.limit
+        walk = Walk(items.buckets_below(prefix), items.below(prefix))
+        # if what is below `max_depth` decides nothing, one look-up passes all of it
+        depth, most = op.max_depth or 0, min(wanted, PAGE_SPACES)
+        if any(each.match_type != "prefix" or len(each.path) > depth for each in op.match_conditions or ()):
+            depth = 0
+        about = f"list namespaces below {prefix!r} (prefix {self._prefix!r})"
+        found: dict[tuple[str, ...], None] = {}
+        while len(found) < wanted and walk.goes_on:
+            for entry in (
+                yield from walk.more(
+                    lambda bucket, bounds: scripts.spaces(self._keys(bucket), about, bounds, most, PAGE_LOOK_UPS, depth),
+                    lambda bucket, page: [Entry(name + b"\0\0", bucket) for name in page.names],
+                )
+            ):
+                namespace = items.namespace_of(entry.name[:-2])
+                if matching.belongs(namespace, op.match_conditions):
+                    found[namespace[: op.max_depth]] = None
+        return list(found)[op.offset : wanted]
+
+    # --- TTL and upkeep ---
+
+    def _touch(self, due: Mapping[int, Iterable[bytes]]) -> Operation[None]:
+        """Refreshes TTLs after a read. A read is not refused because its refresh is."""
+        if self._engine.settings.read_only:
+            return
+        calls = [scripts.touch(self._keys(bucket), "refreshing TTLs", list(fields)) for bucket, fields in due.items() if fields]
+        try:
+            yield from scripts.together(calls)
+        except CheckpointerError as error:
+            logger.warning("prefix %r: the TTLs of items that were read are not refreshed: %s", self._prefix, error)
+
+    def _sweep_next(self) -> Operation[None]:
+        """After a write, when it is due: removes what expired in one more bucket, where perhaps nobody writes."""
+        if time.monotonic() < self._sweep_due:
+            return
+        self._sweep_due = time.monotonic() + self._pause
+        bucket, self._swept = self._swept, (self._swept + 1) % items.BUCKETS
+        try:
+            yield from scripts.sweep(self._keys(bucket), f"sweeping bucket {bucket} of prefix {self._prefix!r}", SWEEP_ITEMS)
+        except CheckpointerError as error:  # the write itself is done
+            logger.warning("prefix %r: items that expired are removed another time: %s", self._prefix, error)
+
+    def sweep(self) -> Operation[int]:
+        """Removes all items that expired: how many there were."""
+        yield from self._engine.check_layout(True, scripts.SWEEP)
+        removed = 0
+        for bucket in range(items.BUCKETS):
+            more = True
+            while more:
+                about = f"sweeping bucket {bucket} of prefix {self._prefix!r}"
+                count, more = yield from scripts.sweep(self._keys(bucket), about, SWEEP_ITEMS)
+                removed += count
+        return removed
+
+    def repair(self) -> Operation[int]:
+        """Makes the order of each bucket what its items say: how many entries were wrong or absent."""
+        yield from self._engine.check_layout(True, scripts.REPAIR)
+        changed = 0
+        for bucket in range(items.BUCKETS):
+            keys, about = self._keys(bucket), f"repair of bucket {bucket} of prefix {self._prefix!r}"
+            for command, key, listed in (("ZSCAN", keys[1], 0), ("HSCAN", keys[0], 1)):
+                cursor = -1
+                while cursor:
+                    cursor, found = yield from portion(command, key, cursor, SWEEP_ITEMS, about)
+                    names: list[list[Argument]] = [[], []]
+                    names[listed] += [name for name, _ in found]
+                    if found:
+                        changed += yield from scripts.repair(keys, about, *names)  # type: ignore[arg-type]
+        return changed
+
+    def _keys(self, bucket: int) -> tuple[bytes, ...]:
+        return items.bucket_keys(self._prefix, bucket)
+
+    def _place(self, name: bytes) -> Place:
+        return Place(self._prefix.encode(), name)
+
+    def _about(self, fields: Sequence[bytes]) -> str:
+        others = f" and {len(fields) - 1} more" if len(fields) > 1 else ""
+        return f"{self._place(fields[0])}{others}"
