@@ -97,13 +97,13 @@ def touch(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:
 
 def sweep(keys: Keys, about: str, most: int) -> Operation[tuple[int, bool]]:
     """How many items were removed, and whether there may be more."""
-    ((_, removed, more),) = yield from together([Call(SWEEP, keys, [most], about)])
+    _, removed, more = yield Call(SWEEP, keys, [most], about)
     return int(removed), bool(more)
 
 
 def repair(keys: Keys, about: str, members: Collection[bytes], fields: Collection[bytes]) -> Operation[int]:
     """How many members of the order were wrong or absent."""
-    ((_, changed),) = yield from together([Call(REPAIR, keys, [*counted(members), *fields], about)])
+    _, changed = yield Call(REPAIR, keys, [*counted(members), *fields], about)
     return int(changed)
 
 
