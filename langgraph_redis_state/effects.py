@@ -145,11 +145,12 @@ class Script:
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
     writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for. `bare`: it is about no
-    thread, and goes without the libraries.
+    thread, and goes without the libraries. `also`: commands that stand in no `call`, since not every server has them.
     """
 
-    def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:
+    def __init__(self, name: str, *, writes: bool = False, bare: bool = False, also: Collection[str] = ()) -> None:
         self.name = name
+        self._also = frozenset(also)
         self.writes = writes
         self._bare = bare
 
@@ -163,7 +164,7 @@ class Script:
     @cached_property
     def commands(self) -> frozenset[str]:
         """The commands that it may run on the server."""
-        return frozenset(re.findall(r"(?:call\(|in_batches(?:\(|', ))'([A-Z]+)'", self.source))
+        return self._also | frozenset(re.findall(r"(?:call\(|in_batches(?:\(|', ))'([A-Z]+)'", self.source))
 
     @cached_property
     def sha(self) -> bytes:

@@ -1,5 +1,5 @@
-"""`RedisStore` under the names that LangGraph's own store tests import: InMemoryStore, SqliteStore, PostgresStore and their async
-twins, with as much of psycopg as the fixtures of those tests touch. The test files themselves are not changed.
+"""`RedisStore` under the names that LangGraph's own store tests import: InMemoryStore, SqliteStore, PostgresStore and their
+async twins, with as much of psycopg as the fixtures of those tests touch. The test files themselves are not changed.
 
 A conftest that `suite.py` writes calls `install` before a test file is imported.
 """
@@ -36,9 +36,14 @@ class Standing(RedisStore):
     MIGRATIONS: Any = ()
 
     def __init__(self, name: str = "", *, index: Any = None, ttl: Any = None, **options: Any) -> None:
-        options = {"index": index} if SEMANTIC and index is not None else {}
+        if SEMANTIC and index is not None:
+            fields = index.get("text_fields") or index.get("fields")
+            options = {"index": {"dims": index["dims"], "embed": index["embed"], "fields": fields}}
+        else:
+            options = {}
         super().__init__(URL, prefix=prefix_for(name), ttl=ttl, **options)
         self.ttl_config = self.ttl_config or {}
+        self.index_config = index
 
     @classmethod
     @contextlib.contextmanager
@@ -68,7 +73,7 @@ class Cursor:
             return
         namespace, key = parameters[-2].split("."), parameters[-1]
         field = items.field_name(tuple(namespace), key)
-        kept, _, expires = items.bucket_keys(self._store._engine.settings.prefix, items.bucket_of(namespace))
+        kept, _, expires, _ = items.bucket_keys(self._store._engine.settings.prefix, items.bucket_of(namespace))
         with redis.Redis.from_url(URL) as raw:
             if "SET expires_at" in statement:
                 raw.zadd(expires, {field: raw.time()[0] * 1000 - 60_000})

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from ..effects import Call, Calls, Operation, Script, counted
-from ..errors import CheckpointCorruptError, CheckpointLostError
+from ..effects import Call, Calls, Operation, Script, counted, pairs
+from ..errors import CheckpointCorruptError, CheckpointLostError, InvalidConfigError
 
 READ = Script("store_read")
 
@@ -20,6 +20,9 @@ SPACES = Script("store_spaces")
 
 WRITE = Script("store_write", writes=True)
 
+SIMILAR = Script("store_similar", also=("VADD", "VCARD", "VDIM", "VREM", "VSIM"))
+"""With the commands that a store with an index needs of other scripts."""
+
 TOUCH = Script("store_touch")
 
 SWEEP = Script("store_sweep")
@@ -27,7 +30,7 @@ SWEEP = Script("store_sweep")
 REPAIR = Script("store_repair", writes=True)
 
 Keys = Sequence[bytes]
-"""Those of a bucket: its items, their order, when they expire."""
+"""Those of a bucket: its items, their order, when they expire, their vectors."""
 
 
 class Found(NamedTuple):
@@ -51,9 +54,14 @@ def together(calls: Sequence[Call]) -> Operation[list[list[Any]]]:
     if not calls:
         return []
     replies: list[list[Any]] = [(yield calls[0])] if len(calls) == 1 else (yield Calls(calls))
-    for call, (word, *_) in zip(calls, replies, strict=True):
+    for call, (word, *rest) in zip(calls, replies, strict=True):
         if word == b"ok":
             continue
+        if word == b"dims":
+            raise InvalidConfigError(
+                f"{call.about}: the vectors that are stored have {rest[0]} dimensions, and those of this store's index another "
+                "number; nothing was written. Use the embeddings they were made with, or another prefix"
+            )
         if word in _GONE:
             raise CheckpointLostError(f"{call.about}: {_GONE[word]}")
         raise CheckpointCorruptError(f"{call.about}: unexpected reply {word!r} from the server")
@@ -64,9 +72,9 @@ def read(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:
     return Call(READ, keys, fields, about)
 
 
-def write(keys: Keys, about: str, reads: Collection[bytes], writes: Sequence[tuple[bytes, bytes]]) -> Call:
-    """`writes`: fields and records, an empty one to remove the item."""
-    return Call(WRITE, keys, [*counted(reads), *(part for pair in writes for part in pair)], about)
+def write(keys: Keys, about: str, reads: Collection[bytes], writes: Sequence[tuple[bytes, ...]]) -> Call:
+    """`writes`: field, record, and if it has vectors their attributes, and each; an empty record removes the item."""
+    return Call(WRITE, keys, [*counted(reads), *(part for each in writes for part in each)], about)
 
 
 def found(reply: Sequence[Any]) -> Found:
@@ -89,6 +97,16 @@ def page(reply: Sequence[Any]) -> Page:
         return Page(reply[1], reply[2])
     _, members, records, due, following = reply
     return Page(members, following, records, [place - 1 for place in due])
+
+
+def similar(keys: Keys, about: str, vector: bytes, most: int, only: bytes, compared: int) -> Call:
+    return Call(SIMILAR, keys, [vector, most, only, compared], about)
+
+
+def similarities(reply: Sequence[Any]) -> tuple[list[tuple[bytes, float]], int]:
+    """The reply to `similar`: names with similarities from 0 to 1, the greatest first, and how many vectors there are."""
+    _, flat, total = reply
+    return [(name, float(score)) for name, score in pairs(flat)], total
 
 
 def touch(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:

@@ -1,7 +1,7 @@
 """Names and bytes of the store: buckets, keys, fields, bounds, and the record of an item. Pure functions, no I/O.
 
 An item lives in one of 16 buckets, by the first two labels of its namespace, so that one script may read and write all that
-stands below them. The three keys of a bucket carry its hash tag from `TAGS`. Each tag hashes to another sixteenth of the slots
+stands below them. The keys of a bucket carry its hash tag from `TAGS`. Each tag hashes to another sixteenth of the slots
 of a Cluster, so nodes that share the slots evenly share the buckets evenly:
 
 ======================  ===========  ======================================================================================
@@ -10,6 +10,7 @@ key                     type         holds
 ``p:{s3c6}:items``      hash         ``<namespace>\0\0<key>``: the record
 ``p:{s3c6}:order``      sorted set   ``<namespace>\0\0<updated><key>``, scores 0; updated: µs, 7 bytes, each as 255 - x
 ``p:{s3c6}:expires``    sorted set   ``<namespace>\0\0<key>`` of the items that expire, score: when, ms
+``p:{s3c6}:vectors``    vector set   ``<n, 2 bytes><namespace>\0\0<key>``: the nth vector of an item (vectors.py)
 ======================  ===========  ======================================================================================
 
 Labels stand with NUL between them. They are not empty and hold no NUL, so the first two NULs end the namespace, whatever the
@@ -17,7 +18,7 @@ key holds: no two items have one field. A record is, in bytes::
 
     header      1  format, 1                         stamp   7  created_at, µs of the server's clock, made by the script
                 1  key id of the checksum, 0: none           7  updated_at
-                2  vectors, 0                                4  check: SHA-1 over header, stamp and field (codec.place_check)
+                2  number of vectors                         4  check: SHA-1 over header, stamp and field (codec.place_check)
                 6  TTL in ms, 0: none
     checksum   16  BLAKE2b over layout, prefix, "item", field, header, body
     body           packed msgpack [type, bytes]: the serializer's form of the value
@@ -115,7 +116,7 @@ def buckets_below(prefix: Sequence[str]) -> Sequence[int]:
 
 
 def bucket_keys(prefix: str, bucket: int) -> tuple[bytes, ...]:
-    return tuple(f"{prefix}:{{{TAGS[bucket]}}}:{name}".encode() for name in ("items", "order", "expires"))
+    return tuple(f"{prefix}:{{{TAGS[bucket]}}}:{name}".encode() for name in ("items", "order", "expires", "vectors"))
 
 
 def below(prefix: tuple[str, ...]) -> Bounds:
@@ -155,12 +156,15 @@ class StoredItem(NamedTuple):
     blob: bytes
 
 
-def sealed(place: Place, type_: str, blob: bytes, ttl: int, integrity: Integrity, compression: CompressionType) -> bytes:
-    """The record of an item without its stamp. `ttl` in ms, 0: none."""
+def sealed(
+    place: Place, type_: str, blob: bytes, ttl: int, vectors: int, integrity: Integrity, compression: CompressionType
+) -> bytes:
+    """The record of an item without its stamp. `ttl` in ms, 0: none; `vectors`: how many it has."""
     plain = ormsgpack.packb([type_, blob])
     if len(plain) > BODY_MAX:
         raise SerializationError(f"{place}: the value takes {len(plain)} bytes, an item holds {BODY_MAX}; nothing was written")
-    header, body = b"%c%c\0\0%s" % (FORMAT, integrity.signing_id, ttl.to_bytes(6, "big")), pack(plain, compression)
+    header = b"%c%c%s%s" % (FORMAT, integrity.signing_id, vectors.to_bytes(2, "big"), ttl.to_bytes(6, "big"))
+    body = pack(plain, compression)
     return header + integrity.sign(place.signed, header, body) + body
 
 
@@ -190,6 +194,10 @@ def opened(raw: bytes, place: Place, integrity: Integrity) -> StoredItem:
     except msgspec.MsgspecError as error:
         raise CheckpointCorruptError(f"{place}: the body is verified, but not laid out as an item's ({error})") from error
     return StoredItem(_moment(raw[10:17]), _moment(raw[17:24]), type_, blob)
+
+
+def has_vectors(raw: bytes) -> bool:
+    return raw[2:4] != b"\0\0"
 
 
 def updated_us(raw: bytes) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -21,14 +21,15 @@ from langgraph.store.base import GetOp, Item, ListNamespacesOp, Op, PutOp, Resul
 from .. import validation
 from ..caching.parts import Parts
 from ..effects import Argument, Call, Operation, compute, portion
-from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError
+from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError, ServerRefusedError
 from ..operations.engine import Engine, logger
 from ..scripts import store_commands as scripts
 from ..serialization.decode import loaded
 from ..serialization.encode import dumped
 from ..storage.bodies import Value
-from . import items, matching
+from . import items, matching, vectors
 from .items import Bounds, Place
+from .vectors import Index, Vectors
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -44,20 +45,20 @@ PAGE_SPACES, PAGE_LOOK_UPS = 500, 1000
 WRITE_ITEMS, WRITE_BYTES = 1000, 8 * 1024 * 1024
 """Most writes of one script. A batch that writes more to one bucket is cut, and each part happens or does not."""
 
+COMPARED, SIMILAR_MOST = 10_000, 10_000
+"""Up to so many vectors of a bucket are all compared, and so many are looked at in a graph; and most that one search ranks."""
+
 SWEEP_ITEMS = 500
 
 
 class Entry:
     """One that a page names: a member of the order with its record, if that was read, or a namespace."""
 
-    __slots__ = ("bucket", "due", "name", "record")
+    __slots__ = ("bucket", "due", "field", "name", "record")
 
-    def __init__(self, name: bytes, bucket: int, record: bytes | None = None) -> None:
-        self.name, self.bucket, self.record, self.due = name, bucket, record, False
-
-    @property
-    def field(self) -> bytes:
-        return items.field_of(self.name)[0]
+    def __init__(self, name: bytes, bucket: int, field: bytes = b"") -> None:
+        self.name, self.bucket, self.field, self.due = name, bucket, field, False
+        self.record: bytes | None = None
 
 
 class Walk:
@@ -97,47 +98,50 @@ class Batch:
     """What a batch asks of each bucket, and what came."""
 
     reads: dict[int, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
-    writes: dict[int, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    writes: dict[int, dict[bytes, tuple[bytes, ...]]] = field(default_factory=lambda: defaultdict(dict))
     refresh: set[bytes] = field(default_factory=set)
     """Fields whose TTL a get may refresh."""
     found: dict[bytes, Item | None] = field(default_factory=dict)
     due: dict[int, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
     """Fields whose TTL is refreshed."""
 
-    def parts(self, bucket: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    def parts(self, bucket: int) -> Iterator[list[tuple[bytes, ...]]]:
         """The writes to a bucket, removals first, cut where one script would take too long. At least one part, maybe empty."""
-        part: list[tuple[bytes, bytes]] = []
+        part: list[tuple[bytes, ...]] = []
         size = 0
-        for name, record in sorted(self.writes.get(bucket, {}).items(), key=lambda each: bool(each[1])):
-            if part and (len(part) == WRITE_ITEMS or size + len(record) > WRITE_BYTES):
+        for name, write in sorted(self.writes.get(bucket, {}).items(), key=lambda each: bool(each[1][0])):
+            more = sum(map(len, write))
+            if part and (len(part) == WRITE_ITEMS or size + more > WRITE_BYTES):
                 yield part
                 part, size = [], 0
-            part.append((name, record))
-            size += len(record)
+            part.append((name, *write))
+            size += more
         yield part
 
 
 class Items:
     """The operations of one store. Between them it remembers only which bucket is swept next, and when."""
 
-    def __init__(self, engine: Engine, serde: SerializerProtocol, sweep_seconds: float) -> None:
-        self._engine, self._serde = engine, serde
+    def __init__(self, engine: Engine, serde: SerializerProtocol, sweep_seconds: float, index: Index | None) -> None:
+        self._engine, self._serde, self._index = engine, serde, index
         self._prefix = engine.settings.prefix
         self._pause = sweep_seconds / items.BUCKETS
         self._swept, self._sweep_due = 0, time.monotonic() + self._pause
 
     # --- a batch ---
 
-    def batch(self, ops: Iterable[Op]) -> Operation[list[Result]]:
+    def batch(self, ops: Iterable[Op], embedded: Vectors) -> Operation[list[Result]]:
         """The results of several operations, in their order. Raises before anything is sent if one of them is not possible."""
         listed, batch = list(ops), Batch()
         for op in listed:
-            self._prepare(op, batch)
-        yield from self._engine.check_layout(bool(batch.writes), *((scripts.WRITE,) if batch.writes else ()))
+            self._prepare(op, batch, embedded)
+        yield from self._check(bool(batch.writes))
         results: list[Result] = []
         for op in listed:
             if isinstance(op, SearchOp):
-                results.append((yield from self._search(op, batch)))
+                similar = self._index is not None and op.query
+                vector = embedded.queries[op.query or ""] if similar else b""
+                results.append((yield from (self._similar(op, batch, vector) if similar else self._search(op, batch))))
             elif isinstance(op, ListNamespacesOp):
                 results.append((yield from self._spaces(op)))
             else:
@@ -151,12 +155,27 @@ class Items:
             yield from self._sweep_next()
         return results
 
-    def _prepare(self, op: Op, batch: Batch) -> None:
+    def _check(self, write: bool) -> Operation[None]:
+        needed = [scripts.WRITE] if write else []
+        if self._index is None or self._engine.settings.read_only:
+            yield from self._engine.check_layout(write, *needed)
+            return
+        try:
+            yield from self._engine.check_layout(write, *needed, scripts.SIMILAR)
+        except ServerRefusedError as error:
+            if "VSIM" not in str(error):
+                raise
+            raise ServerRefusedError(
+                f"prefix {self._prefix!r}: a store with index= needs vector sets, which Redis has from 8.0 on, and this server "
+                "or user has not; nothing was written. Use another server, grant +vadd +vcard +vdim +vrem +vsim, or set no index"
+            ) from error
+
+    def _prepare(self, op: Op, batch: Batch, embedded: Vectors) -> None:
         if isinstance(op, GetOp | PutOp):
             namespace = items.labels(op.namespace)
             name, bucket = items.field_name(namespace, str(op.key)), items.bucket_of(namespace)
             if isinstance(op, PutOp):
-                batch.writes[bucket][name] = self._record(self._place(name), op)
+                batch.writes[bucket][name] = self._write(self._place(name), namespace, op, embedded)
                 return
             batch.reads[bucket][name] = None
             if op.refresh_ttl:
@@ -175,9 +194,10 @@ class Items:
         validation.whole(op.limit, "limit", 0)
         validation.whole(op.offset, "offset", 0)
 
-    def _record(self, place: Place, op: PutOp) -> bytes:
+    def _write(self, place: Place, namespace: tuple[str, ...], op: PutOp, embedded: Vectors) -> tuple[bytes, ...]:
+        """The record of an item, and with vectors their attributes and each of them."""
         if op.value is None:
-            return b""
+            return (b"",)
         if not isinstance(op.value, Mapping):
             raise ValueError(f"{place}: the value must be a mapping, or None to delete the item, not {type(op.value).__name__}")
         ttl = 0
@@ -186,7 +206,9 @@ class Items:
             ttl = validation.ttl_ms(op.ttl * 60, f"{place}: ttl")
         type_, blob = dumped(self._serde, dict(op.value), str(place))
         settings = self._engine.settings
-        return items.sealed(place, type_, blob, ttl, settings.integrity, settings.compression)
+        texts = self._index.texts(op) if self._index is not None else []
+        record = items.sealed(place, type_, blob, ttl, len(texts), settings.integrity, settings.compression)
+        return (record, vectors.attributes(namespace), *(embedded.documents[text] for text in texts)) if texts else (record,)
 
     def _exchange(self, batch: Batch) -> Operation[None]:
         """All gets and writes: one script for each bucket, and further ones for writes that are too many for one."""
@@ -195,7 +217,7 @@ class Items:
         for bucket in sorted(batch.reads.keys() | batch.writes.keys()):
             fields = list(batch.reads.get(bucket, ()))
             first, *more = batch.parts(bucket)
-            about, keys = self._about(fields or [name for name, _ in first]), self._keys(bucket)
+            about, keys = self._about(fields or [write[0] for write in first]), self._keys(bucket)
             call = scripts.write(keys, about, fields, first) if first else scripts.read(keys, about, fields)
             calls.append((bucket, fields, call))
             later += [scripts.write(keys, about, (), part) for part in more]
@@ -234,8 +256,11 @@ class Items:
 
     # --- search ---
 
-    def _search(self, op: SearchOp, batch: Batch) -> Operation[list[SearchItem]]:
-        """The items below a prefix that the filter selects, from `offset` on."""
+    def _search(
+        self, op: SearchOp, batch: Batch, without: Collection[bytes] = (), unranked: Collection[int] = ()
+    ) -> Operation[list[SearchItem]]:
+        """The items below a prefix that the filter selects, from `offset` on, without some fields. In buckets that are
+        `unranked` no item may have vectors."""
         prefix, wanted = items.labels(op.namespace_prefix), op.offset + op.limit
         buckets = items.buckets_below(prefix)
         walk = Walk(buckets, items.below(prefix))
@@ -249,15 +274,20 @@ class Items:
             skip = max(skipped - passed, 0)
             ask = partial(self._page, about, most, skip, PAGE_BYTES // len(buckets))
             entries = yield from walk.more(ask, partial(self._entries, skip))
+            if without:
+                entries = [entry for entry in entries if entry.field not in without]
             if not op.filter:
                 first, passed = max(op.offset - passed, 0), passed + len(entries)
                 entries = entries[first : first + op.limit - len(found)]
             while entries and len(found) < op.limit:
                 there = yield from self._with_records(entries[:READ_ITEMS], about)
                 del entries[:READ_ITEMS]
-                pairs = [(entry.field, entry.record) for entry in there if entry.record is not None]
-                made = yield from self._made(SearchItem, pairs)
+                made = yield from self._made(SearchItem, [(entry.field, entry.record or b"") for entry in there])
                 for entry, item in zip(there, made, strict=True):
+                    if entry.bucket in unranked and items.has_vectors(entry.record or b""):
+                        raise CheckpointLostError(
+                            f"{self._place(entry.field)}: its vectors are gone, the server evicted them; put the item again"
+                        )
                     if op.filter:
                         if not matching.selects(op.filter, item.value):
                             continue
@@ -274,7 +304,7 @@ class Items:
 
     def _entries(self, skipped: int, bucket: int, page: scripts.Page) -> list[Entry]:
         """Those of a page. The order and a record must agree, since one script read both."""
-        entries = [Entry(name, bucket) for name in page.names]
+        entries = [Entry(name, bucket, items.field_of(name)[0]) for name in page.names]
         for entry, record in zip(entries[skipped:], page.records, strict=False):
             name, moment = items.field_of(entry.name)
             if record is None:
@@ -305,6 +335,41 @@ class Items:
             for at in due:
                 there[at].due = True
         return [entry for entry in entries if entry.record is not None]
+
+    def _similar(self, op: SearchOp, batch: Batch, vector: bytes) -> Operation[list[SearchItem]]:
+        """The items below a prefix that the filter selects, by the similarity of their most similar text; then those without a
+        vector, as `InMemoryStore` has it."""
+        prefix, wanted = items.labels(op.namespace_prefix), op.offset + op.limit
+        buckets, only = items.buckets_below(prefix), vectors.below(prefix)
+        about = f"semantic search below {prefix!r} (prefix {self._prefix!r})"
+        most = 2 * wanted + 10
+        while True:
+            calls = [scripts.similar(self._keys(each), about, vector, most, only, COMPARED) for each in buckets]
+            replies = [scripts.similarities(reply) for reply in (yield from scripts.together(calls))]
+            best: dict[bytes, tuple[float, int]] = {}
+            for bucket, (names, _) in zip(buckets, replies, strict=True):
+                for name, score in names:
+                    best[name[2:]] = max(best.get(name[2:], (0.0, 0)), (score, bucket))
+            # below this, a bucket may have others that are more similar
+            bound = max((names[-1][1] for names, _ in replies if len(names) == most), default=0.0)
+            ranked = sorted((-score, field, bucket) for field, (score, bucket) in best.items() if score >= bound)
+            there = yield from self._with_records([Entry(field, bucket, field) for _, field, bucket in ranked], about)
+            made = yield from self._made(SearchItem, [(entry.field, entry.record or b"") for entry in there])
+            pairs = zip(there, made, strict=True)
+            found = [(entry, item) for entry, item in pairs if matching.selects(op.filter, item.value)][:wanted]
+            if len(found) >= wanted or not bound or most >= SIMILAR_MOST:
+                break
+            most *= 8
+        for entry, item in found:
+            item.score = 2 * best[entry.field][0] - 1  # the cosine
+            if entry.due and op.refresh_ttl:
+                batch.due[entry.bucket][entry.field] = None
+        results = [item for _, item in found]
+        if len(found) < wanted:
+            rest = op._replace(offset=0, limit=wanted - len(found))
+            unranked = {bucket for bucket, (_, total) in zip(buckets, replies, strict=True) if not total}
+            results += yield from self._search(rest, batch, {entry.field for entry, _ in found}, unranked)
+        return results[op.offset :]
 
     # --- namespaces ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator, Iterable, Mapping
 from typing import Any
 
-from langgraph.store.base import BaseStore, Op, Result, TTLConfig
+from langgraph.store.base import BaseStore, IndexConfig, Op, Result, TTLConfig
 from typing_extensions import Self
 
 from .. import validation
@@ -14,6 +14,7 @@ from ..connected import Connected
 from ..options import DEFAULT_URL
 from ..saver import RedisSaver
 from .operations import Items
+from .vectors import Index, Vectors
 
 PREFIX = "lgrs:store"
 
@@ -30,8 +31,8 @@ _TTL_KEYS = {"default_ttl", "refresh_on_read", "omit_expired", "sweep_interval_m
 
 
 class RedisStore(Connected, BaseStore):
-    """LangGraph's long-term memory on plain Redis >= 6.2 or Valkey: `get`, `put`, `delete`, `search`, `list_namespaces` and `batch`,
-    each also with an `a` before its name, as `BaseStore` documents them. It needs no `setup()`.
+    """LangGraph's long-term memory on plain Redis >= 6.2 or Valkey: `get`, `put`, `delete`, `search`, `list_namespaces` and
+    `batch`, each also with an `a` before its name, as `BaseStore` documents them. It needs no `setup()`.
 
     Args:
         url: where the server is, as for `RedisSaver`.
@@ -40,6 +41,8 @@ class RedisStore(Connected, BaseStore):
             minutes after it was last written, or read if `refresh_on_read` (the default). A read refreshes a TTL of which less
             than 90 % is left. `sweep_interval_minutes`: within this time of writing, what expired is removed everywhere (60).
             Items that expired are never returned, so `omit_expired` is always true.
+        index: `{"dims": ..., "embed": ..., "fields": [...]}`, as LangGraph's `IndexConfig` has it, for semantic search. It
+            needs a server with vector sets: Redis 8. None: `query`, and the `index` of a put, have no effect.
         saver: uses this saver's connections instead of its own, and leaves them open. No `url` or connection options then.
         options: other arguments of `RedisSaver`: `client`, `async_client`, `durability`, `compression`, `integrity_key`,
             `accept_unkeyed`, `serde`, `redis_options`, `read_only`.
@@ -47,8 +50,7 @@ class RedisStore(Connected, BaseStore):
     Raises:
         ValueError, TypeError: an option is not possible; the message says what is.
 
-    `index` is refused: semantic search is not available, and without it `query` and the `index` of a put have no effect, as
-    `BaseStore` says. Every method raises `ServerUnavailableError` or `ServerRefusedError` when the server does not serve,
+    Every method raises `ServerUnavailableError` or `ServerRefusedError` when the server does not serve,
     `CheckpointCorruptError` or `CheckpointLostError` when stored bytes are not what was written. None means that the server
     said so.
     """
@@ -62,7 +64,7 @@ class RedisStore(Connected, BaseStore):
         prefix: str = PREFIX,
         ttl: TTLConfig | None = None,
         saver: RedisSaver | None = None,
-        index: None = None,
+        index: IndexConfig | None = None,
         **options: Any,
     ) -> None:
         if idle := options.keys() & _NOT_FOR_STORES:
@@ -75,7 +77,9 @@ class RedisStore(Connected, BaseStore):
         own = RedisSaver(DEFAULT_URL if url is None else url, prefix=prefix, cache_bytes=0, **options)
         self._connection, self._engine = (own if saver is None else saver)._connection, own._engine
         self._borrowed = saver is not None
-        self._items = Items(self._engine, own.serde, sweep_minutes * 60)
+        self.index_config, self._index = index, None if index is None else Index(index)
+        self.embeddings = None if self._index is None else self._index.embeddings
+        self._items = Items(self._engine, own.serde, sweep_minutes * 60, self._index)
 
     @classmethod
     def from_conn_string(cls, url: str, **options: Any) -> Self:
@@ -96,11 +100,21 @@ class RedisStore(Connected, BaseStore):
         In one round trip, for up to 1,000 writes (8 MB) to a bucket, and without searches and listings, which take their own.
         What stands below the same two first labels is written in one script: all of it or nothing.
         """
-        return run(self._items.batch(ops), self._connection)
+        listed, vectors = list(ops), Vectors()
+        if self._index is not None:
+            asked, by = self._index.asked(listed), self._index.embeddings
+            documents = by.embed_documents(asked.documents) if asked.documents else []
+            vectors = self._index.packed(asked, documents, [by.embed_query(each) for each in asked.queries])
+        return run(self._items.batch(listed, vectors), self._connection)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """`batch`, awaited. Values are serialized before this waits for the first time."""
-        return await arun(self._items.batch(ops), self._connection)
+        """`batch`, awaited. Values are serialized before this waits for the first time, or after it waited for embeddings."""
+        listed, vectors = list(ops), Vectors()
+        if self._index is not None:
+            asked, by = self._index.asked(listed), self._index.embeddings
+            documents = await by.aembed_documents(asked.documents) if asked.documents else []
+            vectors = self._index.packed(asked, documents, [await by.aembed_query(each) for each in asked.queries])
+        return await arun(self._items.batch(listed, vectors), self._connection)
 
     def sweep_ttl(self) -> int:
         """Removes all items that expired, and returns how many there were. Writes do so too, little by little."""

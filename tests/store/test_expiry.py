@@ -1,4 +1,4 @@
-"""Items that expire: TTLs in minutes, refreshed by reads; what expired is gone for every reader, and its memory becomes free."""
+"""Items that expire: TTLs in minutes, refreshed by reads; what expired is gone for every reader, and memory becomes free."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_moment_of_expiry_that_was_lost_is_set_anew_by_a_read(memories: RedisS
 
 
 def test_each_write_removes_some_that_expired(memories: RedisStore, expire: Any, raw: Any, prefix: str) -> None:
-    kept, order, expires = items.bucket_keys(prefix, items.bucket_of(HERE))
+    kept, order, expires, _ = items.bucket_keys(prefix, items.bucket_of(HERE))
     for n in range(30):
         memories.put(HERE, f"{n}", {}, ttl=1)
     memories.put(HERE, "stays", {})
@@ -128,7 +128,7 @@ def test_writes_sweep_buckets_in_which_nobody_writes(make: Make, expire: Any, ra
 
 
 def test_a_bucket_whose_items_all_expire_frees_its_memory_by_itself(memories: RedisStore, raw: Any, prefix: str) -> None:
-    keys = items.bucket_keys(prefix, items.bucket_of(HERE))
+    keys = items.bucket_keys(prefix, items.bucket_of(HERE))[:3]
     memories.put(HERE, "a", {}, ttl=1)
     day = 24 * 3600 * 1000
     assert all(day < raw.pttl(key) <= day + 60_000 for key in keys)

@@ -15,7 +15,7 @@ from langgraph_redis_state.errors import ServerRefusedError
 from langgraph_redis_state.scripts import store_commands
 
 HERE = ("users", "ada")
-SCRIPTS = [each for each in vars(store_commands).values() if isinstance(each, Script)]
+SCRIPTS = [each for each in vars(store_commands).values() if isinstance(each, Script) and each is not store_commands.SIMILAR]
 COMMANDS = sorted(frozenset[str]().union(*(script.commands for script in SCRIPTS)))
 LOOKING = sorted(store_commands.READ.commands | store_commands.SEARCH.commands | store_commands.SPACES.commands)
 
@@ -51,14 +51,16 @@ def test_a_right_that_is_missing_refuses_the_call_before_anything_is_written(
     before, refused = bytes_of(raw, prefix), set()
     for command in COMMANDS:
         with user(raw, prefix, f"~{prefix}:*", "+@all", f"-{command.lower()}") as url, RedisStore(url, prefix=prefix) as store:
+            said = ""
             try:
                 VERBS[verb](store)
             except ServerRefusedError as error:
-                assert command in str(error)
-                assert bytes_of(raw, prefix) == before
-                refused.add(command)
-            else:
-                before = bytes_of(raw, prefix)
+                said = str(error)
+        if said:
+            assert command in said
+            assert bytes_of(raw, prefix) == before
+            refused.add(command)
+        before = bytes_of(raw, prefix)
     assert refused
 
 
