@@ -1,9 +1,9 @@
-"""`python -m benchmarks.store [--postgres URL]`: times and sizes of `RedisStore` beside other stores of LangGraph. Prints two tables.
+"""`python -m benchmarks.store [--postgres URL]`: times and sizes of `RedisStore` beside other stores. Prints two tables.
 
-All are measured in one run, in turn, round by round: medians in ms, and behind them how many times the median of SqliteStore that
-is. The items are memories of 200 users, some hundred bytes of text each. Redis, over TCP, keeps what it stores in memory; SQLite
-has a file; of a PostgreSQL that is given, only a database is used that is made for the run and dropped with it. Sizes: by how much
-the server's `used_memory` grew; the file after a checkpoint; the table with its indexes.
+All are measured in one run, in turn, round by round: medians in ms, and behind them how many times the median of SqliteStore
+that is. The items are memories of 200 users, some hundred bytes of text each. Redis, over TCP, keeps what it stores in memory.
+SQLite has a file. Of a PostgreSQL that is given, only a database is used that is made for the run and dropped with it. Sizes:
+by how much the server's `used_memory` grew; the file after a checkpoint; the table with its indexes.
 """
 
 from __future__ import annotations
@@ -84,23 +84,28 @@ def postgres_store(url: str) -> Iterator[tuple[BaseStore, Callable[[], int]]]:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def place(n: int) -> tuple[tuple[str, ...], str]:
+    """Where the nth item is."""
+    return ("memories", f"user-{n % USERS:04}"), f"{n}"
+
+
 def fill(store: BaseStore, count: int) -> None:
     rng = random.Random(1)
     for begin in range(0, count, 100):
-        store.batch([PutOp(user(rng), f"{n}", memory(rng)) for n in range(begin, begin + 100)])
+        store.batch([PutOp(*place(n), memory(rng)) for n in range(begin, begin + 100)])
 
 
 WORK: dict[str, Callable[[BaseStore, random.Random, int], object]] = {
     "put, a new item": lambda store, rng, n: store.put(user(rng), f"new-{n}", memory(rng)),
-    "put, replacing": lambda store, rng, n: store.put(user(rng), f"{n % 50}", memory(rng)),
-    "get": lambda store, rng, n: store.get(user(rng), f"{rng.randrange(10_000)}"),
+    "put, replacing": lambda store, rng, n: store.put(*place(n), memory(rng)),
+    "get": lambda store, rng, n: store.get(*place(n)),
     "search of a user, 10 items": lambda store, rng, n: store.search(user(rng)),
     "search of a user, filtered": lambda store, rng, n: store.search(user(rng), filter={"kind": "fact"}),
     "search of a user, a filter that selects none": lambda store, rng, n: store.search(user(rng), filter={"kind": "none"}),
     "search of all users, 10 items": lambda store, rng, n: store.search(("memories",)),
     "list_namespaces of all users": lambda store, rng, n: store.list_namespaces(prefix=("memories",)),
     "batch of 100 puts": lambda store, rng, n: store.batch([PutOp(user(rng), f"{n}-{k}", memory(rng)) for k in range(100)]),
-    "delete": lambda store, rng, n: store.delete(user(rng), f"{n % 50}"),
+    "delete": lambda store, rng, n: store.delete(*place(n)),
 }
 
 

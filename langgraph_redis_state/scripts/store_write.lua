@@ -56,7 +56,7 @@ if expiring or call('PTTL', ITEMS) >= 0 then
   tidy_items(20)
   expire_items()
 end
-if not wrote then -- a removal that is repeated writes something too, as WAIT needs it
-  call('ZADD', EXPIRES, 0, ''); call('ZREM', EXPIRES, '')
+if not wrote then -- a removal that is repeated writes something too, as WAIT needs it; ZREM first, which a full server allows
+  call('ZREM', EXPIRES, ''); call('ZADD', EXPIRES, 0, ''); call('ZREM', EXPIRES, '')
 end
 return { 'ok', found, due }

@@ -171,28 +171,28 @@ def sealed(
 def opened(raw: bytes, place: Place, integrity: Integrity) -> StoredItem:
     """A stored record, after its checksum was verified.
 
-    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, naming the place; nothing of the body is looked at.
+    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, without the place; nothing of the body is looked at before.
     """
     if len(raw) <= STAMP + DIGEST:
-        raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
+        raise CheckpointCorruptError(f"{len(raw)} bytes are too few for a record")
     if raw[0] != FORMAT:
         raise FormatError(
-            f"{place}: record format {raw[0]}, this version reads {FORMAT}; it is damaged, or a newer version of "
-            "langgraph-redis-state wrote it"
+            f"record format {raw[0]}, this version reads {FORMAT}; it is damaged, or a newer version of langgraph-redis-state "
+            "wrote it"
         )
     header, key_id, body = raw[:HEADER], raw[1], raw[STAMP + DIGEST :]
     if not integrity.knows(key_id) or not (key_id or integrity.accept_unkeyed):
         raise IntegrityKeyError(
-            f"{place}: it is signed with a key that this store was not given, or not signed, and the store has an integrity_key"
+            "it is signed with a key that this store was not given, or not signed, and the store has an integrity_key"
         )
     if not integrity.verifies(key_id, raw[STAMP : STAMP + DIGEST], place.signed, header, body):
-        raise CheckpointCorruptError(f"{place}: the checksum does not hold; the record was damaged or moved")
+        raise CheckpointCorruptError("the checksum does not hold; the record was damaged or moved")
     if place_check(raw[:CHECK], place.field) != raw[CHECK:STAMP]:
-        raise CheckpointCorruptError(f"{place}: the server's stamp (times) is damaged")
+        raise CheckpointCorruptError("the server's stamp (times) is damaged")
     try:
-        type_, blob = _body.decode(unpack(body, BODY_MAX, f"{place}: value"))
+        type_, blob = _body.decode(unpack(body, BODY_MAX, "value"))
     except msgspec.MsgspecError as error:
-        raise CheckpointCorruptError(f"{place}: the body is verified, but not laid out as an item's ({error})") from error
+        raise CheckpointCorruptError(f"the body is verified, but not laid out as an item's ({error})") from error
     return StoredItem(_moment(raw[10:17]), _moment(raw[17:24]), type_, blob)
 
 

@@ -21,7 +21,7 @@ from langgraph.store.base import GetOp, Item, ListNamespacesOp, Op, PutOp, Resul
 from .. import validation
 from ..caching.parts import Parts
 from ..effects import Argument, Call, Operation, compute, portion
-from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError, ServerRefusedError
+from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError, SerializationError, ServerRefusedError
 from ..operations.engine import Engine, logger
 from ..scripts import store_commands as scripts
 from ..serialization.decode import loaded
@@ -167,7 +167,7 @@ class Items:
                 raise
             raise ServerRefusedError(
                 f"prefix {self._prefix!r}: a store with index= needs vector sets, which Redis has from 8.0 on, and this server "
-                "or user has not; nothing was written. Use another server, grant +vadd +vcard +vdim +vrem +vsim, or set no index"
+                "or user has not; nothing was written. Use another server, grant +vadd +vcard +vdim +vrem +vsim, or drop index="
             ) from error
 
     def _prepare(self, op: Op, batch: Batch, embedded: Vectors) -> None:
@@ -242,14 +242,14 @@ class Items:
         made = []
         for name, record in records:
             place = self._place(name)
-            stored = items.opened(record, place, self._engine.settings.integrity)
+            try:
+                stored = items.opened(record, place, self._engine.settings.integrity)
+                value = loaded(self._serde, Value(stored.type, stored.blob, (), len(stored.blob)), Parts(), "its value")
+                if not isinstance(value, dict):
+                    raise CheckpointCorruptError(f"the value is {type(value).__name__}, not a dict; something else wrote it")
+            except (CheckpointCorruptError, SerializationError) as error:
+                raise type(error)(f"{place}: {error}") from error
             namespace, key = place.names
-            where = str(place)
-            value = loaded(self._serde, Value(stored.type, stored.blob, (), len(stored.blob)), Parts(), where)
-            if not isinstance(value, dict):
-                raise CheckpointCorruptError(
-                    f"{where}: the value is {type(value).__name__}, not a dict; something else wrote it"
-                )
             times = {"created_at": stored.created_at, "updated_at": stored.updated_at}
             made.append(kind(namespace=namespace, key=key, value=value, **times))
         return made
@@ -279,9 +279,11 @@ class Items:
             if not op.filter:
                 first, passed = max(op.offset - passed, 0), passed + len(entries)
                 entries = entries[first : first + op.limit - len(found)]
+            size = min(2 * op.limit, READ_ITEMS)  # few, since the first ones may be all that is needed
             while entries and len(found) < op.limit:
-                there = yield from self._with_records(entries[:READ_ITEMS], about)
-                del entries[:READ_ITEMS]
+                there = yield from self._with_records(entries[:size], about)
+                del entries[:size]
+                size = READ_ITEMS
                 made = yield from self._made(SearchItem, [(entry.field, entry.record or b"") for entry in there])
                 for entry, item in zip(there, made, strict=True):
                     if entry.bucket in unranked and items.has_vectors(entry.record or b""):

@@ -11,7 +11,6 @@ from typing_extensions import Self
 from .. import validation
 from ..client.driver import arun, run
 from ..connected import Connected
-from ..options import DEFAULT_URL
 from ..saver import RedisSaver
 from .operations import Items
 from .vectors import Index, Vectors
@@ -25,7 +24,10 @@ _NOT_FOR_STORES = {
     *("index_metadata", "cache_bytes"),
 }
 
-_OF_CONNECTIONS = ("client", "async_client", "redis_options", "durability", "read_only")
+_OF_CONNECTIONS = (
+    *("client", "async_client", "redis_options", "durability", "read_only"),
+    *("redis_url", "redis_client", "connection_args"),  # spellings.py
+)
 
 _TTL_KEYS = {"default_ttl", "refresh_on_read", "omit_expired", "sweep_interval_minutes"}
 
@@ -74,7 +76,7 @@ class RedisStore(Connected, BaseStore):
             if url is not None or not options.keys().isdisjoint(_OF_CONNECTIONS):
                 raise TypeError(f"a store with saver= uses the saver's connections; pass no url, {', '.join(_OF_CONNECTIONS)}")
             options["read_only"] = saver._engine.settings.read_only
-        own = RedisSaver(DEFAULT_URL if url is None else url, prefix=prefix, cache_bytes=0, **options)
+        own = RedisSaver(*([] if url is None else [url]), prefix=prefix, cache_bytes=0, **options)
         self._connection, self._engine = (own if saver is None else saver)._connection, own._engine
         self._borrowed = saver is not None
         self.index_config, self._index = index, None if index is None else Index(index)

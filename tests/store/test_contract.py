@@ -10,7 +10,14 @@ import pytest
 from audit import monitored
 from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
-from langgraph_redis_state import AsyncRedisStore, CheckpointerError, InvalidConfigError, RedisStore, SerializationError
+from langgraph_redis_state import (
+    AsyncRedisStore,
+    CheckpointerError,
+    InvalidConfigError,
+    RedisSaver,
+    RedisStore,
+    SerializationError,
+)
 
 ADA = ("users", "ada", "memories")
 
@@ -302,6 +309,10 @@ async def test_names_and_options_of_other_stores(url: str, prefix: str) -> None:
     async with AsyncRedisStore.from_conn_string(url, prefix=prefix) as astore:
         await astore.setup()
         assert (await astore.asearch(ADA))[0].score is None
+    with RedisStore(redis_url=url, prefix=prefix) as other:
+        assert other.get(ADA, "k") is not None
+    with pytest.raises(TypeError, match="saver="):
+        RedisStore(redis_url=url, saver=RedisSaver(url))
     for options in ({"max_versions": 3}, {"tombstone": 1}):
         with pytest.raises(TypeError, match="not for stores"):
             RedisStore(url, **options)  # type: ignore[arg-type]

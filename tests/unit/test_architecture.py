@@ -42,8 +42,8 @@ LAYERS: dict[str, set[str]] = {
     "spellings": set(),
 }
 """What each room, and each module outside of the rooms, may import of this package. The surfaces, which are not listed
-(`saver`, `saver_history`, `connected`, `drop_in`, `state`, `store`, `migrate`), may import all. No room imports a surface. Tools
-import what is exported."""
+(`saver`, `saver_history`, `connected`, `drop_in`, `state`, `store`, `migrate`), may import all. No room imports a surface.
+Tools import what is exported."""
 
 
 @functools.cache
