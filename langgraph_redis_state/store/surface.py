@@ -29,6 +29,13 @@ _OF_CONNECTIONS = (
     *("redis_url", "redis_client", "connection_args"),  # spellings.py
 )
 
+_ANSWERS = {
+    "store_prefix": "set prefix=, with which all keys begin",
+    "vector_prefix": "set prefix=, with which all keys begin",
+    "cluster_mode": "a Cluster is named by the URL: redis+cluster://host:port",
+}
+"""Arguments of langgraph-checkpoint-redis' stores, and what to do instead."""
+
 _TTL_KEYS = {"default_ttl", "refresh_on_read", "omit_expired", "sweep_interval_minutes"}
 
 
@@ -69,6 +76,8 @@ class RedisStore(Connected, BaseStore):
         index: IndexConfig | None = None,
         **options: Any,
     ) -> None:
+        for name in options.keys() & _ANSWERS.keys():
+            raise TypeError(f"{type(self).__name__} has no argument {name!r}: {_ANSWERS[name]} (docs/migration.md)")
         if idle := options.keys() & _NOT_FOR_STORES:
             raise TypeError(f"{sorted(idle)}: not for stores; ttl={{'default_ttl': minutes}} lets items expire")
         self.ttl_config, sweep_minutes = _checked_ttl(ttl)

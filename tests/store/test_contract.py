@@ -7,6 +7,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 import pytest
+import redis
 from audit import monitored
 from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
@@ -313,6 +314,11 @@ async def test_names_and_options_of_other_stores(url: str, prefix: str) -> None:
         assert other.get(ADA, "k") is not None
     with pytest.raises(TypeError, match="saver="):
         RedisStore(redis_url=url, saver=RedisSaver(url))
+    with RedisStore(redis.Redis.from_url(url), prefix=prefix) as given:  # type: ignore[arg-type]
+        assert given.get(ADA, "k") is not None
+    for name in ("store_prefix", "vector_prefix", "cluster_mode"):
+        with pytest.raises(TypeError, match="migration"):
+            RedisStore(url, **{name: None})
     for options in ({"max_versions": 3}, {"tombstone": 1}):
         with pytest.raises(TypeError, match="not for stores"):
             RedisStore(url, **options)  # type: ignore[arg-type]
