@@ -39,7 +39,9 @@ LEFT_OUT = {
     "(scores and l2)": "expects pgvector's L2 distance as score; here a score is the cosine, as in InMemoryStore",
     "omit_expired_search_pagination": "sets times of update by SQL",
 }
-LEFT_OUT_OF = {"langgraph-checkpoint-sqlite": {"vector_store_initialization": "looks for tables of SQLite"}}
+LEFT_OUT_OF = {
+    ("langgraph-checkpoint-sqlite", "test_store.py"): {"vector_store_initialization": "looks for tables of SQLite"},
+}
 SEMANTIC = "vector or embed_with_path or scores or non_ascii or search_sorting"
 
 CONFTEST = """
@@ -86,7 +88,6 @@ def main() -> int:
         server = None if given.url else EmbeddedServer.start()
         try:
             for package, (version, files) in FILES.items():
-                left_out = " or ".join([*always, *LEFT_OUT_OF.get(package, {})])
                 tests = given.tests and given.tests / f"{package.replace('-', '_')}-{version}" / "tests"
                 room = Path(folder, package, "tests")
                 room.mkdir(parents=True)
@@ -98,6 +99,7 @@ def main() -> int:
                 imports = IMPORTS.get(package, "from tests.embed_test_utils import CharacterEmbeddings")
                 (room / "conftest.py").write_text(CONFTEST.format(here=str(HERE), imports=imports))
                 for name in files:
+                    left_out = " or ".join([*always, *LEFT_OUT_OF.get((package, name), {})])
                     command = [
                         sys.executable,
                         "-m",
@@ -129,6 +131,9 @@ def main() -> int:
             if server is not None:
                 server.close()
     print("\nleft out:")
+    reasons = {**LEFT_OUT}
+    for some in LEFT_OUT_OF.values():
+        reasons |= some
     for names, reason in {
         **LEFT_OUT,
         **LEFT_OUT_OF["langgraph-checkpoint-sqlite"],

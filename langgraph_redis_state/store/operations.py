@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -30,6 +30,9 @@ from ..storage.bodies import Value
 from . import items, matching, vectors
 from .items import Bounds, Place
 from .vectors import Index, Vectors
+from .walk import Entry, Walk
+
+T = TypeVar("T")
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -42,55 +45,14 @@ READ_ITEMS = 200
 PAGE_SPACES, PAGE_LOOK_UPS = 500, 1000
 """Most namespaces that one script names, and look-ups that it makes for them: a millisecond or two."""
 
-WRITE_ITEMS, WRITE_BYTES = 1000, 8 * 1024 * 1024
-"""Most writes of one script. A batch that writes more to one bucket is cut, and each part happens or does not."""
+SCRIPT_ITEMS, WRITE_BYTES = 1000, 8 * 1024 * 1024
+"""Most items that one script reads, refreshes or writes, and bytes that it writes. A batch that asks more of one bucket is cut,
+and each part happens or does not."""
 
 COMPARED, SIMILAR_MOST = 10_000, 10_000
 """Up to so many vectors of a bucket are all compared, and so many are looked at in a graph; and most that one search ranks."""
 
 SWEEP_ITEMS = 500
-
-
-class Entry:
-    """One that a page names: a member of the order with its record, if that was read, or a namespace."""
-
-    __slots__ = ("bucket", "due", "field", "name", "record")
-
-    def __init__(self, name: bytes, bucket: int, field: bytes = b"") -> None:
-        self.name, self.bucket, self.field, self.due = name, bucket, field, False
-        self.record: bytes | None = None
-
-
-class Walk:
-    """Entries of several buckets in one order, page by page."""
-
-    def __init__(self, buckets: Iterable[int], bounds: Bounds) -> None:
-        self._lowers = dict.fromkeys(buckets, bounds[0])
-        self._upper = bounds[1]
-        self._waiting: list[Entry] = []
-
-    @property
-    def goes_on(self) -> bool:
-        return bool(self._lowers)
-
-    def more(
-        self, ask: Callable[[int, Bounds], Call], taken: Callable[[int, scripts.Page], list[Entry]]
-    ) -> Operation[list[Entry]]:
-        """The next entries, after one round trip: those before which no bucket has another. May be none, though it goes on."""
-        asked = list(self._lowers)
-        replies = yield from scripts.together([ask(bucket, (self._lowers[bucket], self._upper)) for bucket in asked])
-        for bucket, reply in zip(asked, replies, strict=True):
-            page = scripts.page(reply)
-            self._waiting += taken(bucket, page)
-            if page.following:
-                self._lowers[bucket] = page.following
-            else:
-                del self._lowers[bucket]
-        self._waiting.sort(key=lambda entry: entry.name)
-        bound = min((lower[1:] for lower in self._lowers.values()), default=None)
-        ready = [entry for entry in self._waiting if bound is None or entry.name <= bound]
-        del self._waiting[: len(ready)]
-        return ready
 
 
 @dataclass
@@ -111,12 +73,17 @@ class Batch:
         size = 0
         for name, write in sorted(self.writes.get(bucket, {}).items(), key=lambda each: bool(each[1][0])):
             more = sum(map(len, write))
-            if part and (len(part) == WRITE_ITEMS or size + more > WRITE_BYTES):
+            if part and (len(part) == SCRIPT_ITEMS or size + more > WRITE_BYTES):
                 yield part
                 part, size = [], 0
             part.append((name, *write))
             size += more
         yield part
+
+
+def portions(listed: list[T]) -> list[list[T]]:
+    """A list in parts that one script may take."""
+    return [listed[at : at + SCRIPT_ITEMS] for at in range(0, len(listed), SCRIPT_ITEMS)]
 
 
 class Items:
@@ -211,20 +178,23 @@ class Items:
         return (record, vectors.attributes(namespace), *(embedded.documents[text] for text in texts)) if texts else (record,)
 
     def _exchange(self, batch: Batch) -> Operation[None]:
-        """All gets and writes: one script for each bucket, and further ones for writes that are too many for one."""
+        """All gets and writes: one script a bucket; before them gets that are too many for one, behind them such writes."""
         calls: list[tuple[int, list[bytes], Call]] = []
+        earlier: list[tuple[int, list[bytes], Call]] = []
         later: list[Call] = []
         for bucket in sorted(batch.reads.keys() | batch.writes.keys()):
-            fields = list(batch.reads.get(bucket, ()))
+            *others, fields = portions(list(batch.reads.get(bucket, ()))) or [[]]
             first, *more = batch.parts(bucket)
             about, keys = self._about(fields or [write[0] for write in first]), self._keys(bucket)
             call = scripts.write(keys, about, fields, first) if first else scripts.read(keys, about, fields)
             calls.append((bucket, fields, call))
+            earlier += [(bucket, part, scripts.read(keys, about, part)) for part in others]
             later += [scripts.write(keys, about, (), part) for part in more]
-        replies = yield from scripts.together([call for _, _, call in calls])
+        replies = yield from scripts.together([call for _, _, call in earlier])
+        replies += yield from scripts.together([call for _, _, call in calls])
         for call in later:
             yield from scripts.together([call])
-        for (bucket, fields, _), reply in zip(calls, replies, strict=True):
+        for (bucket, fields, _), reply in zip(earlier + calls, replies, strict=True):
             records, due = scripts.found(reply)
             there = {name: record for name, record in zip(fields, records, strict=True) if record is not None}
             batch.found.update(dict.fromkeys(fields))
@@ -327,10 +297,11 @@ class Items:
         for entry in entries:
             if entry.record is None:
                 absent[entry.bucket].append(entry)
+        parts = [part for there in absent.values() for part in portions(there)]
         replies = yield from scripts.together(
-            [scripts.read(self._keys(bucket), about, [each.field for each in there]) for bucket, there in absent.items()]
+            [scripts.read(self._keys(there[0].bucket), about, [each.field for each in there]) for there in parts]
         )
-        for there, reply in zip(absent.values(), replies, strict=True):
+        for there, reply in zip(parts, replies, strict=True):
             records, due = scripts.found(reply)
             for entry, record in zip(there, records, strict=True):
                 entry.record = record
@@ -403,7 +374,9 @@ class Items:
         """Refreshes TTLs after a read. A read is not refused because its refresh is."""
         if self._engine.settings.read_only:
             return
-        calls = [scripts.touch(self._keys(bucket), "refreshing TTLs", list(fields)) for bucket, fields in due.items() if fields]
+        about = f"refreshing TTLs of prefix {self._prefix!r}"
+        parts = [(bucket, part) for bucket, fields in due.items() for part in portions(list(fields))]
+        calls = [scripts.touch(self._keys(bucket), about, part) for bucket, part in parts]
         try:
             yield from scripts.together(calls)
         except CheckpointerError as error:

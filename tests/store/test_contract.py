@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import date, datetime, timezone
 from typing import Any
@@ -14,9 +15,11 @@ from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp,
 from langgraph_redis_state import (
     AsyncRedisStore,
     CheckpointerError,
+    DurabilityError,
     InvalidConfigError,
     RedisSaver,
     RedisStore,
+    Replicas,
     SerializationError,
 )
 
@@ -102,9 +105,9 @@ async def test_namespaces_and_keys_never_collide(either: Any) -> None:
     for n, namespace in enumerate(places):
         await either.batch([PutOp(namespace, key, {"n": n, "key": key}) for key in keys])
     for n, namespace in enumerate(places):
-        for key in keys:
-            assert (await either.get(namespace, key)).value == {"n": n, "key": key}
-        found = await either.search(namespace, limit=1000)
+        results = await either.batch([*(GetOp(namespace, key) for key in keys), SearchOp(namespace, limit=1000)])
+        assert [item.value for item in results[:-1]] == [{"n": n, "key": key} for key in keys]
+        found = results[-1]
         below = [each for each in places if each[: len(namespace)] == namespace]
         assert sorted(names(found)) == sorted((each, key) for each in below for key in keys)
     assert await either.list_namespaces() == sorted(places)
@@ -285,10 +288,38 @@ def test_a_batch_is_one_round_trip(memories: RedisStore, url: str) -> None:
 
 
 def test_a_large_batch_is_cut(memories: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langgraph_redis_state.store.operations.WRITE_ITEMS", 3)
+    monkeypatch.setattr("langgraph_redis_state.store.operations.SCRIPT_ITEMS", 3)
     memories.batch([PutOp(ADA, f"{n}", {"n": n}) for n in range(10)])
     memories.batch([PutOp(ADA, f"{n}", None if n % 2 else {"n": -n}) for n in range(10)])
     assert sorted(item.value["n"] for item in memories.search(ADA)) == [-8, -6, -4, -2, 0]
+    ops = [PutOp(ADA, f"{n}", {"n": 100}) for n in range(10)] + [GetOp(ADA, f"{n}") for n in range(10)]
+    found = memories.batch(ops)[10:]
+    assert [item and item.value["n"] for item in found] == [-n if n % 2 == 0 else None for n in range(10)]  # type: ignore[union-attr]
+    assert {item.value["n"] for item in memories.search(ADA)} == {100}
+
+
+def test_a_write_that_waits_for_replicas_says_that_there_are_none(make: Any) -> None:
+    store = make(durability=Replicas(1, timeout=0.01))
+    calls = [
+        lambda: store.put(ADA, "k", {}),
+        lambda: store.batch([PutOp(("u", f"{n}"), "k", {}) for n in range(3)]),
+        lambda: store.delete(ADA, "never there"),
+    ]
+    for call in calls:
+        with pytest.raises(DurabilityError, match="the write exists on the primary"):
+            call()
+    assert store.get(ADA, "k") is not None  # reads do not wait
+
+
+def test_the_debug_log_says_what_a_batch_took(memories: RedisStore, caplog: pytest.LogCaptureFixture) -> None:
+    memories.setup()
+    memories.put(ADA, "k", {})
+    memories.search(("users",))
+    with caplog.at_level("DEBUG", "langgraph_redis_state"):
+        memories.search(("users",), limit=1)
+        memories.get(ADA, "k")
+    assert re.match(r"batch \(search below \('users',\).*\): .* ms, 1 round trips, [0-9]+ bytes sent", caplog.messages[0])
+    assert re.match(r"batch \(item 'k' of namespace .*\): .* ms, 1 round trips", caplog.messages[1])
 
 
 def test_a_server_that_forgot_the_scripts_is_told_them_again(memories: RedisStore, raw: Any) -> None:
