@@ -15,7 +15,7 @@ for k = at, #ARGV do
   local record = call('HGET', ITEMS, ARGV[k])
   if record then
     changed = changed + call('ZADD', ORDER, 0, order_member(ARGV[k], record))
-    local ttl = read_uint(record, 5, 6)
+    local ttl = read_uint(record, 6, 6)
     if ttl > 0 and not call('ZSCORE', EXPIRES, ARGV[k]) then call('ZADD', EXPIRES, number(now + ttl), ARGV[k]) end
   end
 end

@@ -4,7 +4,7 @@
 -- include: store
 for _, field in ipairs(ARGV) do
   local record = call('HGET', ITEMS, field)
-  local ttl = record and read_uint(record, 5, 6) or 0
+  local ttl = record and read_uint(record, 6, 6) or 0
   if ttl > 0 and not expired(field) then call('ZADD', EXPIRES, number(now + ttl), field) end
 end
 expire_items()

@@ -11,7 +11,7 @@ if state ~= 'ok' then return { state } end
 local expiring, fields, contents, wrote = call('ZCARD', EXPIRES) > 0, {}, {}, false
 while at <= #ARGV do
   fields[#fields + 1], contents[#contents + 1] = ARGV[at], at + 1
-  local vectors = ARGV[at + 1] == '' and 0 or read_uint(ARGV[at + 1], 3, 2)
+  local vectors = ARGV[at + 1] == '' and 0 or read_uint(ARGV[at + 1], 4, 2)
   if vectors > 0 and call('EXISTS', VECTORS) == 1 then
     local dims = redis.call(VDIM, VECTORS)
     if dims * 4 ~= #ARGV[at + 3] then return { 'dims', dims } end
@@ -32,18 +32,18 @@ for k, field in ipairs(fields) do
   else
     local created = micros
     if was then
-      if is_whole(field, was) and not (expiring and expired(field)) then created = sub(was, 11, 17) end
+      if is_whole(field, was) and not (expiring and expired(field)) then created = sub(was, 12, 18) end
       drop_from_order(field, was)
     end
-    local top = sub(content, 1, 10) .. created .. micros
-    local record = top .. short_check(top .. field) .. sub(content, 11)
+    local top = sub(content, 1, 11) .. created .. micros
+    local record = top .. short_check(top .. field) .. sub(content, 12)
     call('HSET', ITEMS, field, record)
     wrote = true
     call('ZADD', ORDER, 0, order_member(field, record))
-    for n = 1, read_uint(content, 3, 2) do
+    for n = 1, read_uint(content, 4, 2) do
       redis.call(VADD, VECTORS, 'FP32', ARGV[place + 1 + n], element(field, n - 1), 'NOQUANT', 'SETATTR', ARGV[place + 1])
     end
-    local ttl = read_uint(content, 5, 6)
+    local ttl = read_uint(content, 6, 6)
     if ttl > 0 then
       call('ZADD', EXPIRES, number(now + ttl), field)
       expiring = true

@@ -17,11 +17,12 @@ Labels stand with NUL between them. They are not empty and hold no NUL, so the f
 key holds: no two items have one field. A record is, in bytes::
 
     header      1  format, 1                         stamp   7  created_at, µs of the server's clock, made by the script
-                1  key id of the checksum, 0: none           7  updated_at
-                2  number of vectors                         4  check: SHA-1 over header, stamp and field (codec.place_check)
+                1  flags: 4 = encrypted                      7  updated_at
+                1  key id, 0: no key                         4  check: SHA-1 over header, stamp and field (codec.place_check)
+                2  number of vectors
                 6  TTL in ms, 0: none
-    checksum   16  BLAKE2b over layout, prefix, "item", field, header, body
-    body           packed msgpack [type, bytes]: the serializer's form of the value
+    checksum   16  BLAKE2b over layout, prefix, "item", field, header, body; encrypted: the synthetic IV (storage/seals.py)
+    body           packed msgpack [type, bytes]: the serializer's form of the value; maybe encrypted
 
 The stamp stands between header and checksum. When an item expires is in ``expires`` alone, since each read may move it.
 """
@@ -38,9 +39,10 @@ from langgraph.store.base import InvalidNamespaceError
 from xxhash import xxh3_64_intdigest
 
 from .. import validation
-from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError, InvalidConfigError, SerializationError
-from ..storage.codec import BODY_MAX, DIGEST, CompressionType, Integrity, pack, place_check, unpack
+from ..errors import CheckpointCorruptError, FormatError, InvalidConfigError, SerializationError
+from ..storage.codec import BODY_MAX, DIGEST, CompressionType, pack, place_check, unpack
 from ..storage.keys import LAYOUT
+from ..storage.seals import Seal
 
 TAGS: Final = (
     *("s0a1", "s1a6", "s2b6", "s3c6", "s4d6", "s5e6", "s6f6", "s7f1"),
@@ -51,8 +53,11 @@ BUCKETS: Final = len(TAGS)
 
 FORMAT: Final = 1
 
-HEADER, STAMP, CHECK = 10, 28, 24
+HEADER, STAMP, CHECK = 11, 29, 25
 """Bytes of the header, of header and stamp, and what of them the check covers."""
+
+KEYED: Final = b"\0items"
+"""What stands for the thread when the keys of a store are derived: no thread has this id."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -156,22 +161,19 @@ class StoredItem(NamedTuple):
     blob: bytes
 
 
-def sealed(
-    place: Place, type_: str, blob: bytes, ttl: int, vectors: int, integrity: Integrity, compression: CompressionType
-) -> bytes:
+def sealed(place: Place, type_: str, blob: bytes, ttl: int, vectors: int, seal: Seal, compression: CompressionType) -> bytes:
     """The record of an item without its stamp. `ttl` in ms, 0: none; `vectors`: how many it has."""
     plain = ormsgpack.packb([type_, blob])
     if len(plain) > BODY_MAX:
         raise SerializationError(f"{place}: the value takes {len(plain)} bytes, an item holds {BODY_MAX}; nothing was written")
-    header = b"%c%c%s%s" % (FORMAT, integrity.signing_id, vectors.to_bytes(2, "big"), ttl.to_bytes(6, "big"))
-    body = pack(plain, compression)
-    return header + integrity.sign(place.signed, header, body) + body
+    header = b"%c%c%c%s%s" % (FORMAT, seal.flags, seal.key_id, vectors.to_bytes(2, "big"), ttl.to_bytes(6, "big"))
+    return header + seal.close(place.signed, header, pack(plain, compression))
 
 
-def opened(raw: bytes, place: Place, integrity: Integrity) -> StoredItem:
+def opened(raw: bytes, place: Place, seal: Seal) -> StoredItem:
     """A stored record, after its checksum was verified.
 
-    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, without the place; nothing of the body is looked at before.
+    Raises CheckpointCorruptError or one of its kinds, without the place; nothing of the body is looked at before.
     """
     if len(raw) <= STAMP + DIGEST:
         raise CheckpointCorruptError(f"{len(raw)} bytes are too few for a record")
@@ -180,29 +182,24 @@ def opened(raw: bytes, place: Place, integrity: Integrity) -> StoredItem:
             f"record format {raw[0]}, this version reads {FORMAT}; it is damaged, or a newer version of langgraph-redis-state "
             "wrote it"
         )
-    header, key_id, body = raw[:HEADER], raw[1], raw[STAMP + DIGEST :]
-    if not integrity.knows(key_id) or not (key_id or integrity.accept_unkeyed):
-        raise IntegrityKeyError(
-            "it is signed with a key that this store was not given, or not signed, and the store has an integrity_key"
-        )
-    if not integrity.verifies(key_id, raw[STAMP : STAMP + DIGEST], place.signed, header, body):
-        raise CheckpointCorruptError("the checksum does not hold; the record was damaged or moved")
+    header, checksum = raw[:HEADER], raw[STAMP : STAMP + DIGEST]
+    body = seal.open(place.signed, "its record", header, checksum, raw[STAMP + DIGEST :])
     if place_check(raw[:CHECK], place.field) != raw[CHECK:STAMP]:
         raise CheckpointCorruptError("the server's stamp (times) is damaged")
     try:
         type_, blob = _body.decode(unpack(body, BODY_MAX, "value"))
     except msgspec.MsgspecError as error:
         raise CheckpointCorruptError(f"the body is verified, but not laid out as an item's ({error})") from error
-    return StoredItem(_moment(raw[10:17]), _moment(raw[17:24]), type_, blob)
+    return StoredItem(_moment(raw[11:18]), _moment(raw[18:25]), type_, blob)
 
 
 def has_vectors(raw: bytes) -> bool:
-    return raw[2:4] != b"\0\0"
+    return raw[3:5] != b"\0\0"
 
 
 def updated_us(raw: bytes) -> int:
     """The moment for which the order has a record that was verified."""
-    return int.from_bytes(raw[17:24], "big")
+    return int.from_bytes(raw[18:25], "big")
 
 
 def _moment(micros: bytes) -> datetime:

@@ -27,6 +27,7 @@ from ..scripts import store_commands as scripts
 from ..serialization.decode import loaded
 from ..serialization.encode import dumped
 from ..storage.bodies import Value
+from ..storage.seals import Seal
 from . import items, matching, vectors
 from .items import Bounds, Place
 from .vectors import Index, Vectors
@@ -89,9 +90,12 @@ def portions(listed: list[T]) -> list[list[T]]:
 class Items:
     """The operations of one store. Between them it remembers only which bucket is swept next, and when."""
 
-    def __init__(self, engine: Engine, serde: SerializerProtocol, sweep_seconds: float, index: Index | None) -> None:
+    def __init__(
+        self, engine: Engine, serde: SerializerProtocol, sweep_seconds: float, index: Index | None, seal: Seal
+    ) -> None:
         self._engine, self._serde, self._index = engine, serde, index
         self._prefix = engine.settings.prefix
+        self._seal = seal
         self._pause = sweep_seconds / items.BUCKETS
         self._swept, self._sweep_due = 0, time.monotonic() + self._pause
 
@@ -174,7 +178,7 @@ class Items:
         type_, blob = dumped(self._serde, dict(op.value), str(place))
         settings = self._engine.settings
         texts = self._index.texts(op) if self._index is not None else []
-        record = items.sealed(place, type_, blob, ttl, len(texts), settings.integrity, settings.compression)
+        record = items.sealed(place, type_, blob, ttl, len(texts), self._seal, settings.compression)
         return (record, vectors.attributes(namespace), *(embedded.documents[text] for text in texts)) if texts else (record,)
 
     def _exchange(self, batch: Batch) -> Operation[None]:
@@ -213,7 +217,7 @@ class Items:
         for name, record in records:
             place = self._place(name)
             try:
-                stored = items.opened(record, place, self._engine.settings.integrity)
+                stored = items.opened(record, place, self._seal)
                 value = loaded(self._serde, Value(stored.type, stored.blob, (), len(stored.blob)), Parts(), "its value")
                 if not isinstance(value, dict):
                     raise CheckpointCorruptError(f"the value is {type(value).__name__}, not a dict; something else wrote it")

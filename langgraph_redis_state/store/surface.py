@@ -12,6 +12,7 @@ from .. import validation
 from ..client.driver import arun, run
 from ..connected import Connected
 from ..saver import RedisSaver
+from .items import KEYED
 from .operations import Items
 from .vectors import Index, Vectors
 
@@ -21,7 +22,7 @@ SWEEP_MINUTES = 60
 
 _NOT_FOR_STORES = {
     *("refresh_ttl_on_read", "max_versions", "max_age", "max_thread_bytes", "tombstone", "conflict"),
-    *("index_metadata", "cache_bytes"),
+    *("index_metadata", "cache_bytes", "name_key"),
 }
 
 _OF_CONNECTIONS = (
@@ -54,7 +55,7 @@ class RedisStore(Connected, BaseStore):
             needs a server with vector sets: Redis 8. None: `query`, and the `index` of a put, have no effect.
         saver: uses this saver's connections instead of its own, and leaves them open. No `url` or connection options then.
         options: other arguments of `RedisSaver`: `client`, `async_client`, `durability`, `compression`, `integrity_key`,
-            `accept_unkeyed`, `serde`, `redis_options`, `read_only`.
+            `accept_unkeyed`, `encryption_key`, `serde`, `redis_options`, `read_only`.
 
     Raises:
         ValueError, TypeError: an option is not possible; the message says what is.
@@ -80,6 +81,12 @@ class RedisStore(Connected, BaseStore):
             raise TypeError(f"{type(self).__name__} has no argument {name!r}: {_ANSWERS[name]} (docs/migration.md)")
         if idle := options.keys() & _NOT_FOR_STORES:
             raise TypeError(f"{sorted(idle)}: not for stores; ttl={{'default_ttl': minutes}} lets items expire")
+        if callable(options.get("encryption_key")):
+            raise TypeError("encryption_key: a store takes a key, or several; a key provider gives the keys of threads")
+        if index is not None and options.get("encryption_key") is not None:
+            raise ValueError(
+                "index= stores vectors, which tell what was embedded, as they are; leave it out with encryption_key"
+            )
         self.ttl_config, sweep_minutes = _checked_ttl(ttl)
         if saver is not None:
             if url is not None or not options.keys().isdisjoint(_OF_CONNECTIONS):
@@ -90,7 +97,9 @@ class RedisStore(Connected, BaseStore):
         self._borrowed = saver is not None
         self.index_config, self._index = index, None if index is None else Index(index)
         self.embeddings = None if self._index is None else self._index.embeddings
-        self._items = Items(self._engine, own.serde, sweep_minutes * 60, self._index)
+        seal = self._engine.settings.keyring.seal(prefix.encode(), KEYED)
+        assert seal is not None  # there is no key provider
+        self._items = Items(self._engine, own.serde, sweep_minutes * 60, self._index, seal)
 
     @classmethod
     def from_conn_string(cls, url: str, **options: Any) -> Self:

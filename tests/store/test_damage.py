@@ -11,12 +11,14 @@ from soak import times
 from langgraph_redis_state import (
     CheckpointCorruptError,
     CheckpointLostError,
+    EncryptionKeyError,
     FormatError,
     IntegrityKeyError,
     RedisStore,
     SerializationError,
 )
-from langgraph_redis_state.storage.codec import CompressionType, Integrity
+from langgraph_redis_state.storage.codec import CompressionType
+from langgraph_redis_state.storage.seals import PLAIN
 from langgraph_redis_state.store import items
 from langgraph_redis_state.store.items import Place
 
@@ -54,18 +56,18 @@ def test_each_bucket_stands_in_a_sixteenth_of_the_slots_of_its_own() -> None:
 
 def test_a_record_is_the_same_byte_by_byte() -> None:
     place = Place(b"golden", FIELD)
-    sealed = items.sealed(place, "msgpack", b"\x81\xa1n\x01", 60_000, 0, Integrity([], False), CompressionType.LZ4)
+    sealed = items.sealed(place, "msgpack", b"\x81\xa1n\x01", 60_000, 0, PLAIN, CompressionType.LZ4)
     assert sealed.hex() == GOLDEN_SEALED
-    stored = items.opened(bytes.fromhex(GOLDEN_STORED), place, Integrity([], False))
+    stored = items.opened(bytes.fromhex(GOLDEN_STORED), place, PLAIN)
     assert (stored.type, stored.blob) == ("msgpack", b"\x81\xa1n\x01")
     assert (stored.created_at.isoformat(), stored.updated_at.isoformat()) == GOLDEN_TIMES
 
 
-GOLDEN_SEALED = "0100000000000000ea60d0bc040dfde85950d4d5453ee34a04790092a76d73677061636bc40481a16e01"
+GOLDEN_SEALED = "010000000000000000ea60192c070d8d0a07cab247287e9c8fa6780092a76d73677061636bc40481a16e01"
 GOLDEN_STORED = (
-    "0100000000000000ea60"  # format, key, vectors, TTL
-    "065bfeda25e000065bfeda27c2409fc491aa"  # created, updated, check
-    "d0bc040dfde85950d4d5453ee34a0479"  # checksum
+    "010000000000000000ea60"  # format, flags, key, vectors, TTL
+    "065bfeda25e000065bfeda27c240383a6428"  # created, updated, check
+    "192c070d8d0a07cab247287e9c8fa678"  # checksum
     "0092a76d73677061636bc40481a16e01"
 )
 GOLDEN_TIMES = ("2026-09-21T14:13:20+00:00", "2026-09-21T14:13:20.123456+00:00")
@@ -78,7 +80,7 @@ def test_the_server_writes_what_python_reads(memories: RedisStore, raw: Any, pre
     (member,) = raw.zrange(order, 0, -1)
     assert items.field_of(member) == (FIELD, items.updated_us(record))
     assert record[0] == items.FORMAT
-    assert int.from_bytes(record[4:10], "big") == 60_000
+    assert int.from_bytes(record[5:11], "big") == 60_000
     assert raw.zrange(expires, 0, -1) == [FIELD]
     assert raw.hkeys(kept) == [FIELD]
 
@@ -100,7 +102,7 @@ def test_every_damaged_byte_is_a_typed_error(make: Make, raw: Any, prefix: str) 
             store.get(HERE, "k")
     store.put(HERE, "k", {"n": 2})  # a damaged item can be replaced
     assert [item.value for item in store.search(HERE)] == [{"n": 2}]
-    raw.hset(key, FIELD, record_of(raw, prefix)[:17] + b"\0" * 7 + record_of(raw, prefix)[24:])
+    raw.hset(key, FIELD, record_of(raw, prefix)[:18] + b"\0" * 7 + record_of(raw, prefix)[25:])
     store.delete(HERE, "k")  # and removed
     assert raw.exists(*keys_of(prefix, HERE)) == 0
 
@@ -137,6 +139,29 @@ def test_records_are_signed_with_a_key(make: Make) -> None:
         with pytest.raises(IntegrityKeyError):
             store.get(HERE, key)
     assert make(integrity_key=new, accept_unkeyed=True).get(HERE, "plain") is not None
+
+
+def test_values_are_encrypted_with_a_key(make: Make, raw: Any, prefix: str) -> None:
+    old, new, value = b"o" * 32, b"n" * 32, {"secret": "the words of a person " * 9}
+    make(encryption_key=old, compression="none").put(HERE, "k", value, ttl=1)
+    assert b"words" not in b"".join(raw.dump(key) or b"" for key in keys_of(prefix, HERE))
+    both = make(encryption_key=[new, old])
+    assert both.get(HERE, "k").value == both.search((), filter=value)[0].value == value  # type: ignore[union-attr]
+    both.put(HERE, "l", value)
+    for store, key in ((make(), "k"), (make(encryption_key=old), "l")):
+        with pytest.raises(EncryptionKeyError, match=f"'{key}'"):
+            store.get(HERE, key)
+    raw.hset(keys_of(prefix, HERE)[0], items.field_name(HERE, "l"), record_of(raw, prefix))
+    with pytest.raises(CheckpointCorruptError, match="moved"):
+        both.get(HERE, "l")
+    make().put(HERE, "plain", value)
+    with pytest.raises(IntegrityKeyError):
+        both.get(HERE, "plain")
+    for options in ({"encryption_key": lambda thread: old}, {"name_key": old}):
+        with pytest.raises(TypeError, match="store"):
+            make(**options)
+    with pytest.raises(ValueError, match="index"):
+        make(encryption_key=old, index={"dims": 1, "embed": lambda texts: [[1.0]] * len(texts)})
 
 
 def test_an_item_that_needs_another_serializer_says_so(memories: RedisStore, make: Make) -> None:

@@ -2,13 +2,14 @@
 --   KEYS[1] items  hash  <namespace>\0\0<key> -> record      KEYS[3] expires  sorted set  fields of the items that expire, ms
 --   KEYS[4] vectors  vector set, of stores with an index only: <place, 2 bytes><field>
 --   KEYS[2] order  sorted set, scores 0  <namespace>\0\0<updated, 7 bytes, each 255 - x><key>: by namespace, newest first
--- A record (store/items.py): format, key id, vectors (2), ttl in ms (6) | created, updated in us (7 each), check (4) | checksum, body.
+-- A record (store/items.py): format, flags, key id, vectors (2), ttl in ms (6) | created, updated in us (7 each), check (4) | checksum,
+-- body.
 -- The middle is made here. The labels of a namespace stand with NUL between them, and hold none.
 -- include: bytes batches clock
 local ITEMS, ORDER, EXPIRES, VECTORS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- Not every server has vector sets: these are in no `call`, and so among the rights of stores with an index only.
 local VADD, VREM, VSIM, VCARD, VDIM = 'VADD', 'VREM', 'VSIM', 'VCARD', 'VDIM'
-local function is_whole(field, record) return short_check(sub(record, 1, 24) .. field) == sub(record, 25, 28) end
+local function is_whole(field, record) return short_check(sub(record, 1, 25) .. field) == sub(record, 26, 29) end
 local function element(field, n) return char(floor(n / 256), n % 256) .. field end
 local function check_bucket() -- 'ok', or which of its keys is gone; one of the wrong type fails here or in the next command
   local there = call('EXISTS', ITEMS) == 1
@@ -17,7 +18,7 @@ local function check_bucket() -- 'ok', or which of its keys is gone; one of the 
 end
 local function order_member(field, record)
   local split = field:find('%z%z')
-  local a, b, c, d, e, f, g = byte(record, 18, 24)
+  local a, b, c, d, e, f, g = byte(record, 19, 25)
   return sub(field, 1, split + 1) .. char(255 - a, 255 - b, 255 - c, 255 - d, 255 - e, 255 - f, 255 - g) .. sub(field, split + 2)
 end
 local function field_of(member)
@@ -30,7 +31,7 @@ local function expired(field)
   return moment and tonumber(moment) <= now
 end
 local function is_due(field, record) -- whether its TTL is to be refreshed: when less than 90 % remain, so that most reads write nothing
-  local ttl = read_uint(record, 5, 6)
+  local ttl = read_uint(record, 6, 6)
   local moment = ttl > 0 and call('ZSCORE', EXPIRES, field)
   return ttl > 0 and (not moment or moment - now < 0.9 * ttl)
 end
@@ -39,7 +40,7 @@ local function living(fields, first, last) -- records, false for what is not the
   for k = first, last do
     n = n + 1
     local record = found[n]
-    if record and read_uint(record, 5, 6) > 0 then
+    if record and read_uint(record, 6, 6) > 0 then
       if expired(fields[k]) then found[n] = false elseif is_due(fields[k], record) then due[#due + 1] = n end
     end
   end
@@ -57,11 +58,11 @@ local function find_in_order(field) -- rare: removes a member whose record is da
   until #members < 1000
 end
 local function drop_vectors(field, record) -- rare
-  for n = 0, read_uint(record, 3, 2) - 1 do redis.call(VREM, VECTORS, element(field, n)) end
+  for n = 0, read_uint(record, 4, 2) - 1 do redis.call(VREM, VECTORS, element(field, n)) end
 end
 local function drop_from_order(field, record) -- and what there is of vectors
-  if sub(record, 3, 4) ~= '\0\0' and is_whole(field, record) then drop_vectors(field, record) end
-  if #record < 24 or call('ZREM', ORDER, order_member(field, record)) == 0 then find_in_order(field) end
+  if sub(record, 4, 5) ~= '\0\0' and is_whole(field, record) then drop_vectors(field, record) end
+  if #record < 25 or call('ZREM', ORDER, order_member(field, record)) == 0 then find_in_order(field) end
 end
 local function remove_item(field, record) -- rare
   if record then drop_from_order(field, record) end
