@@ -83,7 +83,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tools = Path(folder, "tools")
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools), "--no-deps", "pytest-mock"], check=True
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--target",
+                str(tools),
+                "--no-deps",
+                "pytest-mock",
+                "pytest-retry",
+            ],
+            check=True,
         )
         server = None if given.url else EmbeddedServer.start()
         try:

@@ -113,9 +113,13 @@ def touch(keys: Keys, about: str, fields: Sequence[bytes]) -> Call:
     return Call(TOUCH, keys, fields, about)
 
 
-def sweep(keys: Keys, about: str, most: int) -> Operation[tuple[int, bool]]:
-    """How many items were removed, and whether there may be more."""
-    _, removed, more = yield Call(SWEEP, keys, [most], about)
+def sweep(keys: Keys, about: str, most: int) -> Call:
+    return Call(SWEEP, keys, [most], about)
+
+
+def swept(reply: Sequence[Any]) -> tuple[int, bool]:
+    """The reply to `sweep`: how many items were removed, and whether there may be more."""
+    _, removed, more = reply
     return int(removed), bool(more)
 
 

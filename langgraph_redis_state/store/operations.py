@@ -393,20 +393,20 @@ class Items:
         self._sweep_due = time.monotonic() + self._pause
         bucket, self._swept = self._swept, (self._swept + 1) % items.BUCKETS
         try:
-            yield from scripts.sweep(self._keys(bucket), f"sweeping bucket {bucket} of prefix {self._prefix!r}", SWEEP_ITEMS)
+            call = scripts.sweep(self._keys(bucket), f"sweeping prefix {self._prefix!r}", SWEEP_ITEMS)
+            yield from scripts.together([call])
         except CheckpointerError as error:  # the write itself is done
             logger.warning("prefix %r: items that expired are removed another time: %s", self._prefix, error)
 
     def sweep(self) -> Operation[int]:
         """Removes all items that expired: how many there were."""
         yield from self._engine.check_layout(True, scripts.SWEEP)
-        removed = 0
-        for bucket in range(items.BUCKETS):
-            more = True
-            while more:
-                about = f"sweeping bucket {bucket} of prefix {self._prefix!r}"
-                count, more = yield from scripts.sweep(self._keys(bucket), about, SWEEP_ITEMS)
-                removed += count
+        removed, left = 0, list(range(items.BUCKETS))
+        while left:
+            calls = [scripts.sweep(self._keys(bucket), f"sweeping prefix {self._prefix!r}", SWEEP_ITEMS) for bucket in left]
+            swept = [scripts.swept(reply) for reply in (yield from scripts.together(calls))]
+            removed += sum(count for count, _ in swept)
+            left = [bucket for bucket, (_, more) in zip(left, swept, strict=True) if more]
         return removed
 
     def repair(self) -> Operation[int]:
