@@ -91,6 +91,10 @@ class RedisStore(Connected, BaseStore):
         if saver is not None:
             if url is not None or not options.keys().isdisjoint(_OF_CONNECTIONS):
                 raise TypeError(f"a store with saver= uses the saver's connections; pass no url, {', '.join(_OF_CONNECTIONS)}")
+            if prefix == saver._engine.settings.prefix:
+                raise ValueError(
+                    f"prefix {prefix!r} is the saver's; `verify` would not know the store's keys there. Use another"
+                )
             options["read_only"] = saver._engine.settings.read_only
         own = RedisSaver(*([] if url is None else [url]), prefix=prefix, cache_bytes=0, **options)
         self._connection, self._engine = (own if saver is None else saver)._connection, own._engine

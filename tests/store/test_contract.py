@@ -347,6 +347,8 @@ async def test_names_and_options_of_other_stores(url: str, prefix: str) -> None:
         RedisStore(redis_url=url, saver=RedisSaver(url))
     with RedisStore(redis.Redis.from_url(url), prefix=prefix) as given:  # type: ignore[arg-type]
         assert given.get(ADA, "k") is not None
+    with pytest.raises(ValueError, match="the saver's"):
+        RedisStore(saver=RedisSaver(url, prefix=prefix), prefix=prefix)
     for name in ("store_prefix", "vector_prefix", "cluster_mode"):
         with pytest.raises(TypeError, match="migration"):
             RedisStore(url, **{name: None})
