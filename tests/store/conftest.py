@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from keeping import Make, keys_of
 from states import Surface
 
 from langgraph_redis_state import RedisStore
 from langgraph_redis_state.store import items
-
-Make = Callable[..., RedisStore]
 
 
 @pytest.fixture
@@ -38,11 +37,6 @@ async def either(request: pytest.FixtureRequest, url: str, prefix: str) -> Async
     """A store whose methods are awaited, and are the sync or the async ones."""
     async with RedisStore(url, prefix=prefix, ttl={"default_ttl": None}) as opened:
         yield Surface(opened, request.param == "async")
-
-
-def keys_of(prefix: str, namespace: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The keys of the items, their order and their expiry, of the bucket that a namespace is in."""
-    return items.bucket_keys(prefix, items.bucket_of(namespace))
 
 
 @pytest.fixture

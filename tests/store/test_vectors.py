@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Make  # type: ignore[attr-defined]
+from keeping import Make
 from langgraph.store.base import PutOp, SearchOp
 
 from langgraph_redis_state import RedisStore, ServerRefusedError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Make  # type: ignore[attr-defined]
+from keeping import Make
 from langgraph.store.base import GetOp, SearchOp
 
 from langgraph_redis_state import RedisStore

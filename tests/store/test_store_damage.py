@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Make, keys_of  # type: ignore[attr-defined]
+from keeping import Make, keys_of
 from soak import times
 
 from langgraph_redis_state import (
