@@ -36,6 +36,7 @@ from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
 from .saver import RedisSaver
+from .server import checkpointer as _checkpointer
 from .state.agent_state import AgentStateSnapshot, TodoItem, TodoStatus
 from .state.agents import AgentCheckpointer
 from .state.metadata import StateMetadata
@@ -45,6 +46,9 @@ from .store.surface import AsyncRedisStore, RedisStore
 from .verification.findings import Finding, Progress, Repair
 
 __version__ = "0.1.0"
+
+# langgraph-api 0.16 splits the path "langgraph_redis_state.server:checkpointer" at its last dot, and looks here for the rest
+vars()["server:checkpointer"] = _checkpointer
 
 __all__ = [
     "AgentCheckpointer",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -38,6 +37,7 @@ from .. import (
     ServerRefusedError,
     ServerUnavailableError,
     ThreadNotFoundError,
+    environment,
 )
 from ..inspection.structural import StructuralSerializer
 from ..inspection.values import as_json, clean
@@ -102,13 +102,13 @@ class Session:
         try:
             return RedisSaver(
                 self.url(),
-                prefix=self.settings.prefix or os.environ.get("LGRS_PREFIX") or "lgrs",
+                prefix=self.settings.prefix or environment.value_of("LGRS_PREFIX") or "lgrs",
                 ttl="keep",
-                integrity_key=secrets_in("LGRS_INTEGRITY_KEY_FILE"),
-                accept_unkeyed=bool(os.environ.get("LGRS_ACCEPT_UNKEYED")),
-                encryption_key=secrets_in("LGRS_ENCRYPTION_KEY_FILE"),
-                name_key=next(iter(secrets_in("LGRS_NAME_KEY_FILE") or ()), None),
-                serde=serializer(),
+                integrity_key=environment.value_of("LGRS_INTEGRITY_KEY_FILE"),
+                accept_unkeyed=environment.value_of("LGRS_ACCEPT_UNKEYED") or False,
+                encryption_key=environment.value_of("LGRS_ENCRYPTION_KEY_FILE"),
+                name_key=environment.value_of("LGRS_NAME_KEY_FILE"),
+                serde=environment.encrypted(StructuralSerializer()),
                 read_only=read_only,
                 **options,
             )
@@ -126,7 +126,7 @@ class Session:
                     )
                 self._server = self._open.enter_context(EmbeddedServer.start(self.settings.embedded))
             return self._server.url
-        return self.settings.url or os.environ.get("LGRS_URL") or "redis://localhost:6379/0"
+        return self.settings.url or environment.value_of("LGRS_URL") or "redis://localhost:6379/0"
 
     def close(self) -> None:
         self._savers.clear()
@@ -237,54 +237,6 @@ def _console(*, stderr: bool) -> Console:
 def shell_word(text: str) -> str:
     """Text as one word of a shell."""
     return text if re.fullmatch(r"[\w@%+=:,./-]+", text) else "'" + text.replace("'", "'\"'\"'") + "'"
-
-
-# --- secrets ---
-
-
-def secrets_in(variable: str) -> list[bytes] | None:
-    """The keys in the file that an environment variable names; None if it is not set.
-
-    Either the whole file is one key, without a line end at its end, or each line is `hex:...` or `base64:...`, the first key
-    first.
-    """
-    path = os.environ.get(variable)
-    if not path:
-        return None
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{variable}: the file {path} cannot be read ({error.strerror})") from error
-    lines = content.split()
-    if lines and all(line.startswith((b"hex:", b"base64:")) for line in lines):
-        try:
-            return [_decoded(line) for line in lines]
-        except ValueError as error:
-            raise click.UsageError(f"{variable}: a line of {path} is neither hex: nor base64: ({error})") from error
-    key = content.rstrip(b"\r\n")
-    if not key:
-        raise click.UsageError(f"{variable}: the file {path} is empty")
-    return [key]
-
-
-def _decoded(line: bytes) -> bytes:
-    import base64
-
-    kind, _, text = line.partition(b":")
-    return bytes.fromhex(text.decode()) if kind == b"hex" else base64.b64decode(text, validate=True)
-
-
-def serializer() -> Any:
-    """Structural values; behind LangGraph's encryption if LGRS_SERDE_KEY_FILE names a key."""
-    keys = secrets_in("LGRS_SERDE_KEY_FILE")
-    if keys is None:
-        return StructuralSerializer()
-    try:
-        return EncryptedSerializer.from_pycryptodome_aes(StructuralSerializer(), key=keys[0])
-    except ImportError as error:
-        raise click.UsageError("LGRS_SERDE_KEY_FILE needs the package pycryptodome: pip install pycryptodome") from error
-    except ValueError as error:
-        raise click.UsageError(f"LGRS_SERDE_KEY_FILE: {error}") from error
 
 
 # --- options ---
