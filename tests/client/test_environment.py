@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,11 @@ def test_a_key_of_the_wrong_size_or_number_is_told_with_its_variable(tmp_path: P
     with pytest.raises(InvalidConfigError, match=name):
         encrypted(JsonPlusSerializer(), {name: str(key)})
         options({name: str(key)})
+
+
+def test_the_page_of_the_agent_server_has_a_row_for_each_variable_and_its_examples_are_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "agent-server.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(LGRS_\w+)` \| `([^`]+)` \|", page, re.MULTILINE)
+    assert [name for name, _ in rows] == list(VARIABLES)
+    taken = {name: value for name, value in rows if not name.endswith("_FILE")}
+    RedisSaver(**options({**taken, "LGRS_URL": "redis://host"})).close()
