@@ -49,7 +49,7 @@ async def prune(started: Started, strategy: str, *threads: str) -> None:
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110 - what is waited for is another process
             await asyncio.sleep(0.05)
 
 
