@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser integration integration-all migration agent-server recipes soak soak-long reliability lint bench clean
+.PHONY: help demo test browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -60,6 +60,12 @@ lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict, zizmor and check-jsonsch
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
+docs: $(VENV)/.docs ## build the site in build/site; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+sdist: ## build the source distribution, and run tests of it where it is unpacked
+	@PYTHON=$(PYTHON) integration_tests/sdist.sh
+
 bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: less of everything; ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -84,8 +90,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.demo $@
 
-$(VENV)/.agent-server $(VENV)/.recipes: $(VENV)/.%: pyproject.toml $(VENV)/.made
-	@echo "Installing what the tests of $* need, once ..."
+$(VENV)/.agent-server $(VENV)/.recipes $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.made
+	@echo "Installing what make $* needs, once ..."
 	@$(PIP) install -e '.[$*]'
 	@touch $@
 
