@@ -1,7 +1,7 @@
 """Hooks of mkdocs.yml: pages of the site that are not in docs/, and links that lead out of it.
 
-README.md is the front page; CHANGELOG.md, CONTRIBUTING.md and SECURITY.md are pages too; the API is what the package exports. The
-files keep the links that work on the code host, and are given to the site with its own.
+README.md is the front page; CHANGELOG.md, CONTRIBUTING.md and SECURITY.md are pages too; the API is what the package exports.
+The files keep the links that work on the code host, and are given to the site with its own.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def api() -> str:
     lines = [
         "# API",
         "",
-        "For those who want every method with its arguments. The [reference](reference.md) explains options, URLs and errors with",
-        "examples. Everything here is imported from `langgraph_redis_state`.",
+        "For those who want every method with its arguments. The [reference](reference.md) explains options, URLs and errors",
+        "with examples. Everything here is imported from `langgraph_redis_state`.",
         "",
     ]
     for name in names:
