@@ -20,7 +20,7 @@ from .connection import Connection
 from .exchange import ByText, Connect, Disconnect, Exchange, Look, Pause, Send, Step, called, looked, read, scanned, together
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
-from .translation import MOVING_SECONDS, slot_moves, translated
+from .translation import MOVING_SECONDS, said_by, slot_moves, translated
 from .workarounds import client_of_node, close_idle, close_idle_async, send_to_node
 
 T = TypeVar("T")
@@ -219,6 +219,6 @@ def _explained(
     if contact is not None and contact.answered and isinstance(error, CheckpointerError):
         kind = yield Compute(lambda: contact.kind(str(caught)), BLOCKING)
         if kind is not None:
-            error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({caught})")
+            error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({said_by(caught)})")
             error.__cause__ = caught
     return error

@@ -170,10 +170,15 @@ def translated(error: Exception, effect: Call | Calls | Read | Scan, where: str,
     return ours
 
 
+def said_by(error: Exception) -> str:
+    """What the server said, without the arguments of an unknown command: those are the call's own keys, or its script."""
+    return str(error).partition(", with args beginning with")[0]
+
+
 def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[CheckpointerError], str] | None:
     """The class and the sentence for an error, None for one that is not of the server or the client library."""
     names = [cls.__name__ for cls in type(error).__mro__]
-    text = str(error)
+    text = said_by(error)
     if isinstance(error, ReplyMismatch):
         return _Unavailable, (
             "the client library gave the answer to another call, and nothing of it was used; its idle connections "
@@ -188,8 +193,7 @@ def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[Chec
     if in_cluster and slot_moves(error):
         return _Unavailable, f"the Cluster has been moving the slot for {MOVING_SECONDS:.0f} s ({text}); nothing was done"
     if not {"RedisError", "ValkeyError", "RedisClusterException", "OSError"}.isdisjoint(names):
-        told = text.partition(", with args beginning with")[0]  # what follows are the call's own keys
-        line = f"{'cluster' if in_cluster else 'single'} <{'><'.join(names)}>: {told}".replace("\n", " ")
+        line = f"{'cluster' if in_cluster else 'single'} <{'><'.join(names)}>: {text}".replace("\n", " ")
         after = (
             "whether the write arrived is not known, repeating it is safe"
             if writes
