@@ -100,8 +100,7 @@ def test_a_key_of_the_wrong_size_or_number_is_told_with_its_variable(tmp_path: P
     key = tmp_path / "key"
     key.write_bytes(content)
     with pytest.raises(InvalidConfigError, match=name):
-        encrypted(JsonPlusSerializer(), {name: str(key)})
-        options({name: str(key)})
+        options({name: str(key)}) and encrypted(JsonPlusSerializer(), {name: str(key)})
 
 
 def test_the_page_of_the_agent_server_has_a_row_for_each_variable_and_its_examples_are_taken(tmp_path: Path) -> None:
