@@ -43,8 +43,8 @@ LAYERS: dict[str, set[str]] = {
     "spellings": set(),
 }
 """What each room, and each module outside of the rooms, may import of this package. The surfaces, which are not listed
-(`saver`, `saver_history`, `connected`, `drop_in`, `server`, `state`, `store`, `migrate`), may import all. No room imports a surface.
-Tools import what is exported."""
+(`saver`, `saver_history`, `connected`, `drop_in`, `server`, `state`, `store`, `migrate`), may import all. No room imports a
+surface. Tools import what is exported."""
 
 
 @functools.cache
@@ -124,7 +124,12 @@ def test_nothing_is_too_long_to_read() -> None:
 
 def test_replies_of_scripts_are_taken_apart_in_one_place() -> None:
     taken = {module for module in MODULES if re.search(r"\breply\[", text(module))}
-    assert taken <= {"scripts.commands", "scripts.store_commands", "scripts.replies", "effects"}  # `effects` takes the token off
+    assert taken <= {
+        "scripts.commands",
+        "scripts.store_commands",
+        "scripts.replies",
+        "effects",
+    }  # `effects` takes the token off
 
 
 @functools.cache
