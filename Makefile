@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser integration integration-all migration soak soak-long reliability lint bench clean
+.PHONY: help demo test browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -32,10 +32,16 @@ integration-all: $(VENV)/.dev ## the same with each test on each server and each
 integration integration-all:
 	@$(BIN)/python -c 'from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()' \
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
-	@$(BIN)/python -m pytest integration_tests --ignore=integration_tests/migration -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
+	@$(BIN)/python -m pytest integration_tests $(addprefix --ignore=integration_tests/,migration agent_server recipes) -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
 
 migration: $(VENV)/.dev $(VENV)/.bench ## migrate real graphs from each other saver whose package and server are here
 	@$(BIN)/python -m pytest integration_tests/migration
+
+agent-server: $(VENV)/.agent-server ## start the agent server of `langgraph dev` and drive it over HTTP (a minute; Python 3.11)
+	@$(BIN)/python -m pytest integration_tests/agent_server --confcutdir=integration_tests/agent_server
+
+recipes: $(VENV)/.recipes ## run the files of docs/recipes.md: FastAPI, Celery, a notebook, deepagents (half a minute)
+	@$(BIN)/python -m pytest integration_tests/recipes --confcutdir=integration_tests/recipes
 
 soak: $(VENV)/.dev ## run the cases that `make test` leaves out, and the tests with larger numbers
 	@LGRS_SOAK=1 $(BIN)/python -m pytest tests -n auto -m "soak or longer or hypothesis"
@@ -53,6 +59,12 @@ lint: $(VENV)/.dev ## ruff, ruff format, mypy --strict, zizmor and check-jsonsch
 	@$(BIN)/zizmor --offline --quiet .github
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+docs: $(VENV)/.docs ## build the site in build/site; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+sdist: ## build the source distribution, and run tests of it where it is unpacked
+	@PYTHON=$(PYTHON) integration_tests/sdist.sh
 
 bench: $(VENV)/.bench ## measure beside other savers, write docs/benchmarks.md (ARGS=--quick: less of everything; ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -77,6 +89,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo "Installing what the tests need, once ..."
 	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.agent-server $(VENV)/.recipes $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.made
+	@echo "Installing what make $* needs, once ..."
+	@$(PIP) install -e '.[$*]'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.made
 	@echo "Installing what the benchmarks need, once ..."

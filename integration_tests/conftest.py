@@ -65,6 +65,7 @@ EVERYWHERE = (
     *("test_a_server_that_forgets_the_scripts_at_any_moment_changes_nothing", "test_a_new_connection_is_usable_at_once"),
     *("test_a_large_state_goes_through_staging_and_leaves_nothing_there", "test_a_removal_may_make_the_thread_anew"),
     *("test_versions_tags_differences_and_both_ways_back", "test_states_are_versioned_found_taken_back_and_deleted"),
+    *("test_items_are_put_found_listed_and_deleted",),
 )
 """Tests that `make integration` runs on every target: each verb, scripts, staging, the bytes of each protocol."""
 

@@ -16,9 +16,11 @@ from .errors import (
     CheckpointNotFoundError,
     DurabilityError,
     EmbeddedServerError,
+    EncryptionKeyError,
     FormatError,
     IntegrityKeyError,
     InvalidConfigError,
+    KeyProviderError,
     LayoutError,
     SaverClosedError,
     SerializationError,
@@ -35,20 +37,26 @@ from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
 from .saver import RedisSaver
+from .server import checkpointer as _checkpointer
 from .state.agent_state import AgentStateSnapshot, TodoItem, TodoStatus
 from .state.agents import AgentCheckpointer
 from .state.metadata import StateMetadata
 from .state.persistence import RedisStatePersistence
 from .storage.codec import CompressionType
+from .store.surface import AsyncRedisStore, RedisStore
 from .verification.findings import Finding, Progress, Repair
 
 __version__ = "0.1.0"
+
+# langgraph-api 0.16 splits the path "langgraph_redis_state.server:checkpointer" at its last dot, and looks here for the rest
+vars()["server:checkpointer"] = _checkpointer
 
 __all__ = [
     "AgentCheckpointer",
     "AgentStateSnapshot",
     "ArchiveDamagedError",
     "AsyncRedisSaver",
+    "AsyncRedisStore",
     "AsyncShallowRedisSaver",
     "ChannelDiff",
     "CheckpointConflictError",
@@ -60,16 +68,19 @@ __all__ = [
     "DurabilityError",
     "EmbeddedServer",
     "EmbeddedServerError",
+    "EncryptionKeyError",
     "Finding",
     "FormatError",
     "Fsync",
     "Head",
     "IntegrityKeyError",
     "InvalidConfigError",
+    "KeyProviderError",
     "LayoutError",
     "Progress",
     "RedisSaver",
     "RedisStatePersistence",
+    "RedisStore",
     "Repair",
     "Replicas",
     "SaverClosedError",

@@ -10,30 +10,47 @@ from langchain_core.runnables import RunnableConfig
 from .errors import InvalidConfigError
 from .storage import keys
 from .storage.keys import ThreadKeys
+from .storage.names import PLAIN_NAMES, Names
 from .storage.records import RecordKey
+from .storage.seals import Seal
 
 
 class Address:
     """A thread, a namespace, and maybe a checkpoint."""
 
-    __slots__ = ("checkpoint", "given", "keys", "ns", "prefix", "thread")
+    __slots__ = ("_seal", "checkpoint", "given", "keys", "ns", "prefix", "thread")
 
-    def __init__(self, prefix: str, thread: Any, ns: Any, checkpoint: Any) -> None:
+    def __init__(self, prefix: str, thread: Any, ns: Any, checkpoint: Any, names: Names = PLAIN_NAMES) -> None:
         self.given = thread
         text = keys.thread_text(thread)
         self.thread = text
-        self.keys = ThreadKeys(prefix, keys.encode(text, "thread_id"))
+        self.keys = ThreadKeys(prefix, keys.encode(text, "thread_id"), names)
         self.prefix = prefix.encode()
         self.ns = keys.encode(ns, "checkpoint_ns")
         self.checkpoint = keys.encode(checkpoint, "checkpoint_id") if checkpoint else b""
+        self._seal: Seal | None = None
 
     @classmethod
-    def of(cls, prefix: str, config: RunnableConfig) -> Address:
+    def of(cls, prefix: str, config: RunnableConfig, names: Names = PLAIN_NAMES) -> Address:
         found = configurable(config)
-        return cls(prefix, found["thread_id"], found.get("checkpoint_ns") or "", found.get("checkpoint_id"))
+        return cls(prefix, found["thread_id"], found.get("checkpoint_ns") or "", found.get("checkpoint_id"), names)
+
+    @property
+    def seal(self) -> Seal:
+        """How the thread is protected, from `Engine.unlock` on."""
+        assert self._seal is not None, "Engine.unlock was not called"
+        return self._seal
+
+    @seal.setter
+    def seal(self, seal: Seal) -> None:
+        self._seal = seal
+
+    @property
+    def unlocked(self) -> bool:
+        return self._seal is not None
 
     def place(self, kind: bytes, ns: bytes, checkpoint: bytes) -> RecordKey:
-        return RecordKey(self.prefix, self.keys.name, kind, ns, checkpoint)
+        return RecordKey(self.prefix, self.thread.encode(), kind, ns, checkpoint, self.keys.names)
 
     def config(self, ns: bytes, checkpoint: str) -> RunnableConfig:
         return {"configurable": {"thread_id": self.given, "checkpoint_ns": ns.decode(), "checkpoint_id": checkpoint}}

@@ -1,10 +1,10 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of five: `Call` runs a script on the server, one round trip; `Read` runs plain commands, for sweeps and
-large threads; `Scan` names all keys, for verification only; `Compute` runs a function, in a worker thread when it is large and
-somebody else waits for the event loop; `Note` is for telemetry. A stream is an operation that also yields `Emit`, with
-items for its caller.
+Rule 2: an effect is one of six: `Call` runs a script on the server, one round trip; `Calls` runs several that do not depend on
+each other, together; `Read` runs plain commands, for sweeps and large threads; `Scan` names all keys, for verification only;
+`Compute` runs a function, in a worker thread when it is large and somebody else waits for the event loop; `Note` is for
+telemetry. A stream is an operation that also yields `Emit`, with items for its caller.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
 So each method of the saver exists once, and the sync and the async driver (`client/driver.py`) are all that differs.
@@ -83,6 +83,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """Several calls, sent together to each server; others may run between two of them. The reply is a list of their replies."""
+
+    calls: Sequence[Call]
+
+    @property
+    def about(self) -> str:
+        return self.calls[0].about
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """Plain commands, their first argument a key, sent together to each server; the reply is the list of their replies, as the
     server sent them."""
@@ -121,7 +132,7 @@ class Emit:
     items: Sequence[Any]
 
 
-Effect = Call | Read | Scan | Compute | Note
+Effect = Call | Calls | Read | Scan | Compute | Note
 Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""
@@ -134,11 +145,12 @@ class Script:
 
     `writes`: its `ok` tells the caller that something is stored or gone, so a level of durability waits for it. Such a script
     writes something each time it says `ok`, also when repeated: otherwise there was nothing to wait for. `bare`: it is about no
-    thread, and goes without the libraries.
+    thread, and goes without the libraries. `also`: commands that stand in no `call`, since not every server has them.
     """
 
-    def __init__(self, name: str, *, writes: bool = False, bare: bool = False) -> None:
+    def __init__(self, name: str, *, writes: bool = False, bare: bool = False, also: Collection[str] = ()) -> None:
         self.name = name
+        self._also = frozenset(also)
         self.writes = writes
         self._bare = bare
 
@@ -152,7 +164,7 @@ class Script:
     @cached_property
     def commands(self) -> frozenset[str]:
         """The commands that it may run on the server."""
-        return frozenset(re.findall(r"(?:call\(|in_batches(?:\(|', ))'([A-Z]+)'", self.source))
+        return self._also | frozenset(re.findall(r"(?:call\(|in_batches(?:\(|', ))'([A-Z]+)'", self.source))
 
     @cached_property
     def sha(self) -> bytes:

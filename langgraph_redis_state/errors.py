@@ -19,10 +19,13 @@ nothing.
     ├── the stored bytes
     │   ├── CheckpointCorruptError              a checksum, a size or a format does not hold
     │   │   ├── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
+    │   │   ├── EncryptionKeyError              it is encrypted with a key this saver does not have
     │   │   └── ArchiveDamagedError             bytes of an archive are not those that were written
     │   ├── CheckpointLostError                 a part that the index or a record names is gone
     │   ├── LayoutError                         written by a version whose layout this one does not know
     │   └── FormatError (both Corrupt and Layout)   a format byte this version does not know: damage, or a newer version
+    ├── the key provider
+    │   └── KeyProviderError                    it gave no key for a thread
     ├── the server
     │   ├── ServerUnavailableError (ConnectionError)   unreachable, timed out, loading, or the cluster is down
     │   ├── ServerRefusedError                  it answered and said no: password, rights, read-only, memory
@@ -94,6 +97,14 @@ class ArchiveDamagedError(CheckpointCorruptError):
     def __init__(self, message: str, thread_id: str | None = None) -> None:
         super().__init__(message)
         self.thread_id = thread_id
+
+
+class EncryptionKeyError(CheckpointCorruptError):
+    """A record or a chunk that is encrypted with a key this saver does not have."""
+
+
+class KeyProviderError(CheckpointerError):
+    """The key provider raised, or what it gave is no key. Nothing was read or written."""
 
 
 class CheckpointLostError(CheckpointerError):

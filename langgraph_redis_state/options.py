@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Literal
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -13,6 +17,8 @@ from .durability import Durability, Fsync, Replicas
 from .errors import InvalidConfigError
 from .storage import keys
 from .storage.codec import CompressionType, zstandard
+from .storage.names import PLAIN_NAMES, HiddenNames, Names
+from .storage.seals import KeyProvider, encryption_secrets
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
@@ -20,6 +26,8 @@ KEY_BYTES = 16
 DEFAULT_URL = "redis://localhost:6379/0"
 
 Secret = str | bytes
+
+EncryptionKey = bytes | Sequence[bytes] | KeyProvider
 
 TTL = float | timedelta | Mapping[str, Any] | Literal["keep"]
 
@@ -73,6 +81,72 @@ def compression_option(compression: object) -> CompressionType:
         except ImportError as error:
             raise InvalidConfigError("compression='zstd' needs: pip install 'langgraph-redis-state[zstd]'") from error
     return chosen
+
+
+def encryption_option(key: EncryptionKey | None) -> tuple[list[bytes], KeyProvider | None]:
+    """The secrets, or the provider of secrets."""
+    if key is None:
+        return [], None
+    _need_cryptography("encryption_key")
+    if callable(key):
+        return [], key
+    try:
+        return encryption_secrets(key), None
+    except ValueError as error:
+        raise ValueError(f"encryption_key: {error}") from None
+
+
+def name_option(key: bytes | None, prefix: str) -> Names:
+    if key is None:
+        return PLAIN_NAMES
+    _need_cryptography("name_key")
+    if not isinstance(key, bytes | bytearray):
+        raise ValueError(f"name_key is one key for ever, as bytes, not {type(key).__name__}")
+    try:
+        (secret,) = encryption_secrets(key)
+    except ValueError as error:
+        raise ValueError(f"name_key: {error}") from None
+    return HiddenNames(secret, prefix)
+
+
+def _need_cryptography(option: str) -> None:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: F401
+    except ImportError as error:
+        raise InvalidConfigError(f"{option} needs: pip install 'langgraph-redis-state[encryption]'") from error
+
+
+def warn_of_trust(url: str | None, client: Any, serde: Any, keyed: bool) -> None:
+    """Logs once in a process that whoever can write to the server can run code here, where that is so: LangGraph's default
+    serializer calls what stored bytes name, unless LANGGRAPH_STRICT_MSGPACK is set."""
+    if serde is None and not keyed and not _is_strict() and not all(map(_is_local, _hosts(url, client))):
+        _warn_of_trust()
+
+
+def _is_strict() -> bool:
+    return os.environ.get("LANGGRAPH_STRICT_MSGPACK", "").lower() in ("1", "true", "yes")
+
+
+def _hosts(url: str | None, client: Any) -> list[str]:
+    if url is None:
+        given = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+        return [given["host"]] if isinstance(given.get("host"), str) else []
+    scheme, _, rest = url.partition("://")
+    several = re.split("[/?]", rest)[0].rpartition("@")[2].split(",")
+    return [] if scheme.endswith("unix") else [re.sub(r"^\[(.*)\].*|:\d*$", r"\1", each) for each in several]
+
+
+def _is_local(host: str) -> bool:
+    return host in ("", "localhost", "::1") or host.startswith("127.")
+
+
+@cache
+def _warn_of_trust() -> None:
+    logging.getLogger("langgraph_redis_state").warning(
+        "whoever can write to this Redis server can run code in this process: LangGraph's serializer imports and calls what "
+        "stored bytes name. Set LANGGRAPH_STRICT_MSGPACK=true, or pass integrity_key or encryption_key (docs/security.md). "
+        "Logged once"
+    )
 
 
 def secrets(key: Secret | Sequence[Secret] | None) -> list[bytes]:

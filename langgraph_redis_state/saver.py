@@ -33,18 +33,23 @@ from .operations.engine import CACHE_BYTES, Engine, Settings
 from .options import (
     DEFAULT_URL,
     TTL,
+    EncryptionKey,
     Secret,
     compression_option,
     durability_option,
+    encryption_option,
     metadata_keys,
+    name_option,
     secrets,
     serializer,
     ttl_option,
+    warn_of_trust,
 )
 from .saver_history import HistoryMethods
 from .spellings import taking_other_spellings
 from .storage import keys
-from .storage.codec import CompressionType, Integrity
+from .storage.codec import CompressionType
+from .storage.seals import Integrity, Keyring
 
 
 class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
@@ -79,7 +84,13 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         compression: "lz4", "zlib" or "none", for what is written from now on. Everything stored stays readable.
         integrity_key: a secret of 16 bytes or more (a text counts as UTF-8), made by `secrets.token_bytes(32)`; or several: the
             first signs the records, all of them verify. None: plain checksums.
-        accept_unkeyed: with `integrity_key`, also read records without a signature. Use it only while you migrate to a key.
+        accept_unkeyed: with a key, also read records without a signature. Use it only while you migrate to a key.
+        encryption_key: a secret of 32 bytes or more, made by `secrets.token_bytes(32)`; or several: the first encrypts, all of
+            them decrypt; or a key provider: a function that is given a thread id and returns the secret or secrets of that
+            thread. It is called in a worker thread where an event loop runs, and its answer is used for five minutes. Equal
+            content of a thread is still stored once. Needs the extra `encryption`. See docs/security.md.
+        name_key: a secret of 32 bytes or more, one for each prefix and for ever: thread ids, namespaces, tags, run ids and
+            indexed metadata are stored in a form that only this key gives back.
         cache_bytes: bytes of memory for all that the saver remembers: serialized messages and verified chunks, which are then
             not serialized or read again. What the next puts build on may take 4 MiB more. 0: only that; each read verifies
             every byte.
@@ -120,6 +131,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         compression: CompressionType | str = CompressionType.LZ4,
         integrity_key: Secret | Sequence[Secret] | None = None,
         accept_unkeyed: bool = False,
+        encryption_key: EncryptionKey | None = None,
+        name_key: bytes | None = None,
         cache_bytes: int = CACHE_BYTES,
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
@@ -127,13 +140,16 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serializer(serde))
         milliseconds, refresh = ttl_option(ttl, refresh_ttl_on_read)
+        keys_given, provider = encryption_option(encryption_key)
+        integrity = Integrity(secrets(integrity_key), accept_unkeyed, required=encryption_key is not None)
         self._engine = Engine(
             Settings(
                 prefix=keys.check_prefix(prefix),
                 ttl=milliseconds,
                 refresh=refresh,
                 compression=compression_option(compression),
-                integrity=Integrity(secrets(integrity_key), accept_unkeyed),
+                keyring=Keyring(integrity, keys_given, provider),
+                names=name_option(name_key, keys.check_prefix(prefix)),
                 tombstone=validation.ttl_ms(tombstone, "tombstone") if tombstone else 0,
                 max_versions=validation.at_most(max_versions, "max_versions"),
                 max_age=None if max_age is None else validation.ttl_ms(max_age, "max_age"),
@@ -145,14 +161,17 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             )
         )
         injected = client is not None or async_client is not None
+        own = None if injected and url == DEFAULT_URL else url
         self._connection = Connection(
-            None if injected and url == DEFAULT_URL else url,
+            own,
             client=client,
             async_client=async_client,
             options=redis_options,
             durability=durability_option(durability),
             read_only=read_only,
         )
+        keyed = integrity_key is not None or encryption_key is not None
+        warn_of_trust(own, client or async_client, serde, keyed)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:

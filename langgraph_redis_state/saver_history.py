@@ -19,6 +19,7 @@ from .history.diff import ChannelDiff
 from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
+from .operations import copying
 from .verification import rights, verify
 from .verification.findings import Finding, Progress, Repair
 
@@ -156,6 +157,23 @@ class HistoryMethods(Connected):
     ) -> int:
         """`apply_ttl`, awaited."""
         return await arun(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
+
+    def rekey(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
+        """Makes threads anew as this saver writes: under the first of its keys, or without encryption; None: all threads.
+
+        Use it after you turn encryption on or off, or put a new key before the others, and keep the old keys until it is done.
+        Each thread is read, written to staging keys, and put in place by one script: all of it or nothing. If the call is
+        interrupted, repeat it; threads that are done are only read. `progress` is called with the number of threads written
+        so far, after each thread. Returns how many were written.
+
+        Raises:
+            ThreadBusyError: a thread changed each time it was read. It is as it was; those before it are done.
+        """
+        return run(copying.rekey(self._engine, thread_ids, progress), self._connection)
+
+    async def arekey(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
+        """`rekey`, awaited."""
+        return await arun(copying.rekey(self._engine, thread_ids, progress), self._connection)
 
     def persist(self, thread_id: str) -> None:
         """Keeps a thread until it is deleted; no later put undoes it, `set_ttl` does."""

@@ -79,7 +79,7 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
             spread.setdefault(place, {})[name] = content
         elif kind == b"D":
             counted["chunks"] += 1
-            counted["unique"] += len(unpack(content, CHUNK_MAX, "a chunk"))
+            counted["unique"] += plain_size(content)
         elif kind == b"G":
             members.add(name)
     for place, lists in spread.items():
@@ -92,11 +92,16 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
         assert parts <= needed, f"{len(parts - needed)} parts are garbage"
     assert set(client.zrange(keys.all[1], 0, -1)) == members
     line, _, check = fields[b"S"].rpartition(b" ")
-    assert place_check(line, thread.encode()).hex() == check.decode()
+    assert place_check(line, keys.name).hex() == check.decode()
     numbers = [int(number) for number in line.split()]
     told = dict(zip(("format", "born", "revision", "versions", *counted), numbers, strict=True))
     assert {name: told[name] for name in counted} == counted
     return told
+
+
+def plain_size(chunk: bytes) -> int:
+    """Bytes of a stored chunk before it was compressed; one that is encrypted says it itself."""
+    return int.from_bytes(chunk[1:5], "big") if chunk[0] >= 128 else len(unpack(chunk, CHUNK_MAX, "a chunk"))
 
 
 @contextlib.contextmanager

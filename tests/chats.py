@@ -7,9 +7,10 @@ from typing import Any
 from shapes import at, checkpoint, id_of, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.storage.codec import DIGEST, Integrity
+from langgraph_redis_state.storage.codec import DIGEST
 from langgraph_redis_state.storage.keys import ThreadKeys, split_field
-from langgraph_redis_state.storage.records import RecordKey, open_record
+from langgraph_redis_state.storage.records import STAMP, RecordKey, open_record, parsed
+from langgraph_redis_state.storage.seals import ENCRYPTED, PLAIN
 from langgraph_redis_state.storage.thread_fields import gathered_writes
 
 
@@ -38,7 +39,8 @@ def assert_tidy(raw: Any, prefix: str, thread: str = "t") -> None:
     for place, there in places.items():
         kind = place.kind
         for record in there.values() if kind == b"C" else gathered_writes(there, place):
-            header, _ = open_record(record, place, Integrity([], False))
+            encrypted = record[STAMP + 1] & ENCRYPTED  # looked into, but not verified
+            header = parsed(record, place)[0] if encrypted else open_record(record, place, PLAIN)[0]
             checkpoints, writes = checkpoints + (kind == b"C"), writes + (kind == b"W")
             wanted |= {b"D" + digest for digest in header.loose} | {b"P" + page for page in header.pages}
             for page in header.pages:

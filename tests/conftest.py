@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +23,17 @@ from langgraph_redis_state.embedded import EmbeddedServer
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers for two cores: a test often waits, for the server, a process or a time-out."""
     return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays until the end, so no garbage collection looks at it, neither now nor when a test causes one."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +96,11 @@ def memory() -> InMemorySaver:
     """What LangGraph itself does, to compare with."""
     return InMemorySaver()
 
+
+if os.environ.get("LGRS_KEYS"):
+    from keyed import give_keys
+
+    give_keys(names="names" in os.environ["LGRS_KEYS"])
 
 NEEDS_PYTHON_3_11 = (
     "several_interrupts_in_parallel_tasks-async",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
 from collections import deque
@@ -90,6 +91,7 @@ def checkpoint(
     }
 
 
+@functools.lru_cache(maxsize=2_000)
 def words(seed: object, count: int) -> str:
     """Text that hardly compresses."""
     chosen = random.Random(str(seed))

@@ -28,8 +28,8 @@ from langgraph_redis_state.migrate import migrate  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages
 
 LISTED = {"redis-stack": "order of tasks in delta channel "}
-"""The saver gives the writes of a checkpoint by index, then by task id, and replays them so. LangGraph's order, which the target
-has, is that of task paths. `test_a_redis_stack_saver_orders_writes_by_index` shows it."""
+"""The saver gives the writes of a checkpoint by index, then by task id, and replays them so. LangGraph's order, which the
+target has, is that of task paths. `test_a_redis_stack_saver_orders_writes_by_index` shows it."""
 
 
 @pytest.fixture(scope="module")

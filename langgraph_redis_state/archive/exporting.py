@@ -36,7 +36,7 @@ from ..operations.removing import BUSY_TRIES
 from ..saver import RedisSaver
 from ..storage import keys
 from ..storage.thread_fields import Counts
-from .crossing import Crossing
+from .crossing import Crossing, check_readable
 from .frames import Entry
 from .reading import ArchiveReader
 from .report import Progress, Report
@@ -164,6 +164,7 @@ def _exported(
     engine: Engine, writer: ArchiveWriter, report: Report, threads: Sequence[str] | None, known: Mapping[str, Entry] | None
 ) -> Stream:
     """`known`: entries of the base of a backup; None: revisions are not told."""
+    check_readable(engine)
     yield from engine.check_layout(False)
     if threads is None:
         names = [name for name, _ in (yield from all_threads(engine))]
@@ -190,6 +191,7 @@ def _export_thread(
 ) -> Operation[bool]:
     """False if there is no such thread (any more)."""
     target = engine.address(name)
+    yield from engine.unlock(target)
     about = f"export: thread {name!r}"
     for _ in range(BUSY_TRIES):
         before, first = yield Read([_state(target), ("HSCAN", target.keys.hash, 0, "COUNT", FIELDS_AT_ONCE)], about)
@@ -232,7 +234,7 @@ def _copy_fields(
     engine: Engine, writer: ArchiveWriter, target: Address, about: str, before: list[Any], first: Any
 ) -> Operation[list[tuple[bytes, bytes]] | None]:
     """Writes the fields of a thread, and gives its indexed metadata. None if the thread changed meanwhile."""
-    crossing = Crossing.out(engine, target)
+    crossing = Crossing.out(target)
 
     def write(there: list[tuple[bytes, bytes]]) -> None:
         writer.add(crossing.resealed(there)[0])

@@ -35,7 +35,7 @@ from ..operations.uploading import stage
 from ..saver import RedisSaver
 from ..scripts import commands
 from ..storage import keys
-from .crossing import Crossing
+from .crossing import Crossing, check_readable
 from .exporting import Passphrase, Path, Tell
 from .frames import FRAME_BYTES, End, Entry
 from .reading import ArchiveReader
@@ -172,6 +172,7 @@ def _newest(readers: Sequence[ArchiveReader], name: str, names: Mapping[str, str
 
 
 def _imported(engine: Engine, wanted: Sequence[Wanted], skip_existing: bool, report: Report) -> Stream:
+    check_readable(engine)
     yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY)
     for done, each in enumerate(wanted, 1):
         try:
@@ -190,6 +191,7 @@ def _imported(engine: Engine, wanted: Sequence[Wanted], skip_existing: bool, rep
 def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
     """How many checkpoints the thread has."""
     target = engine.address(wanted.name)
+    yield from engine.unlock(target)
     about = f"import: thread {wanted.entry.thread!r}" + (
         f" as {target.thread!r}" if target.thread != wanted.entry.thread else ""
     )
@@ -210,8 +212,8 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
                 partial(_verified, wanted, crossing, part), sum(len(content) for _, content in part)
             )
             yield from stage(target, staged, fields, members, about)
-        _check(wanted, crossing)
-        counts = crossing.counts(end.changes, end.versions)
+        _check_whole(wanted, crossing)
+        counts = crossing.totals(end.changes, end.versions)
         if (
             yield from commands.commit_copy(
                 target.keys,
@@ -220,8 +222,8 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
                 ttl=max(engine.settings.ttl, 0),  # what is staged expires soon, and the thread must not
                 operation=op,
                 counts=b" ".join(b"%d" % number for number in counts),
-                fields=crossing.came[0],
-                members=crossing.came[1],
+                fields=crossing.fields,
+                members=crossing.members,
                 runs=crossing.runs,
                 metadata=end.metadata,
             )
@@ -239,7 +241,7 @@ def _verified(
         raise wanted.reader.wrong(wanted.entry.thread, error) from error
 
 
-def _check(wanted: Wanted, crossing: Crossing) -> None:
+def _check_whole(wanted: Wanted, crossing: Crossing) -> None:
     try:
         crossing.check()
     except (CheckpointCorruptError, CheckpointLostError) as error:
@@ -268,4 +270,4 @@ def _verify_thread(reader: ArchiveReader, entry: Entry) -> None:
     for part in reader.section(entry):
         if not isinstance(part, End):
             _verified(wanted, crossing, part)
-    _check(wanted, crossing)
+    _check_whole(wanted, crossing)

@@ -24,11 +24,15 @@ from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..storage import keys, thread_fields
 from ..storage.codec import CompressionType
-from .crossing import PLAIN, Crossing, archived
+from ..storage.names import PLAIN_NAMES
+from ..storage.seals import PLAIN, Integrity, Keyring
+from .crossing import Crossing, archived
 from .frames import End
 from .reading import ArchiveReader
 
-_SETTINGS = Settings("", 0, False, CompressionType.NONE, PLAIN, 0, None, None, 0, False, (), 0, True)
+_SETTINGS = Settings(
+    "", 0, False, CompressionType.NONE, Keyring(Integrity((), False)), PLAIN_NAMES, 0, None, None, 0, False, (), 0, True
+)
 
 
 class _Thread:

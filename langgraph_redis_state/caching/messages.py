@@ -26,7 +26,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ..storage import bodies, chunks
 from ..storage.bodies import Value
-from ..storage.codec import digest
+from ..storage.seals import Seal
 from .bounded import BoundedCache
 
 FROM: Final = 4
@@ -184,17 +184,18 @@ class MessageCache:
                 sure = False
         return sure
 
-    def chunked(self, elements: SerializedList, fresh: bodies.Fresh) -> Value:
-        """`records.chunked` of the joined elements."""
+    def chunked(self, elements: SerializedList, fresh: bodies.Fresh, by: Seal) -> Value:
+        """`bodies.chunked` of the joined elements."""
         if elements.size < chunks.CUT_FROM:
-            return bodies.chunked("msgpack", elements.joined(), True, fresh)
+            return bodies.chunked("msgpack", elements.joined(), True, fresh, name=by.name)
         segments, runs = chunks.group(elements.atoms, tuple)
         digests: list[bytes] = []
         for run in runs:
-            name = self._digests.get(run)
+            known = (*by.apart, *run) if by.apart else run
+            name = self._digests.get(known)
             if name is None:
-                name = digest(b"".join(run))
-                self._digests.put(run, name)
+                name = by.name(b"".join(run))
+                self._digests.put(known, name)
             fresh[name] = run
             digests.append(name)
         return Value("msgpack", segments, tuple(digests), elements.size)

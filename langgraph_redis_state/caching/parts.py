@@ -8,7 +8,8 @@ from typing import cast
 
 from ..errors import CheckpointCorruptError, CheckpointLostError
 from ..storage import chunks
-from ..storage.codec import CHUNK_MAX, DIGEST, digest, unpack
+from ..storage.codec import DIGEST, digest
+from ..storage.seals import PLAIN, Seal
 from .bounded import BoundedCache
 
 
@@ -21,9 +22,9 @@ class ChunkCache:
         self.pages: BoundedCache[bytes, tuple[bytes, ...]] = BoundedCache(limit // 8, lambda name, page: 60 * len(page) + 250)
         self.chunks: BoundedCache[bytes, bytes] = BoundedCache(limit - limit // 8, lambda name, plain: len(plain) + 200)
 
-    def have(self, pages: Iterable[bytes], chunks: Set[bytes]) -> Parts:
+    def have(self, pages: Iterable[bytes], chunks: Set[bytes], by: Seal) -> Parts:
         """Those of these parts that need not be read: pages whose chunks are all cached, and cached chunks outside of pages."""
-        parts = Parts(verified=self)
+        parts = Parts(verified=self, by=by)
         listed: set[bytes] = set()
         for name in pages:
             digests = self.pages.get(name)
@@ -63,6 +64,7 @@ class Parts:
     loose: list[bytes] = field(default_factory=list)
     """Those of the `plain` chunks that were here before and are in none of the `lists`."""
     verified: ChunkCache | None = None
+    by: Seal = PLAIN
 
     def page(self, name: bytes, place: object) -> tuple[bytes, ...]:
         digests = self.lists.get(name)
@@ -83,10 +85,7 @@ class Parts:
             packed = self.chunks.get(name)
             if packed is None:
                 raise CheckpointLostError(f"{place}: the chunk {name.hex()} is gone from the server")
-            plain = unpack(packed, CHUNK_MAX, f"{place}: chunk {name.hex()}")
-            if digest(plain) != name:
-                raise CheckpointCorruptError(f"{place}: the chunk {name.hex()} is damaged: its digest differs")
-            self.plain[name] = plain
+            plain = self.plain[name] = self.by.unpack(name, packed, f"{place}: the chunk {name.hex()}")
             if self.verified is not None:
                 self.verified.chunks.put(name, plain)
         return plain

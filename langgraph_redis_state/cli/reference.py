@@ -47,10 +47,12 @@ lgrs rollback claim-7@-2                  # back, without losing anything
 | `LGRS_URL` | `-u`, `--url` | The server: [URLs](reference.md#urls). Default: `redis://localhost:6379/0`. A password may stand in the variable only, since other users can see arguments. |
 | `LGRS_PREFIX` | `--prefix` | The saver's `prefix`. Default: `lgrs`. |
 | `LGRS_INTEGRITY_KEY_FILE` | | A file with the saver's `integrity_key`: the key itself, or one `hex:...` or `base64:...` a line, the newest first. |
-| `LGRS_ACCEPT_UNKEYED` | | If set: `accept_unkeyed`. |
+| `LGRS_ACCEPT_UNKEYED` | | `true` or `false`: `accept_unkeyed`. |
+| `LGRS_ENCRYPTION_KEY_FILE` | | A file with the saver's `encryption_key`, in the same form. |
+| `LGRS_NAME_KEY_FILE` | | A file with its `name_key`. |
+| `LGRS_SERDE_KEY_FILE` | | A file with the AES key of `EncryptedSerializer`, in the same form. |
 | `LGRS_PASSPHRASE_FILE` | | A file with the passphrase of archives. If it is set, `export` and `backup` encrypt. |
 | `LGRS_FROM` | `migrate --from` | The source of a migration. A password may stand in the variable only. |
-| `LGRS_ENCRYPTION_KEY_FILE` | | A file with the AES key of `EncryptedSerializer`, in the same form. |
 | | `--embedded PATH` | The data of an embedded server, instead of a URL. |
 | `NO_COLOR` | | If set: no colours. There are none without a terminal. |
 | `COLUMNS` | | How wide the output is, where it is no terminal. |

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -30,13 +29,16 @@ from .. import (
     CheckpointNotFoundError,
     EmbeddedServer,
     EmbeddedServerError,
+    EncryptionKeyError,
     IntegrityKeyError,
     InvalidConfigError,
+    LayoutError,
     RedisSaver,
     SerializationError,
     ServerRefusedError,
     ServerUnavailableError,
     ThreadNotFoundError,
+    environment,
 )
 from ..inspection.structural import StructuralSerializer
 from ..inspection.values import as_json, clean
@@ -101,7 +103,7 @@ class Session:
         try:
             return RedisSaver(
                 self.url(),
-                prefix=self.settings.prefix or os.environ.get("LGRS_PREFIX") or "lgrs",
+                prefix=self.settings.prefix or environment.value_of("LGRS_PREFIX") or "lgrs",
                 ttl="keep",
                 read_only=read_only,
                 **({**keys(), "serde": serializer()} | options),
@@ -120,7 +122,7 @@ class Session:
                     )
                 self._server = self._open.enter_context(EmbeddedServer.start(self.settings.embedded))
             return self._server.url
-        return self.settings.url or os.environ.get("LGRS_URL") or "redis://localhost:6379/0"
+        return self.settings.url or environment.value_of("LGRS_URL") or "redis://localhost:6379/0"
 
     def close(self) -> None:
         self._savers.clear()
@@ -236,65 +238,25 @@ def shell_word(text: str) -> str:
 # --- secrets ---
 
 
-def secrets_in(variable: str) -> list[bytes] | None:
-    """The keys in the file that an environment variable names; None if it is not set.
-
-    Either the whole file is one key, without a line end at its end, or each line is `hex:...` or `base64:...`, the first key
-    first.
-    """
-    path = os.environ.get(variable)
-    if not path:
-        return None
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{variable}: the file {path} cannot be read ({error.strerror})") from error
-    lines = content.split()
-    if lines and all(line.startswith((b"hex:", b"base64:")) for line in lines):
-        try:
-            return [_decoded(line) for line in lines]
-        except ValueError as error:
-            raise click.UsageError(f"{variable}: a line of {path} is neither hex: nor base64: ({error})") from error
-    key = content.rstrip(b"\r\n")
-    if not key:
-        raise click.UsageError(f"{variable}: the file {path} is empty")
-    return [key]
-
-
-def _decoded(line: bytes) -> bytes:
-    import base64
-
-    kind, _, text = line.partition(b":")
-    return bytes.fromhex(text.decode()) if kind == b"hex" else base64.b64decode(text, validate=True)
-
-
 def keys() -> dict[str, Any]:
-    """Options of a saver that say how its records are signed."""
+    """Options of a saver that say how what it stores is signed and encrypted."""
     return {
-        "integrity_key": secrets_in("LGRS_INTEGRITY_KEY_FILE"),
-        "accept_unkeyed": bool(os.environ.get("LGRS_ACCEPT_UNKEYED")),
+        "integrity_key": environment.value_of("LGRS_INTEGRITY_KEY_FILE"),
+        "accept_unkeyed": environment.value_of("LGRS_ACCEPT_UNKEYED") or False,
+        "encryption_key": environment.value_of("LGRS_ENCRYPTION_KEY_FILE"),
+        "name_key": environment.value_of("LGRS_NAME_KEY_FILE"),
     }
 
 
 def passphrase() -> bytes | None:
     """That of archives."""
-    found = secrets_in("LGRS_PASSPHRASE_FILE")
-    return found[0] if found else None
+    found: bytes | None = environment.value_of("LGRS_PASSPHRASE_FILE")
+    return found
 
 
-def serializer(inner: SerializerProtocol | None = None) -> Any:
-    """Structural values, or those of another serializer; behind LangGraph's encryption if LGRS_ENCRYPTION_KEY_FILE names a
-    key."""
-    keys = secrets_in("LGRS_ENCRYPTION_KEY_FILE")
-    inner = inner or StructuralSerializer()
-    if keys is None:
-        return inner
-    try:
-        return EncryptedSerializer.from_pycryptodome_aes(inner, key=keys[0])
-    except ImportError as error:
-        raise click.UsageError("LGRS_ENCRYPTION_KEY_FILE needs the package pycryptodome: pip install pycryptodome") from error
-    except ValueError as error:
-        raise click.UsageError(f"LGRS_ENCRYPTION_KEY_FILE: {error}") from error
+def serializer(inner: SerializerProtocol | None = None) -> SerializerProtocol:
+    """Structural values, or those of `inner`; behind LangGraph's encryption if LGRS_SERDE_KEY_FILE names a key."""
+    return environment.encrypted(StructuralSerializer() if inner is None else inner)
 
 
 # --- options ---
@@ -373,10 +335,14 @@ def classify(error: BaseException) -> tuple[int, list[str], str]:
         return USAGE, near, ""
     if isinstance(error, IntegrityKeyError):
         return ERROR, near, "The file that LGRS_INTEGRITY_KEY_FILE names must hold the key that signed these records."
+    if isinstance(error, EncryptionKeyError):
+        return ERROR, near, "The file that LGRS_ENCRYPTION_KEY_FILE names must hold the key that encrypted this."
+    if isinstance(error, LayoutError):
+        return ERROR, near, "A prefix with a name_key needs LGRS_NAME_KEY_FILE."
     if isinstance(error, CheckpointCorruptError | CheckpointLostError):
         return ERROR, near, "`lgrs verify THREAD` says what of it is damaged; `lgrs history THREAD` has the steps before."
-    if isinstance(error, SerializationError) and "LGRS_ENCRYPTION_KEY_FILE" not in str(error):
-        return ERROR, near, "If values are encrypted, LGRS_ENCRYPTION_KEY_FILE must name the file with their key."
+    if isinstance(error, SerializationError) and "LGRS_SERDE_KEY_FILE" not in str(error):
+        return ERROR, near, "If values are encrypted, LGRS_SERDE_KEY_FILE must name the file with their key."
     return ERROR, near, ""
 
 

@@ -40,7 +40,8 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 
 INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 
-MODE = rb"redis_mode:(\w+)\s"
+MODE = rb"(?:redis|server)_mode:(\w+)\s"
+"""Valkey 8 and newer say `server_mode`."""
 
 _Host = tuple[str, int] | None
 """Host and port; None for a unix socket."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from ..effects import Call, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
+from ..effects import Call, Calls, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
-from .exchange import ByText, Connect, Disconnect, Exchange, Look, Pause, Send, Step, called, looked, read, scanned
+from .exchange import ByText, Connect, Disconnect, Exchange, Look, Pause, Send, Step, called, looked, read, scanned, together
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
-from .translation import MOVING_SECONDS, slot_moves, translated
+from .translation import MOVING_SECONDS, said_by, slot_moves, translated
 from .workarounds import client_of_node, close_idle, close_idle_async, send_to_node
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
                 error = yield from _explained(caught, effect, connection, client)
 
 
-def _exchange(client: object, effect: Call | Read | Scan, connection: Connection) -> Exchange[Any]:
+def _exchange(client: object, effect: Call | Calls | Read | Scan, connection: Connection) -> Exchange[Any]:
     if isinstance(effect, Call):
         if connection.read_only:
             return looked(client, effect, connection.lacking)
@@ -194,10 +194,24 @@ def _exchange(client: object, effect: Call | Read | Scan, connection: Connection
         if level is None or not effect.script.writes:
             return called(client, effect)
         return confirmed(client, effect, level, connection.replicas_seen, connection.where)
+    if isinstance(effect, Calls):
+        return _several(client, effect.calls, connection)
     return read(client, effect) if isinstance(effect, Read) else scanned(client, effect)
 
 
-def _explained(caught: Exception, effect: Call | Read | Scan, connection: Connection, client: object) -> Exchange[Exception]:
+def _several(client: object, calls: Sequence[Call], connection: Connection) -> Exchange[list[Any]]:
+    """Together, or one after the other if each is sent in a way of its own: to wait for copies, or so that it cannot write."""
+    if not connection.read_only and (connection.durability is None or not any(call.script.writes for call in calls)):
+        return (yield from together(client, calls))
+    replies = []
+    for call in calls:
+        replies.append((yield from _exchange(client, call, connection)))
+    return replies
+
+
+def _explained(
+    caught: Exception, effect: Call | Calls | Read | Scan, connection: Connection, client: object
+) -> Exchange[Exception]:
     """The error of this package for one of the client library. If the very first call fails, asks the server whether it is of
     another kind than the URL says."""
     error = translated(caught, effect, connection.where, in_cluster(client))
@@ -205,6 +219,6 @@ def _explained(caught: Exception, effect: Call | Read | Scan, connection: Connec
     if contact is not None and contact.answered and isinstance(error, CheckpointerError):
         kind = yield Compute(lambda: contact.kind(str(caught)), BLOCKING)
         if kind is not None:
-            error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({caught})")
+            error = ServerRefusedError(f"{effect.about}, connecting to {connection.where}: {kind} ({said_by(caught)})")
             error.__cause__ = caught
     return error

@@ -114,6 +114,36 @@ def called(client: object, call: Call, read_only: bool = False) -> Exchange[list
     return call.unwrap(raised(answer))
 
 
+def together(client: object, calls: Sequence[Call]) -> Exchange[list[list[Any]]]:
+    """Runs several scripts, in a frame for each server. If some are answered with an error, the first of them is sent alone,
+    which finds its node, or makes the script known; then the others are sent again."""
+    replies: list[Any] = [None] * len(calls)
+    left = list(range(len(calls)))
+    while left:
+        groups: dict[str, tuple[Node | None, list[int]]] = {}
+        for at in left:
+            node = node_of(client, calls[at].keys[0])
+            groups.setdefault("" if node is None else node.name, (node, []))[1].append(at)
+        left = []
+        for node, places in groups.values():
+            commands = [(b"EVALSHA", calls[at].script.sha, *calls[at].arguments) for at in places]
+            try:
+                found = yield from framed(node, commands)
+            except Exception as error:
+                if not (in_cluster(client) and is_named(error, *ELSEWHERE)):
+                    raise
+                found = [error] * len(places)
+            for at, reply in zip(places, found, strict=True):
+                if isinstance(reply, Exception):
+                    left.append(at)
+                else:
+                    replies[at] = calls[at].unwrap(reply)
+        if left:
+            replies[left[0]] = yield from called(client, calls[left[0]])
+            left = left[1:]
+    return replies
+
+
 def scanned(client: object, scan: Scan) -> Exchange[list[bytes]]:
     """The names of all matching keys, from each primary."""
     names: list[bytes] = []

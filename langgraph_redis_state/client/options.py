@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Mapping
@@ -40,7 +41,8 @@ _NOT_OPTIONS = {
 }
 
 
-def parameters(*functions: Any) -> set[str]:
+@functools.cache
+def parameters(*functions: Any) -> frozenset[str]:
     """The parameter names of functions, and of classes with the bases to which they pass ``**kwargs``."""
     names: set[str] = set()
     for function in functions:
@@ -49,7 +51,7 @@ def parameters(*functions: Any) -> set[str]:
                 continue
             for parameter in inspect.signature(vars(owner)["__init__"] if inspect.isclass(owner) else owner).parameters:
                 names.add(parameter)
-    return names - {"self", "args", "kwargs", "connection_kwargs"}
+    return frozenset(names - {"self", "args", "kwargs", "connection_kwargs"})
 
 
 def connection_classes(target: ServerAddress) -> tuple[Any, Any]:
@@ -58,13 +60,13 @@ def connection_classes(target: ServerAddress) -> tuple[Any, Any]:
     return getattr(redis_module(".connection"), name), getattr(redis_module(".asyncio.connection"), name)
 
 
-def accepted(target: ServerAddress) -> set[str]:
+def accepted(target: ServerAddress) -> frozenset[str]:
     """The option names that both the sync and the async client of the installed redis-py accept."""
     sync_class, async_class = connection_classes(target)
     if target.topology == "cluster":
         cluster = redis_module(".cluster")
         # The sync Cluster client silently drops names that are not in this list.
-        known = set(getattr(cluster, "REDIS_ALLOWED_KEYS", ())) or parameters(sync_class)
+        known = frozenset[str](getattr(cluster, "REDIS_ALLOWED_KEYS", ())) or parameters(sync_class)
         known |= parameters(cluster.RedisCluster)
         names = parameters(redis_module(".asyncio.cluster").RedisCluster) & known | {"timeout"}
     else:
@@ -120,7 +122,7 @@ def check_options(target: ServerAddress, options: dict[str, Any]) -> dict[str, A
     return merged
 
 
-def settings_for(target: ServerAddress, options: Mapping[str, Any], names: set[str], *, is_async: bool) -> dict[str, Any]:
+def settings_for(target: ServerAddress, options: Mapping[str, Any], names: frozenset[str], *, is_async: bool) -> dict[str, Any]:
     """The keyword arguments of a pool or a client that accepts these names."""
     settings: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name in names}
     # CLIENT SETINFO is two commands on every new connection, unknown to servers before 7.2 and to some proxies.

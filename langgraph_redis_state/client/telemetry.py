@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..effects import Call, Compute, Note, Operation, Read, Scan, Stream
+from ..effects import Call, Calls, Compute, Note, Operation, Read, Scan, Stream
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram
@@ -94,12 +94,13 @@ class Watch:
             if not isinstance(effect, Compute):
                 self.counts["bytes_received"] += _size(reply)
 
-    def _sent(self, effect: Call | Read | Scan) -> None:
+    def _sent(self, effect: Call | Calls | Read | Scan) -> None:
         if not self.about and not (isinstance(effect, Call) and effect.script.name == "first_look"):
             self.about = effect.about
         self.counts["round_trips"] += 1
-        if isinstance(effect, Call):
-            self.counts["bytes_sent"] += sum(map(len, effect.arguments))
+        if isinstance(effect, Call | Calls):
+            calls = effect.calls if isinstance(effect, Calls) else [effect]
+            self.counts["bytes_sent"] += sum(len(each) for call in calls for each in call.arguments)
         elif isinstance(effect, Read):
             self.counts["bytes_sent"] += sum(_size(command) for command in effect.commands)
 

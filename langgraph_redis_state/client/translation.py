@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from ..effects import Call, Read, ReplyMismatch, Scan
+from ..effects import Call, Calls, Read, ReplyMismatch, Scan
 from ..errors import CheckpointCorruptError, CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .workarounds import closed_meanwhile, node_without_slot
 
@@ -156,11 +156,12 @@ def slot_moves(error: Exception) -> bool:
     )
 
 
-def translated(error: Exception, effect: Call | Read | Scan, where: str, in_cluster: bool) -> Exception:
+def translated(error: Exception, effect: Call | Calls | Read | Scan, where: str, in_cluster: bool) -> Exception:
     """The error of this package for one of the client library; others, programming errors among them, stay as they are."""
     if isinstance(error, CheckpointerError):
         return error
-    found = meaning(error, isinstance(effect, Call) and effect.script.writes, in_cluster)
+    calls = effect.calls if isinstance(effect, Calls) else [effect] if isinstance(effect, Call) else []
+    found = meaning(error, any(call.script.writes for call in calls), in_cluster)
     if found is None:
         return error
     kind, sentence = found
@@ -169,10 +170,15 @@ def translated(error: Exception, effect: Call | Read | Scan, where: str, in_clus
     return ours
 
 
+def said_by(error: Exception) -> str:
+    """What the server said, without the arguments of an unknown command: those are the call's own keys, or its script."""
+    return str(error).partition(", with args beginning with")[0]
+
+
 def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[CheckpointerError], str] | None:
     """The class and the sentence for an error, None for one that is not of the server or the client library."""
     names = [cls.__name__ for cls in type(error).__mro__]
-    text = str(error)
+    text = said_by(error)
     if isinstance(error, ReplyMismatch):
         return _Unavailable, (
             "the client library gave the answer to another call, and nothing of it was used; its idle connections "
@@ -187,8 +193,7 @@ def meaning(error: Exception, writes: bool, in_cluster: bool) -> tuple[type[Chec
     if in_cluster and slot_moves(error):
         return _Unavailable, f"the Cluster has been moving the slot for {MOVING_SECONDS:.0f} s ({text}); nothing was done"
     if not {"RedisError", "ValkeyError", "RedisClusterException", "OSError"}.isdisjoint(names):
-        told = text.partition(", with args beginning with")[0]  # what follows are the call's own keys
-        line = f"{'cluster' if in_cluster else 'single'} <{'><'.join(names)}>: {told}".replace("\n", " ")
+        line = f"{'cluster' if in_cluster else 'single'} <{'><'.join(names)}>: {text}".replace("\n", " ")
         after = (
             "whether the write arrived is not known, repeating it is safe"
             if writes

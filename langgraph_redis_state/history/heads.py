@@ -71,6 +71,8 @@ def heads(engine: Engine, serde: SerializerProtocol, threads: Sequence[Any]) -> 
     keys.check_several(threads, "heads: thread_ids")
     targets = [engine.address(thread) for thread in threads]
     yield from engine.check_layout(False)
+    for target in targets:
+        yield from engine.unlock(target)
     for at in range(0, len(targets), HEADS_PAGE):
         yield Emit((yield from _page(engine, serde, targets[at : at + HEADS_PAGE])))
 
@@ -103,9 +105,9 @@ def _page(engine: Engine, serde: SerializerProtocol, targets: Sequence[Address])
                     lost = CheckpointLostError(f"{target.about('heads')}: its index is gone (evicted?); repair rebuilds it")
                     result.append(Head(target.thread, problem=lost))
                 continue
-            stored = StoredCheckpoint(target.place(b"C", b"", at), engine.settings.integrity, *fields)
+            stored = StoredCheckpoint(target.place(b"C", b"", at), target.seal, *fields)
             try:
-                result.append(_head(engine, serde, target, stored))
+                result.append(_head(serde, target, stored))
             except CheckpointerError as error:
                 result.append(Head(target.thread, problem=error))
         return result
@@ -113,14 +115,14 @@ def _page(engine: Engine, serde: SerializerProtocol, targets: Sequence[Address])
     return (yield from compute(decoded, sum(len(each or b"") for content in contents for each in content)))
 
 
-def _head(engine: Engine, serde: SerializerProtocol, target: Address, stored: StoredCheckpoint) -> Head:
+def _head(serde: SerializerProtocol, target: Address, stored: StoredCheckpoint) -> Head:
     rest, metadata = stored.load(serde)
     rest["id"] = stored.checkpoint.decode()
     rest["channel_values"] = {
         each.name: _inline(serde, each, f"{stored.place}, channel {each.name!r}") for each in stored.entries
     }
     header = stored.header
-    pending = tuple(stored_writes(engine, serde, stored, None))
+    pending = tuple(stored_writes(serde, stored, None))
     return Head(target.thread, rest["id"], header.parent, _moment(header), rest, metadata, pending)
 
 
@@ -136,17 +138,15 @@ def writes(
     if not found:
         missing = ThreadNotFoundError if checkpoint is None else CheckpointNotFoundError
         raise missing(f"{about}: there is no such thread, or nothing in that namespace")
-    return (yield from compute(lambda: stored_writes(engine, serde, found[0], parts), size_of(found, parts)))
+    return (yield from compute(lambda: stored_writes(serde, found[0], parts), size_of(found, parts)))
 
 
-def stored_writes(
-    engine: Engine, serde: SerializerProtocol, stored: StoredCheckpoint, parts: Parts | None
-) -> list[StoredWrite]:
+def stored_writes(serde: SerializerProtocol, stored: StoredCheckpoint, parts: Parts | None) -> list[StoredWrite]:
     """The pending writes beside a stored checkpoint; without parts those in chunks have no value."""
     place = stored.place._replace(kind=b"W")
     found: list[tuple[tuple[str, str, int], StoredWrite]] = []
     for raw in thread_fields.split_writes(stored.writes, place) if stored.writes else ():
-        header, plain = records.open_record(raw, place, engine.settings.integrity)
+        header, plain = records.open_record(raw, place, stored.by)
         where = f"{place}, task {header.task!r}"
         body = bodies.open_write(header, plain, where)
         value = _inline(serde, body, where)

@@ -71,7 +71,7 @@ def read_one(engine: Engine, target: Address, checkpoint: bytes) -> Operation[St
 def read_tags(engine: Engine, target: Address) -> Operation[dict[str, CheckpointKey]]:
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, "", START, 1, whole=False)
-    return open_tags(engine, target, page.tags)
+    return open_tags(target, page.tags)
 
 
 def check_whole(engine: Engine, serde: SerializerProtocol, target: Address, checkpoint: bytes, about: str) -> Operation[None]:

@@ -79,7 +79,7 @@ def _fork(
     origins = _origins(survey, goal)
     wanted = [(ns.encode(), origin.encode()) for ns, origin in origins.items() if origin]
     found, parts = yield from fetch(engine, target, wanted)
-    fields = [keys.history_field(*each) for each in wanted]
+    fields = [target.keys.names.field(keys.history_field(*each)) for each in wanted]
     (contents,) = yield Read([("HMGET", target.keys.hash, *fields)], about)
     histories = {ns.decode(): content for (ns, _), content in zip(wanted, contents, strict=True) if content}
     origin_of = {each.ns.decode(): each for each in found}
@@ -91,12 +91,13 @@ def _fork(
     made: list[tuple[bytes, bytes, bytes, bytes]] = []
     for ns, head in heads.items():
         there = engine.address(target.given, ns)
+        yield from engine.unlock(there)
         there.checkpoint = head.encode()
         encoded = encode_checkpoint(engine, there, _forked(serde, there, origin_of.get(ns), parts, heads[""]))
         history = b""
         if ns in histories:
             here, new = (there.place(b"H", there.ns, each.encode()) for each in (origins[ns], head))
-            history = records.moved(histories[ns], here, new, engine.settings.integrity)[1]
+            history = records.moved(histories[ns], here, new, there.seal, there.seal)[1]
         made.append((there.ns, there.checkpoint, encoded.record, history))
         pages |= encoded.pages
         known.append((ns, encoded.known))

@@ -37,7 +37,8 @@ def tag(
     at = stored.checkpoint
     if stored.header.depth:
         yield from check_whole(engine, serde, target, at, about)
-    content = thread_fields.seal_tag(target.ns, at, target.place(tag, b"", b""), engine.settings.integrity)
+    yield from engine.unlock(target)
+    content = thread_fields.seal_tag(target.ns, at, target.place(tag, b"", b""), target.seal)
     if (yield from commands.tag(target.keys, about, tag, content, engine.settings.ttl)) is None:
         raise CheckpointNotFoundError(f"{about}: the checkpoint {at.decode()!r} is not there any more")
 

@@ -88,7 +88,7 @@ def apply_ttl(engine: Engine, threads: Sequence[Any] | None, progress: Callable[
             cursor, there = yield from portion("ZSCAN", key, cursor, THREADS_PAGE, "apply_ttl")
             fresh = {name for name, _ in there} - seen
             seen |= fresh
-            targets = [engine.address(stored_text(name, "the index of threads")) for name in sorted(fresh)]
+            targets = [engine.address(stored_text(engine, name, "the index of threads")) for name in sorted(fresh)]
             done = yield from _apply_ttl(engine, targets, done, progress)
     return done
 
@@ -133,7 +133,7 @@ def find(engine: Engine, wanted: Mapping[str, Any]) -> Operation[list[tuple[str,
     """Threads whose indexed metadata have all these values, with the time of their last activity."""
     matching: set[str] | None = None
     for name, value in wanted.items():
-        entry = b"V" + name.encode() + b"\0" + metadata_text(value) + b"\0"
+        entry = b"V" + b"\0".join(engine.settings.names.metadata(name.encode(), metadata_text(value))) + b"\0"
         found = set((yield from threads_indexed(engine, "m", entry, f"find_threads: {name}={value!r}")))
         matching = found if matching is None else matching & found
     targets = [engine.address(name) for name in sorted(matching or ())]

@@ -17,6 +17,7 @@ from ..operations.reading import PAGE_CHECKPOINTS, START, Cursor, read_page
 from ..operations.surveying import open_tags
 from ..operations.thread_headers import CheckpointKey
 from ..serialization.decode import StoredCheckpoint
+from ..storage import keys
 from .resolving import read_tags
 
 
@@ -51,7 +52,7 @@ def read_versions(
     """Versions below a cursor, and where the next page begins. `every`: of all namespaces."""
     yield from engine.check_layout(False)
     page = yield from read_page(engine, target, None if every else target.ns.decode(), cursor, most, whole=False)
-    tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(engine, target, page.tags)
+    tags = (yield from read_tags(engine, target)) if cursor[0] else open_tags(target, page.tags)
     named: dict[CheckpointKey, list[str]] = {}
     for name, place in tags.items():
         named.setdefault(place, []).append(name)
@@ -76,7 +77,7 @@ def _version(serde: SerializerProtocol, stored: StoredCheckpoint, named: Mapping
         new_bytes=header.new_bytes,
         logical_bytes=header.logical,
         root_id=header.root,
-        run_id=header.run,
+        run_id=keys.id_text(metadata.get("run_id")) if header.run else None,
     )
 
 

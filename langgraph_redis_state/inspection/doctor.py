@@ -86,7 +86,7 @@ def _version(info: Mapping[str, Any]) -> Check:
     if not version:
         return Check("server", "unknown", "it may not be asked (INFO)")
     name = "Valkey" if "valkey_version" in info else "Redis"
-    mode = str(info.get("redis_mode", ""))
+    mode = str(info.get("redis_mode") or info.get("server_mode") or "")  # Valkey 8 and newer have the second
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < (6, 2):
         return Check("server", "problem", f"{name} {version}, {mode}", "update it: 6.2 is the oldest that works")

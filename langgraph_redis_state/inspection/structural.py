@@ -133,7 +133,7 @@ class StructuralSerializer:
         if kind == "json":
             return json.loads(content)
         if "+" in kind:
-            raise ValueError(f"it is encrypted ({kind}); LGRS_ENCRYPTION_KEY_FILE names the file with the key")
+            raise ValueError(f"it is encrypted ({kind}); LGRS_SERDE_KEY_FILE names the file with the key")
         return Opaque(kind, content)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:

@@ -45,7 +45,7 @@ def all_threads(engine: Engine) -> Operation[list[tuple[str, float]]]:
         "listing threads",
     )
     active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
-    return [(stored_text(name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
+    return [(stored_text(engine, name, "the index of threads"), score) for score, name in sorted(active, reverse=True)]
 
 
 def first_threads(engine: Engine, most: int, newest: bool) -> Operation[tuple[list[tuple[str, float]], bool]]:
@@ -67,7 +67,7 @@ def first_threads(engine: Engine, most: int, newest: bool) -> Operation[tuple[li
         worst = first[min(most, len(first)) - 1] if first else (0.0, b"")
         reading = [b for b in full if len(first) < most or (found[b][-1] >= worst if newest else found[b][-1] <= worst)]
         if not reading:
-            chosen = [(stored_text(name, "the index of threads"), score) for score, name in first[:most]]
+            chosen = [(stored_text(engine, name, "the index of threads"), score) for score, name in first[:most]]
             return chosen, len(first) > most or bool(full)
         size *= 2
 
@@ -79,11 +79,12 @@ def threads_indexed(engine: Engine, index: str, entry: bytes, about: str) -> Ope
         [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
         about,
     )
-    return [stored_text(member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
+    return [stored_text(engine, member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
 
 
-def stored_text(name: bytes, where: str) -> str:
+def stored_text(engine: Engine, name: bytes, where: str) -> str:
+    """The id of a thread that an index names."""
     try:
-        return name.decode()
+        return engine.settings.names.thread_of(name).decode()
     except UnicodeDecodeError:
         raise CheckpointCorruptError(f"{where} holds {name!r}, which is no id; something else wrote there") from None

@@ -1,39 +1,48 @@
-"""copy_thread: the fields of a thread, verified, made those of another one."""
+"""copy_thread and rekey: the fields of a thread, verified, made those of another one, or of itself under another key."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Command, Operation, Read, compute, portion
+from ..effects import Command, Operation, Read, compute
 from ..errors import CheckpointCorruptError, CheckpointLostError, ThreadBusyError, ThreadNotFoundError
 from ..scripts import commands
 from ..storage import keys, records, thread_fields
-from ..storage.codec import Integrity
+from ..storage.codec import CompressionType, digest
 from ..storage.keys import ThreadKeys
-from ..storage.records import Header, RecordKey
+from ..storage.thread_fields import Counts
+from .buckets import all_threads
 from .engine import Engine
 from .reading import fetch
 from .removing import BUSY_TRIES
 from .uploading import stage
 
+FIELDS_READ = 100
+"""Fields read at once: at most some 26 MB, since no chunk is larger than 256 KiB."""
+
 
 class Copying:
-    """One copy. Every field is verified before it is sealed for its new place. `record`, `chunk` and `tag` say how."""
+    """One copy. Every field is verified before it is sealed for its new place. Chunks come first, since their names may depend
+    on the key, then pages, which name chunks, then what refers to both. `anew`: chunks are packed anew in any case."""
 
-    def __init__(self, origin: Address, target: Address, integrity: Integrity, verb: str = "copy_thread") -> None:
-        self._origin, self._target, self._integrity = origin, target, integrity
+    def __init__(self, origin: Address, target: Address, compression: CompressionType, verb: str, anew: bool = False) -> None:
+        self.origin, self.target, self.compression, self._anew = origin, target, compression, anew
         self.about = f"{verb}: thread {origin.thread!r}"
+        self._renamed: dict[bytes, bytes] = {}
+        """Chunks and pages that have other names in the copy."""
         self._copied: set[bytes] = set()
         self._needed: set[bytes] = set()
-        self._writes, self._told = dict[bytes, int](), dict[RecordKey, int]()
+        self._writes, self._told = dict[bytes, int](), dict[records.RecordKey, int]()
         self.runs: dict[bytes, None] = {}
         """Of the checkpoints so far."""
+        self.stored = self.chunks = self.unique = self.members = 0
+        """Bytes that the fields take, chunks, their plain bytes, and members of the index."""
 
     def check(self) -> None:
         """Raises if a page or a chunk to which a field refers was not among them, or a pending write that is counted."""
@@ -47,58 +56,89 @@ class Copying:
                 raise CheckpointCorruptError(f"{place}: pending writes are gone, or their number is wrong; nothing was copied")
 
     @property
-    def came(self) -> tuple[int, int]:
-        """How many fields there were so far, and members of the index."""
-        return len(self._copied), sum(len(keys.members_of(name)) for name in self._copied)
+    def fields(self) -> int:
+        return len(self._copied)
+
+    def counts(self, before: Counts) -> bytes:
+        """The counts of the copy, for the script."""
+        sizes = before._replace(stored=self.stored, chunks=self.chunks, unique=self.unique)
+        return b" ".join(b"%d" % each for each in sizes)
 
     def resealed(self, there: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """These fields as the other thread has them, and the members of its index that name them."""
-        fields = [(name, content) for name, raw in there if (content := self._resealed(name, raw)) is not None]
-        self._copied.update(name for name, _ in fields)
-        return fields, [member for name, _ in fields for member in keys.members_of(name)]
+        found: dict[bytes, bytes] = {}
+        for name, content in there:
+            made = self._resealed(name, content)
+            if made is not None and made[0] not in self._copied:
+                found[made[0]] = made[1]
+                self._copied.add(made[0])
+        if b"T" in found:  # the settings do not count as stored, as they do not on the server
+            self.stored -= len(b"T") + len(found[b"T"])
+        self.stored += sum(len(self.target.keys.names.field(name)) + len(content) for name, content in found.items())
+        members = [member for name in found for member in keys.members_of(name)]
+        self.members += len(members)
+        return list(found.items()), members
 
-    def _resealed(self, name: bytes, content: bytes) -> bytes | None:
+    def _resealed(self, name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         kind = name[:1]
         if kind == b"P":
-            self._needed.update(b"D" + chunk for chunk in Parts({name[1:]: content}).page(name[1:], self.about))
-            return content
+            return self._page(name[1:], content)
         if kind == b"D":
-            return self.chunk(name[1:], content)
+            return self._chunk(name[1:], content)
         if name == b"T":
-            line = thread_fields.opened_line(content, self._origin.keys.name, self.about, "TTL settings (field T)")
-            return thread_fields.sealed_line(line, self._target.keys.name)
+            line = thread_fields.opened_line(content, self.origin.keys.name, self.about, "TTL settings (field T)")
+            return name, thread_fields.sealed_line(line, self.target.keys.name)
         if kind == b"G":
-            here, there = (each.place(name, b"", b"") for each in (self._origin, self._target))
-            return self.tag(content, here, there)
+            here, there = (each.place(name, b"", b"") for each in (self.origin, self.target))
+            named = thread_fields.open_tag(content, here, self.origin.seal)
+            return name, thread_fields.seal_tag(*named, there, self.target.seal)
         if kind in (b"C", b"W", b"H"):
-            here, there = (each.place(kind, *keys.split_field(name)) for each in (self._origin, self._target))
-            if kind != b"W":
-                return self._moved(content, here, there)
-            if keys.segment_of(name) == b"":
-                self._told[here], _ = thread_fields.open_directory(content, here)
-                return content
-            if keys.segment_of(name):
-                self._told.setdefault(here, 0)  # a directory has it
-            names, blob = thread_fields.as_list(content)
-            raws = [self._moved(raw, here, there) for raw in thread_fields.split_writes(blob, here)]
-            self._writes[name] = len(raws)
-            return content[: 4 + len(names)] + thread_fields.joined_writes(raws)[4:]
-        return None  # counts are taken over by the script, and which operation made the origin does not matter
+            return name, self._records(name, content)
+        if name not in (b"S", b"O") and (self.origin is self.target or kind == b"\0"):
+            raise CheckpointCorruptError(
+                f"{self.about}: field {name.lstrip(bytes(1))!r} has no name of this package, or was damaged, and would be "
+                "dropped; nothing was written. `verify` says what it finds in the thread"
+            )
+        return None  # the script writes the counts, and which operation made the origin does not matter
 
-    def record(self, raw: bytes, here: RecordKey, there: RecordKey) -> tuple[Header, bytes]:
+    def _chunk(self, name: bytes, content: bytes) -> tuple[bytes, bytes]:
+        plain, by = Parts({}, {name: content}, by=self.origin.seal).chunk(name, self.about), self.target.seal
+        made = by.name(plain)
+        if made != name:
+            self._renamed[name] = made
+        self.chunks += b"D" + made not in self._copied
+        self.unique += 0 if b"D" + made in self._copied else len(plain)
+        same = made == name and by.is_current(content) and not self._anew
+        return b"D" + made, content if same else by.pack(made, plain, self.compression)
+
+    def _page(self, name: bytes, content: bytes) -> tuple[bytes, bytes]:
+        chunks = [self._renamed.get(each, each) for each in Parts({name: content}).page(name, self.about)]
+        self._needed.update(b"D" + chunk for chunk in chunks)
+        content = b"".join(chunks)
+        made = digest(content)
+        if made != name:
+            self._renamed[name] = made
+        return b"P" + made, content
+
+    def _records(self, name: bytes, content: bytes) -> bytes:
+        here, there = (each.place(name[:1], *keys.split_field(name)) for each in (self.origin, self.target))
+        if name[:1] != b"W":
+            return self._moved(content, here, there)
+        if keys.segment_of(name) == b"":
+            self._told[here], _ = thread_fields.open_directory(content, here)
+            return content
+        if keys.segment_of(name):
+            self._told.setdefault(here, 0)  # a directory has it
+        names, blob = thread_fields.as_list(content)
+        raws = [self._moved(raw, here, there) for raw in thread_fields.split_writes(blob, here)]
+        self._writes[name] = len(raws)
+        return content[: 4 + len(names)] + thread_fields.joined_writes(raws)[4:]
+
+    def record(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> tuple[records.Header, bytes]:
         """A record as it is stored at its new place."""
-        return records.moved(raw, here, there, self._integrity)
+        return records.moved(raw, here, there, self.origin.seal, self.target.seal, self._renamed)
 
-    def chunk(self, name: bytes, content: bytes) -> bytes:
-        """A chunk as it is stored in the other thread."""
-        Parts({}, {name: content}).chunk(name, self.about)
-        return content
-
-    def tag(self, content: bytes, here: RecordKey, there: RecordKey) -> bytes:
-        """A tag as it is stored in the other thread."""
-        return thread_fields.seal_tag(*thread_fields.open_tag(content, here, self._integrity), there, self._integrity)
-
-    def _moved(self, raw: bytes, here: RecordKey, there: RecordKey) -> bytes:
+    def _moved(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
         header, record = self.record(raw, here, there)
         self._needed.update(b"P" + page for page in header.pages)
         self._needed.update(b"D" + chunk for chunk in header.loose)
@@ -127,7 +167,7 @@ def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
     about = f"copy_thread: from {origin.thread!r} to {copy.thread!r}"
     if origin.thread == copy.thread:
         raise ValueError(f"{about}: a thread cannot be copied onto itself")
-    yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY)
+    yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY, commands.GET)
     for _ in range(BUSY_TRIES):
         if (yield from _copy_once(engine, origin, copy, about)):
             return
@@ -137,20 +177,98 @@ def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
     )
 
 
-def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Operation[bool]:
+def rekey(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
+    """Makes each thread anew, under the first key or without encryption, as this saver writes: in staging, as a copy is. One
+    script puts it in place of the old one, if that did not change meanwhile.
+
+    Cut in the middle, the thread is as it was, and staging expires. Repeated, threads that are done are only read. A second
+    process sees the thread before or after; chunks that it knew by their old names, it sends again with its next put.
+    """
+    yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY, commands.GET)
+    if threads is None:
+        threads = [thread for thread, _ in (yield from all_threads(engine))]
+    keys.check_several(threads, "rekey: thread_ids")
+    done = 0
+    for thread in tuple(threads):
+        target = engine.address(thread)
+        about = target.about("rekey")
+        for _ in range(BUSY_TRIES):
+            changed = yield from _rekey_once(engine, target, about)
+            if changed is not None:
+                break
+        else:
+            raise ThreadBusyError(
+                f"{about}: the thread changed each of {BUSY_TRIES} times while it was read; it is as it was, {done} threads "
+                "before it were written anew. Try again when it is quieter"
+            )
+        done += changed
+        if progress is not None:
+            progress(done)
+    return done
+
+
+def _rekey_once(engine: Engine, target: Address, about: str) -> Operation[bool | None]:
+    """Whether the thread was written anew; None if it changed meanwhile."""
+    yield from engine.unlock(target)
+    counts, *_ = yield Read([("HGET", target.keys.hash, "S")], about)
+    if counts is None:
+        return False  # it expired or was deleted
+    names = yield from _field_names(target, about)
+    current = True
+    for at in range(0, len(names), FIELDS_READ):
+        there = yield from _read_fields(target, names[at : at + FIELDS_READ], about)
+        current = current and all(_is_current(target, name, content) for name, content in there)
+    if current:
+        return False
+    return (yield from _copy_once(engine, target, target, about, counts)) or None
+
+
+def _is_current(target: Address, name: bytes, content: bytes) -> bool:
+    by, kind = target.seal, name[:1]
+    if kind == b"D":
+        return by.is_current(content)
+    if kind == b"G":
+        return content[:2] == by.sign_tag((), b"")[:2]
+    if kind in (b"C", b"H"):
+        raws = [content]
+    elif kind == b"W" and keys.segment_of(name) != b"":
+        place = target.place(b"W", *keys.split_field(name))
+        raws = list(thread_fields.split_writes(thread_fields.as_list(content)[1], place))
+    else:
+        return True
+    return all(records.is_current(raw, by) for raw in raws)
+
+
+def _field_names(origin: Address, about: str) -> Operation[list[bytes]]:
+    """The fields of a thread, as they stand in the hash: chunks first, then pages, then the others."""
+    (names,) = yield Read([("HKEYS", origin.keys.hash)], about)
+    return sorted(names, key=lambda name: (b"DP".find(name[:1]) % 3, name))
+
+
+def _read_fields(origin: Address, names: Sequence[bytes], about: str) -> Operation[list[tuple[bytes, bytes]]]:
+    """These fields, by their plain names, as far as they are still there."""
+    (contents,) = yield Read([("HMGET", origin.keys.hash, *names)], about)
+    plain = origin.keys.names.field_of
+    return [(plain(name), content) for name, content in zip(names, contents, strict=True) if content is not None]
+
+
+def _copy_once(engine: Engine, origin: Address, copy: Address, about: str, replaced: bytes = b"") -> Operation[bool]:
+    """`replaced`: the counts of the thread in whose place the copy comes; none: there must be no such thread."""
+    yield from engine.unlock(origin)
+    yield from engine.unlock(copy)
     counts, there = yield Read([("HGET", origin.keys.hash, "S"), ("EXISTS", origin.keys.hash)], about)
     if counts is None and not there:
         found, _ = yield from fetch(engine, origin, [(b"", b"")])  # raises if it was there and got lost
         if found:
             return False  # it came into being just now
         raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
-    line = thread_fields.opened_counts(counts, origin.keys.name, about)
+    before = Counts.of(counts, origin.keys.name, about)
     op = os.urandom(8).hex().encode()
     staged = copy.keys.staging(op)
-    copying = Copying(origin, copy, engine.settings.integrity)
-    cursor = -1
-    while cursor:
-        cursor, there = yield from portion("HSCAN", origin.keys.hash, cursor, 100, about)
+    copying = Copying(origin, copy, engine.settings.compression, "rekey" if origin is copy else "copy_thread")
+    names = yield from _field_names(origin, about)
+    for at in range(0, len(names), FIELDS_READ):
+        there = yield from _read_fields(origin, names[at : at + FIELDS_READ], about)
         size = sum(len(content) for _, content in there)
         fields, members = yield from compute(partial(copying.resealed, there), size)
         yield from stage(copy, staged, fields, members, about)
@@ -165,10 +283,11 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str) -> Op
             staged,
             ttl=max(engine.settings.ttl, 0),  # what is staged expires soon, and a copy must not
             operation=op,
-            counts=line,
-            fields=copying.came[0],
-            members=copying.came[1],
+            counts=copying.counts(before),
+            fields=copying.fields,
+            members=copying.members,
             runs=copying.runs,
             metadata=metadata_told(origin.keys, indexed),
+            replaced=replaced,
         )
     )

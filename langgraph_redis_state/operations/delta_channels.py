@@ -27,7 +27,7 @@ def get_delta_channel_history(
 ) -> Operation[Mapping[str, DeltaChannelHistory]]:
     """LangGraph's rule: from the target's parent up, collect each channel's writes until an ancestor holds a value.
     The writes stored at that ancestor came after its value, so they count; the target's own are pending and do not."""
-    target = Address.of(engine.settings.prefix, config)
+    target = engine.target(config)
     about = target.about("get_delta_channel_history")
     channels = tuple(channels)
     yield from engine.check_layout(False)
@@ -67,6 +67,7 @@ def read_lineage(
 ) -> Operation[Lineage]:
     """What channels of a checkpoint are rebuilt from; None: those that need it. `take` makes of what is stored what the
     lineage holds; None: it stays in stored form, and the content of its chunks is not read."""
+    yield from engine.unlock(target)
     lineage = Lineage(dict.fromkeys(channels or ()))
     cursor, walked = target.checkpoint, set[bytes]()
     first = True
@@ -78,8 +79,8 @@ def read_lineage(
             if first:
                 break
             raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
-        found, parts = stored(engine, target, walk.found), Parts(walk.pages, walk.chunks)
-        (last,) = stored(engine, target, [walk.start])
+        found, parts = stored(target, walk.found), Parts(walk.pages, walk.chunks, by=target.seal)
+        (last,) = stored(target, [walk.start])
         if first and channels is None:
             lineage.remaining = dict.fromkeys(_needed_channels(serde, last))
         first = False
@@ -152,7 +153,7 @@ def _continue_at_cut(
     take: Take | None,
 ) -> Operation[None]:
     """Takes what remains from the delta history of the last checkpoint that is there."""
-    history = deltas.History(raw, target.place(b"H", last.ns, last.checkpoint), engine.settings.integrity)
+    history = deltas.History(raw, target.place(b"H", last.ns, last.checkpoint), target.seal)
     if take is None and (own := history.own(parts)):
         (chunks,) = yield Read([("HMGET", target.keys.hash, *(b"D" + name for name in own))], about)
         parts.chunks.update((name, chunk) for name, chunk in zip(own, chunks, strict=True) if chunk is not None)

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -17,11 +18,13 @@ from ..caching.bounded import BoundedCache
 from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
-from ..effects import Argument, Operation, Read, Script, all_commands
+from ..effects import Argument, Operation, Read, Script, all_commands, compute
 from ..errors import InvalidConfigError, LayoutError, ServerRefusedError
 from ..scripts import commands
 from ..storage import keys
-from ..storage.codec import CompressionType, Integrity
+from ..storage.codec import CompressionType
+from ..storage.names import Names
+from ..storage.seals import Keyring, Seal
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -33,6 +36,14 @@ them, and lists one each, what puts build on one (`Memory`), and what saves of s
 
 PUT_BYTES = 2 * 1024 * 1024
 """What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
+
+
+KEY_SECONDS = 300.0
+"""A key provider is asked again for a thread after so many seconds."""
+
+
+ASKING = 1 << 40
+"""Stands for bytes of work, so that an event loop does not wait for a key provider."""
 
 
 SWEEP_SECONDS = 80.0
@@ -47,7 +58,8 @@ class Settings:
     ttl: int
     refresh: bool
     compression: CompressionType
-    integrity: Integrity
+    keyring: Keyring
+    names: Names
     tombstone: int
     max_versions: int | None
     max_age: int | None
@@ -78,13 +90,41 @@ class Engine:
         """Threads that changed while retention looked at them: the next put looks again."""
         self.resting: BoundedCache[bytes, int] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
+        self.seals: BoundedCache[bytes, tuple[Seal, float]] = BoundedCache(4 << 20, lambda thread, _: len(thread) + 2000)
+        """The keys of threads, each with the moment since which they are known."""
         self.layout_seen = self.layout_written = False
         self.swept, self.sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
         self.denied: dict[str, str] | None = None
         """Commands that the user may not run, each with what the server says; None: not asked yet."""
 
     def address(self, thread: Any, ns: str = "") -> Address:
-        return Address(self.settings.prefix, thread, ns, None)
+        return Address(self.settings.prefix, thread, ns, None, self.settings.names)
+
+    def target(self, config: RunnableConfig) -> Address:
+        """What a config names."""
+        return Address.of(self.settings.prefix, config, self.settings.names)
+
+    def unlock(self, target: Address) -> Operation[None]:
+        """Takes the keys of a thread, before any of it is read or written: those used lately, else derived or asked for."""
+        keyring = self.settings.keyring
+        if keyring.shared is not None:
+            target.seal = keyring.shared
+        if target.unlocked:
+            return
+        name, now = target.keys.name, time.monotonic()
+        known = self.seals.get(name)
+        if known is None or (keyring.asks and now - known[1] > KEY_SECONDS):
+            prefix, thread = target.prefix, target.thread.encode()
+            seal = keyring.seal(prefix, thread)
+            if seal is None:
+                seal = yield from compute(partial(keyring.asked, prefix, thread, target.about("asking for its key")), ASKING)
+            known = seal, now
+            self.seals.put(name, known)
+        target.seal = known[0]
+
+    def run_name(self, run: Any) -> bytes:
+        """A run id as it is stored; empty for none."""
+        return self.settings.names.run(keys.encode(keys.id_text(run) or "", "run_id"))
 
     def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Of some metadata what this saver was told to index, as scripts take it."""
@@ -122,7 +162,8 @@ class Engine:
             return
         key = keys.layout_key(self.settings.prefix)
         about = f"first use of prefix {self.settings.prefix!r}"
-        written = f"{keys.LAYOUT} {keys.LAYOUT}" if write else ""
+        names = self.settings.names.fingerprint
+        written = f"{keys.LAYOUT} {keys.LAYOUT} {names}".rstrip() if write else ""
         others = sorted(all_commands() - needed) if needed else []
         both = (key, keys.absent_key(self.settings.prefix))
         stored, denied = yield from commands.first_look(both, written, sorted(needed), others, about)
@@ -136,7 +177,8 @@ class Engine:
                 )
         if stored is not None:
             try:
-                layout, writers = (int(part) for part in stored.split())
+                first, second, *named = stored.decode().split()
+                layout, writers = int(first), int(second)
             except ValueError:
                 raise LayoutError(f"{about}: {stored!r} is no layout; is the prefix used by something else?") from None
             if writers > keys.LAYOUT and (write or layout != keys.LAYOUT):
@@ -144,8 +186,16 @@ class Engine:
                     f"{about}: the data has layout {layout}, which only versions that know layout {writers} may write, and "
                     f"this one knows {keys.LAYOUT}; update langgraph-redis-state"
                 )
+            if named != [names][: bool(names)]:
+                other = ("with another" if names else "with a") if named else "without a"
+                raise LayoutError(
+                    f"{about}: the layout says that it was begun {other} name_key, so this saver would find none of its "
+                    "threads. Pass that key, or use a prefix of its own; "
+                    "`migrate` copies threads from one prefix to another"
+                )
             self.layout_written = writers <= keys.LAYOUT
-        self.layout_seen = True
+        # of a prefix with nothing in it, it is not known yet how names will stand there
+        self.layout_seen = stored is not None or not names
 
 
 def ping(engine: Engine) -> Operation[bool]:

@@ -59,7 +59,7 @@ class Page:
 
 
 def get_tuple(engine: Engine, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
-    target = Address.of(engine.settings.prefix, config)
+    target = engine.target(config)
     yield from engine.check_layout(False)
     found, parts = yield from fetch(engine, target, [(target.ns, target.checkpoint)])
     if not found:
@@ -73,18 +73,18 @@ def fetch(
 ) -> Operation[tuple[list[StoredCheckpoint], Parts]]:
     """The checkpoints at these (namespace, id), with all they refer to. Of one, what this process has verified before is
     not sent again: that the server still has it is not looked at here, but by the next put."""
-    parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts()
+    yield from engine.unlock(target)
+    parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts(by=target.seal)
     got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, parts.lists, parts.loose)
     parts.pages, parts.chunks = got.pages, got.chunks
     cached = len(parts.lists) + len(parts.plain)
     yield Note(lambda: {"parts_received": len(got.pages) + len(got.chunks), "parts_cached": cached})
-    return stored(engine, target, got.found), parts
+    return stored(target, got.found), parts
 
 
-def stored(engine: Engine, target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
-    integrity = engine.settings.integrity
+def stored(target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
     return [
-        StoredCheckpoint(target.place(b"C", ns, checkpoint), integrity, record, writes)
+        StoredCheckpoint(target.place(b"C", ns, checkpoint), target.seal, record, writes)
         for ns, checkpoint, record, writes in found
     ]
 
@@ -93,7 +93,8 @@ def _parts_at_hand(engine: Engine, target: Address, ns: bytes, checkpoint: bytes
     """What is here of that checkpoint, or of the newest of its namespace that was seen: a guess at what is the same."""
     name = target.keys.name
     known = (engine.manifests.get(name, ns, checkpoint) if checkpoint else None) or engine.manifests.newest(name, ns)
-    parts = engine.chunks.have(known.pages, known.chunks) if known else Parts(verified=engine.chunks)
+    by = target.seal
+    parts = engine.chunks.have(known.pages, known.chunks, by) if known else Parts(verified=engine.chunks, by=by)
     del parts.loose[HAVE_MAX:]
     return parts
 
@@ -142,12 +143,13 @@ def read_page(
 
     `use`: whether this counts as using the thread, for its TTL.
     """
+    yield from engine.unlock(target)
     space = None if ns is None else keys.encode(ns, "checkpoint_ns")
     refresh = engine.refresh if use else min(engine.refresh, -1)
     got = yield from commands.list_page(target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole)
-    found = stored(engine, target, got.found)
+    found = stored(target, got.found)
     following = (found[-1].checkpoint, found[-1].ns) if found and got.more else None
-    return Page(found, Parts(got.pages, got.chunks), got.revision, following, got.tags, got.now, got.writes)
+    return Page(found, Parts(got.pages, got.chunks, by=target.seal), got.revision, following, got.tags, got.now, got.writes)
 
 
 def _matches(serde: SerializerProtocol, found: StoredCheckpoint, filter: Mapping[str, Any]) -> bool:
@@ -190,7 +192,7 @@ def list_checkpoints(
     left = validation.limit(limit, "list")
     ceiling = (before or {}).get("configurable", {}).get("checkpoint_id")
     below = keys.encode(ceiling, "before's checkpoint_id") if ceiling else b""
-    target = None if config is None else Address.of(engine.settings.prefix, config)
+    target = None if config is None else engine.target(config)
     ns = None if config is None else configurable(config).get("checkpoint_ns")
     return _list(engine, serde, target, ns, deepcopy(filter) or None, below, left)
 

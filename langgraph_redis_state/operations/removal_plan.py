@@ -79,7 +79,7 @@ class Removal:
             return None
         sizes = self.survey.sizes
         size += sum(sizes.get(name, 0) for name in leaving)
-        size -= sum(len(name) + len(content) - sizes.get(name, 0) for name, content in written.items())
+        size -= sum(len(self.survey.names.field(name)) + len(content) - sizes.get(name, 0) for name, content in written.items())
         runs = {self.survey.headers[place].run for place in self.gone}
         runs -= {header.run for place, header in self.survey.headers.items() if place not in self.gone}
 

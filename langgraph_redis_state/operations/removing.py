@@ -65,13 +65,13 @@ def delete_thread(engine: Engine, thread: Any) -> Operation[None]:
 def delete_for_runs(engine: Engine, serde: SerializerProtocol, run_ids: Sequence[str]) -> Operation[None]:
     """Finds the threads of the runs in the buckets' indexes, then removes thread by thread."""
     keys.check_several(run_ids, "delete_for_runs: run_ids")
-    runs = dict.fromkeys(_run(run) for run in run_ids)
+    runs = {engine.run_name(_run(run)): _run(run) for run in run_ids}
     yield from engine.check_layout(False)
     threads: dict[str, set[str]] = {}
-    for run in runs:
-        about = f"delete_for_runs: run {run.decode()!r}"
-        for thread in (yield from threads_indexed(engine, "runs", b"R" + run + b"\0", about)):
-            threads.setdefault(thread, set()).add(run.decode())
+    for stored, run in runs.items():
+        about = f"delete_for_runs: run {run!r}"
+        for thread in (yield from threads_indexed(engine, "runs", b"R" + stored + b"\0", about)):
+            threads.setdefault(thread, set()).add(stored.decode())
     for thread, found in threads.items():
         target = engine.address(thread)
         keep = partial(retention.other_runs, found)
@@ -201,7 +201,8 @@ def remove(
     counts = None if raw is None else Counts.of(raw, target.keys.name, about)
     if counts is None or counts.revision != survey.revision:
         return False
-    removal = Removal(survey, set(dropped), dict(replaced), set(names))
+    yield from engine.unlock(target)
+    removal = Removal(survey, set(dropped), dict(replaced), {*map(target.keys.names.field_of, names)})
     try:
         yield from _add_left_over(engine, target, about, removal)
         yield from _add_delta_histories(engine, serde, target, about, removal)
@@ -227,15 +228,15 @@ def _add_left_over(engine: Engine, target: Address, about: str, removal: Removal
     early = [name for name in removal.listed if name[:1] == b"W" and key_of(name) not in survey.headers]
     if not early:
         return
-    (blobs,) = yield Read([("HMGET", target.keys.hash, *early)], about)
+    (blobs,) = yield Read([("HMGET", target.keys.hash, *map(target.keys.names.field, early))], about)
     fields: dict[bytes, dict[bytes, bytes]] = {}
     for name, blob in zip(early, blobs, strict=True):
         fields.setdefault(keys.writes_field(*keys.split_field(name)), {})[name] = blob or b""
-        survey.sizes[name] = len(name) + len(blob or b"")
+        survey.sizes[name] = len(target.keys.names.field(name)) + len(blob or b"")
     stored: dict[CheckpointKey, int] = {}
     for head, there in fields.items():
         place = key_of(head)
-        survey.writes[place] = opened_writes(engine, target, *keys.split_field(head), there)
+        survey.writes[place] = opened_writes(target, *keys.split_field(head), there)
         stored[place] = max((header.created_at for header, _ in survey.writes[place]), default=0)
     survey.deleted |= yield from read_deleted(engine, target, stored)
     left = left_over(survey.headers, stored, survey.deleted, survey.tags.values()) & stored.keys()
@@ -256,7 +257,7 @@ def _add_delta_histories(
             at.checkpoint = place.checkpoint
             lineage = yield from read_lineage(engine, serde, at, about, None, None)
             size = sum(value.size for writes in lineage.writes.values() for _, value in writes)
-            add = partial(removal.cut.add, lineage, place, header, removal.listed, settings.integrity, settings.compression)
+            add = partial(removal.cut.add, lineage, place, header, removal.listed, target.seal, settings.compression)
             yield from compute(add, size)
 
 
@@ -265,11 +266,11 @@ def _mark(engine: Engine, target: Address, about: str, removal: Removal) -> Oper
     survey, listed, cut = removal.survey, removal.listed, removal.cut
     histories = [name for name in listed if name[:1] == b"H"]
     if histories:
-        (blobs,) = yield Read([("HMGET", target.keys.hash, *histories)], about)
+        (blobs,) = yield Read([("HMGET", target.keys.hash, *map(target.keys.names.field, histories))], about)
         for name, blob in zip(histories, blobs, strict=True):
             whose = target.place(b"H", *keys.split_field(name))
-            survey.histories[key_of(name)] = records.verified(blob or b"", whose, engine.settings.integrity)[0]
-            survey.sizes[name] = len(name) + len(blob or b"")
+            survey.histories[key_of(name)] = records.verified(blob or b"", whose, target.seal)[0]
+            survey.sizes[name] = len(target.keys.names.field(name)) + len(blob or b"")
     needed: dict[bytes, CheckpointKey] = {}
     pages: dict[bytes, CheckpointKey] = {}
 
@@ -302,8 +303,8 @@ def key_of(field: bytes) -> CheckpointKey:
     return ns.decode(errors="replace"), checkpoint.decode(errors="replace")
 
 
-def _run(run: Any) -> bytes:
+def _run(run: Any) -> str:
     text = keys.id_text(run)
     if text is None:
         raise InvalidConfigError(f"delete_for_runs: a run id must be a string (or an int or UUID), not {run!r}")
-    return keys.encode(text, "run_id")
+    return text

@@ -21,13 +21,13 @@ def read_headers(engine: Engine, target: Address, use: bool = False) -> Operatio
 
     Tidying up is no use of a thread: else a nightly prune would keep idle threads for ever.
     """
-    survey = ThreadHeaders()
+    survey = ThreadHeaders(names=target.keys.names)
     cursor: Cursor | None = START
     while cursor is not None:
         page = yield from read_page(engine, target, None, cursor, SURVEY_CHECKPOINTS, whole=False, use=use)
         if survey.headers and page.revision != survey.revision:
             return None
-        yield from compute(partial(_add_page, engine, target, survey, page), size_of(page.found, page.parts))
+        yield from compute(partial(_add_page, target, survey, page), size_of(page.found, page.parts))
         cursor = page.following
     survey.now, survey.early = page.now, page.writes > sum(map(len, survey.writes.values()))
     survey.deleted = yield from read_deleted(engine, target, awaited(survey.headers, ()))
@@ -41,40 +41,46 @@ def read_deleted(engine: Engine, target: Address, places: Iterable[CheckpointKey
     for at in range(0, len(left), SURVEY_CHECKPOINTS):
         batch = left[at : at + SURVEY_CHECKPOINTS]
         fields = [keys.checkpoint_field(ns.encode(), checkpoint.encode()) for ns, checkpoint in batch]
-        scores = yield Read([("ZSCORE", target.keys.tombstone, name) for name in fields], target.about("reading the tombstone"))
+        stored = target.keys.names.field
+        scores = yield Read(
+            [("ZSCORE", target.keys.tombstone, stored(name)) for name in fields],
+            target.about("reading the tombstone"),
+        )
         found.update(place for place, score in zip(batch, scores, strict=True) if score is not None)
     return found
 
 
-def _add_page(engine: Engine, target: Address, survey: ThreadHeaders, page: Page) -> None:
+def _add_page(target: Address, survey: ThreadHeaders, page: Page) -> None:
     survey.revision = page.revision
-    survey.tags = survey.tags or open_tags(engine, target, page.tags)
-    survey.sizes |= {name: len(name) + len(content or b"") for name, content in page.tags.items()}
+    survey.tags = survey.tags or open_tags(target, page.tags)
+    stored = survey.names.field
+    survey.sizes |= {name: len(stored(name)) + len(content or b"") for name, content in page.tags.items()}
     for each in page.found:
         at = (each.ns.decode(errors="replace"), each.checkpoint.decode(errors="replace"))
         survey.headers[at] = each.header
         name = keys.checkpoint_field(each.ns, each.checkpoint)
-        survey.sizes[name] = len(name) + len(each.record or b"")
+        size = len(stored(name))
+        survey.sizes[name] = size + len(each.record or b"")
         if each.writes:
             head = keys.writes_field(each.ns, each.checkpoint)
-            survey.writes[at] = opened_writes(engine, target, each.ns, each.checkpoint, {head: each.writes})
-            survey.sizes[head] = len(name) + len(each.writes)
+            survey.writes[at] = opened_writes(target, each.ns, each.checkpoint, {head: each.writes})
+            survey.sizes[head] = size + len(each.writes)
 
 
-def opened_writes(engine: Engine, target: Address, ns: bytes, checkpoint: bytes, fields: Mapping[bytes, bytes]) -> StoredWrites:
+def opened_writes(target: Address, ns: bytes, checkpoint: bytes, fields: Mapping[bytes, bytes]) -> StoredWrites:
     """The pending writes in the fields of a checkpoint."""
     place = target.place(b"W", ns, checkpoint)
     raws = thread_fields.gathered_writes(fields, place)
-    return [(records.verified(raw, place, engine.settings.integrity)[0], raw) for raw in raws]
+    return [(records.verified(raw, place, target.seal)[0], raw) for raw in raws]
 
 
-def open_tags(engine: Engine, target: Address, fields: Mapping[bytes, bytes | None]) -> dict[str, CheckpointKey]:
+def open_tags(target: Address, fields: Mapping[bytes, bytes | None]) -> dict[str, CheckpointKey]:
     """Names of checkpoints, verified."""
     tags: dict[str, CheckpointKey] = {}
     for name, content in fields.items():
         if content is None:
             where = f"tag {name[1:].decode(errors='replace')!r} of thread {target.thread!r}"
             raise CheckpointLostError(f"{where}: the index names it, but it is gone from the server (evicted?)")
-        ns, checkpoint = thread_fields.open_tag(content, target.place(name, b"", b""), engine.settings.integrity)
+        ns, checkpoint = thread_fields.open_tag(content, target.place(name, b"", b""), target.seal)
         tags[name[1:].decode()] = (ns.decode(), checkpoint.decode())
     return tags

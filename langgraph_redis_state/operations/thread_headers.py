@@ -9,6 +9,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from ..storage.keys import ROOT
+from ..storage.names import PLAIN_NAMES, Names
 from ..storage.records import Header
 
 LATE_MS = 600_000
@@ -43,6 +44,7 @@ class ThreadHeaders:
     """What the field of each of these takes on the server: bytes of its name and its content."""
     histories: dict[CheckpointKey, Header] = field(default_factory=dict)
     """The delta histories (deltas.py) that are there, read by a removal."""
+    names: Names = PLAIN_NAMES
 
     def interrupted(self, place: CheckpointKey) -> bool:
         """Whether one of the pending writes of a checkpoint is an interrupt."""

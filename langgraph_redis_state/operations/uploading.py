@@ -10,7 +10,6 @@ from ..effects import Operation, compute
 from ..scripts import commands
 from ..scripts.commands import Upload
 from ..storage import bodies
-from ..storage.codec import pack
 from .engine import Engine
 
 UPLOAD_BYTES = 4 * 1024 * 1024
@@ -27,7 +26,7 @@ def upload(
     def pack_all() -> dict[bytes, bytes]:
         plain = {name: b"".join(run) for name, run in chunks.items()}
         engine.chunks.sent(pages, plain)
-        return {name: pack(content, engine.settings.compression) for name, content in plain.items()}
+        return {name: target.seal.pack(name, content, engine.settings.compression) for name, content in plain.items()}
 
     packed = yield from compute(pack_all, sum(len(piece) for run in chunks.values() for piece in run))
     if sum(map(len, packed.values())) <= UPLOAD_BYTES:

@@ -19,6 +19,7 @@ from ..caching.messages import SerializedList
 from ..effects import Argument, Note, Operation, compute
 from ..errors import CheckpointerError, CheckpointLostError, InvalidConfigError, ThreadDeletedError
 from ..scripts import commands
+from ..scripts.replies import PartsMissingError
 from ..serialization import deltas, encode
 from ..serialization.encode import EncodedCheckpoint, NewCheckpoint, dumped, refusal, stored_rest
 from ..storage import bodies, keys
@@ -45,7 +46,7 @@ def put(
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
 ) -> Operation[RunnableConfig]:
-    target = Address.of(engine.settings.prefix, config)
+    target = engine.target(config)
     parent, target.checkpoint = target.checkpoint, keys.encode(checkpoint["id"], "the checkpoint's id")
     if not target.checkpoint:
         raise InvalidConfigError(f"{target.about('put')}: the checkpoint has an empty id")
@@ -136,7 +137,7 @@ def send(
     The server names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent,
     and if they were taken over from the parent, `again` makes them from the values.
     """
-    guards = _guards(target.ns, draft.parent, None) if guards is None else guards
+    yield from engine.unlock(target)
     encoded: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
     chunks, pages = set(encoded.fresh), set(encoded.pages)
     if known:
@@ -155,12 +156,12 @@ def send(
                 expected=expected,
                 max_bytes=engine.settings.max_bytes,
                 metadata=indexed,
-                guards=guards,
+                guards=_guards(target.ns, draft.parent, None) if guards is None else guards,
                 upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
                 say=say,
             )
             break
-        except commands.PartsMissingError as error:
+        except PartsMissingError as error:
             if attempt == TRIES - 1:
                 raise
             logger.info("%s: the server lacks %d parts, sending them again", about, len(error.names))
@@ -182,7 +183,7 @@ def _counts(encoded: EncodedCheckpoint, sent: int, resent: int) -> Mapping[str, 
 
 def encode_checkpoint(engine: Engine, target: Address, draft: NewCheckpoint) -> EncodedCheckpoint:
     place = target.place(b"C", target.ns, target.checkpoint)
-    return encode.encode_checkpoint(draft, place, engine.settings.integrity, engine.settings.compression, engine.messages)
+    return encode.encode_checkpoint(draft, place, target.seal, engine.settings.compression, engine.messages)
 
 
 def _new_checkpoint(
@@ -219,7 +220,7 @@ def _new_checkpoint(
         rebuilt=deltas.supersteps(metadata, versions, values, known.rebuilt if known else {}),
         parent=parent,
         root=keys.encode(root, "metadata['parents']['']") if target.ns and isinstance(root, str) else b"",
-        run=keys.encode(keys.id_text(run) or "", "run_id"),
+        run=engine.run_name(run),
     )
 
 
@@ -245,7 +246,7 @@ def _serialize_again(
             )
         type_, blob = dumped(serde, values[name], f"{target.about('put')}, channel {name!r}")
         # the state may have changed since this call began: only what is still the same may stand for it
-        if bodies.chunked(type_, blob, type_ == "msgpack", {}) != draft.carried[name]:
+        if bodies.chunked(type_, blob, type_ == "msgpack", {}, name=target.seal.name) != draft.carried[name]:
             raise CheckpointLostError(
                 f"{target.about('put')}, channel {name!r}: parts of its value are gone from the server (expired, deleted "
                 "or evicted) and the value has changed meanwhile; nothing was written"
@@ -262,7 +263,7 @@ def put_writes(
     task_id: str,
     task_path: str,
 ) -> Operation[None]:
-    target = Address.of(engine.settings.prefix, config)
+    target = engine.target(config)
     if not target.checkpoint:
         raise InvalidConfigError(
             f"{target.about('put_writes')}: the config names no checkpoint_id; pass the config that put returned"
@@ -277,10 +278,11 @@ def put_writes(
         return
     ttl, guards = engine.ttl_of(config), _guards(target.ns, b"", configurable(config).get("checkpoint_map"))
     yield from engine.check_layout(True, commands.PUT_WRITES, commands.STAGE)
+    yield from engine.unlock(target)
     place = target.place(b"W", target.ns, target.checkpoint)
     settings = engine.settings
     encoded = yield from compute(
-        lambda: encode.encode_writes(serialized, task, task_path, place, settings.integrity, settings.compression),
+        lambda: encode.encode_writes(serialized, task, task_path, place, target.seal, settings.compression),
         sum(len(blob) for *_, blob in serialized),
     )
     yield from commands.put_writes(

@@ -2,28 +2,22 @@
 tuple or a plain value, or raises.
 
 All are operations (effects.py): `yield from commands.get(...)`. `thread` names the keys, `about` says in errors what was being
-done to what. Ids, fields and contents are bytes, TTLs are in ms.
+done to what. Ids, fields and contents are bytes, TTLs are in ms. Namespaces, fields, members and metadata to index are plain in
+arguments and in what comes back; `thread.names` says how they are stored. Runs, and what was read from the indexes of a bucket,
+are as they are stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
 from ..effects import Argument, Call, Operation, Script, counted, pairs
-from ..errors import (
-    CheckpointConflictError,
-    CheckpointCorruptError,
-    CheckpointLostError,
-    ThreadDeletedError,
-    ThreadExistsError,
-    ThreadNotFoundError,
-    ThreadTooLargeError,
-)
+from ..errors import ThreadExistsError, ThreadNotFoundError
 from ..storage.keys import ThreadKeys
 from ..storage.thread_fields import Counts
+from .replies import raise_for_reply
 
 FIRST_LOOK = Script("first_look", bare=True)
 
@@ -66,15 +60,6 @@ Fields = Collection[tuple[bytes, bytes]]
 
 Stored = tuple[bytes, bytes, bytes | None, bytes | None]
 """Namespace and id of a checkpoint, its record and its pending writes."""
-
-
-class PartsMissingError(CheckpointLostError):
-    """The server lacks chunks or pages to which a record refers; nothing was written."""
-
-    def __init__(self, message: str, names: frozenset[bytes]) -> None:
-        super().__init__(message)
-        self.names = names
-        """Their digests."""
 
 
 class Upload(NamedTuple):
@@ -211,8 +196,8 @@ def put(
     say: Literal["", "roots", "all"],
 ) -> Operation[Put]:
     """`say`: more of the reply. Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError."""
-    before = [ns, checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes, say]
-    arguments = [*before, *counted(metadata), *counted(guards), *upload.arguments]
+    before = [thread.names.ns(ns), checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes, say]
+    arguments = [*before, *_metadata(thread, metadata), *counted(_named(thread, guards)), *upload.arguments]
     reply = yield _call(PUT, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
     _, head, version, purged, stored, *more = reply
@@ -232,7 +217,8 @@ def put_writes(
     upload: Upload,
 ) -> Operation[None]:
     """`writes`: 'first' or 'last' (which of two with one marker stays), marker, record. Raises as `put`."""
-    arguments = [ns, checkpoint, ttl, max_bytes, *counted(guards), *counted(writes), *upload.arguments]
+    before = [thread.names.ns(ns), checkpoint, ttl, max_bytes]
+    arguments = [*before, *counted(_named(thread, guards)), *counted(writes), *upload.arguments]
     reply = yield _call(PUT_WRITES, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
 
@@ -249,7 +235,8 @@ def fork(
     upload: Upload,
 ) -> Operation[bool]:
     """`checkpoints`: namespace, id, record, delta history. False if the thread changed since `revision`."""
-    arguments = [revision, ttl, max_bytes, *counted(checkpoints), *counted(metadata), *upload.arguments]
+    stored = [(thread.names.ns(ns), *rest) for ns, *rest in checkpoints]
+    arguments = [revision, ttl, max_bytes, *counted(stored), *_metadata(thread, metadata), *upload.arguments]
     reply = yield _call(FORK, thread, about, *arguments, staging=upload.staging)
     if reply[0] == b"none":
         raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
@@ -264,7 +251,8 @@ def stage(
     fields: Fields,
     members: Collection[bytes] = (),
 ) -> Operation[None]:
-    yield _call(STAGE, thread, about, lifetime, *counted(fields), *members, staging=staging)
+    named = [(thread.names.field(name), content) for name, content in fields]
+    yield _call(STAGE, thread, about, lifetime, *counted(named), *_named(thread, members), staging=staging)
 
 
 def commit_copy(
@@ -279,16 +267,16 @@ def commit_copy(
     members: int,
     runs: Collection[bytes],
     metadata: Fields,
+    replaced: bytes = b"",
 ) -> Operation[bool]:
-    """False if the staging is not whole: it expired or was evicted."""
-    arguments = [ttl, operation, counts, fields, members, *counted(runs), *counted(metadata)]
+    """False if the staging is not whole: it expired or was evicted; or if the thread whose counts are `replaced` changed."""
+    arguments = [ttl, operation, counts, fields, members, replaced, *counted(runs), *counted(metadata)]
     reply = yield _call(COMMIT_COPY, thread, about, *arguments, staging=staging)
     if reply[0] == b"exists":
         raise ThreadExistsError(
-            f"{about}: thread {thread.name.decode()!r} exists and would be overwritten; delete_thread it first, or copy to a "
-            "new id"
+            f"{about}: the thread exists and would be overwritten; delete_thread it first, or copy to a new id"
         )
-    return raise_for_reply(reply, about, b"gone")
+    return reply[0] != b"stale" and raise_for_reply(reply, about, b"gone")
 
 
 def get(
@@ -300,11 +288,11 @@ def get(
     have_chunks: Collection[bytes] = (),
 ) -> Operation[Checkpoints]:
     """`wanted`: namespace and id, empty: the newest. Pages and chunks that the reader has are not sent."""
-    places = (part for place in wanted for part in place)
+    places = (part for ns, checkpoint in wanted for part in (thread.names.ns(ns), checkpoint))
     reply = yield _call(GET, thread, about, refresh, b"".join(have_pages), b"".join(have_chunks), *places)
     raise_for_reply(reply, about)
     _, found, pages, chunks = reply
-    return Checkpoints(_stored(found), _contents(pages), _contents(chunks))
+    return Checkpoints(_stored(thread, found), _contents(pages), _contents(chunks))
 
 
 def list_page(
@@ -319,29 +307,32 @@ def list_page(
     whole: bool,
 ) -> Operation[Listed]:
     """`ns`: None: all; `cursor_ns`: None: the id of the cursor is left out in all namespaces."""
-    space: list[Argument] = ["all" if ns is None else "one", ns or b""]
-    after: list[Argument] = [cursor, b"-" if cursor_ns is None else cursor_ns]
+    space: list[Argument] = ["all" if ns is None else "one", thread.names.ns(ns or b"")]
+    after: list[Argument] = [cursor, b"-" if cursor_ns is None else thread.names.ns(cursor_ns)]
     reply = yield _call(LIST, thread, about, refresh, *space, *after, most, max_bytes, int(whole))
     raise_for_reply(reply, about)
     _, found, pages, chunks, revision, more, tags, now, writes = reply
-    named = dict(pairs(tags))
-    return Listed(_stored(found), _contents(pages), _contents(chunks), revision, bool(more), named, int(now), int(writes))
+    named = {thread.names.field_of(name): content for name, content in pairs(tags)}
+    return Listed(
+        _stored(thread, found), _contents(pages), _contents(chunks), revision, bool(more), named, int(now), int(writes)
+    )
 
 
 def walk_ancestors(
     thread: ThreadKeys, about: str, ns: bytes, checkpoint: bytes, most: int, max_bytes: int, whole: bool
 ) -> Operation[Ancestors | None]:
     """None if the checkpoint is not there. `whole`: with chunks, not only with pages."""
-    reply = yield _call(WALK_ANCESTORS, thread, about, ns, checkpoint, most, max_bytes, int(whole))
+    reply = yield _call(WALK_ANCESTORS, thread, about, thread.names.ns(ns), checkpoint, most, max_bytes, int(whole))
     if not raise_for_reply(reply, about, b"none"):
         return None
     _, found, pages, chunks, following, exists, start, history = reply
-    return Ancestors(_stored(found), _contents(pages), _contents(chunks), following, bool(exists), tuple(start), history)
+    read, (first,) = _stored(thread, found), _stored(thread, [start])
+    return Ancestors(read, _contents(pages), _contents(chunks), following, bool(exists), first, history)
 
 
 def tag(thread: ThreadKeys, about: str, field: bytes, content: bytes, ttl: int) -> Operation[bool | None]:
     """Whether something changed; None if the thread or the checkpoint is not there. Empty content removes the tag."""
-    reply = yield _call(TAG, thread, about, field, content, ttl)
+    reply = yield _call(TAG, thread, about, thread.names.field(field), content, ttl)
     return bool(reply[1]) if raise_for_reply(reply, about, b"none") else None
 
 
@@ -365,9 +356,12 @@ def measure_parts(thread: ThreadKeys, about: str, fields: Collection[bytes]) -> 
 
 def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan) -> Operation[bool]:
     """False if the thread changed since `revision`. A thread that is not there has nothing left to remove."""
-    lists = (sorted(plan.fields), sorted(plan.members), sorted(plan.runs), plan.written.items(), plan.measured, plan.metadata)
+    named = (sorted(_named(thread, names)) for names in (plan.fields, plan.members))
+    written = [(thread.names.field(name), content) for name, content in plan.written.items()]
+    lists: list[Collection[Any]] = [*named, sorted(plan.runs), written, _named(thread, plan.measured)]
     before: list[Argument] = [revision, "keep" if plan.rebuild else "drop", *plan.deltas.totals]
-    reply = yield _call(REMOVE, thread, about, *before, *(each for items in lists for each in counted(items)))
+    arguments = (each for items in lists for each in counted(items))
+    reply = yield _call(REMOVE, thread, about, *before, *arguments, *_metadata(thread, plan.metadata))
     return reply[0] == b"none" or raise_for_reply(reply, about, b"stale")
 
 
@@ -398,7 +392,14 @@ def repair(
     thread: ThreadKeys, about: str, before: bytes, settings: bytes, counts: bytes, active: int, repairs: Repairs
 ) -> Operation[bool]:
     """`before`, `settings`: fields S and T as read, `counts`: the new S; empty if none. False if the thread changed since."""
-    lists = (each for items in repairs for each in counted(items))
+    name = thread.names.field
+    stored = repairs._replace(
+        drop_fields=_named(thread, repairs.drop_fields),
+        write_fields=[(name(field), content) for field, content in repairs.write_fields],
+        drop_index=_named(thread, repairs.drop_index),
+        add_index=_named(thread, repairs.add_index),
+    )
+    lists = (each for items in stored for each in counted(items))
     reply = yield _call(REPAIR, thread, about, before, settings, counts, active, *lists)
     return raise_for_reply(reply, about, b"stale")
 
@@ -407,54 +408,19 @@ def _call(script: Script, thread: ThreadKeys, about: str, *arguments: Argument, 
     return Call(script, (*thread.all, *staging), [thread.name, *arguments], about)
 
 
-def _stored(entries: Sequence[Sequence[Any]]) -> list[Stored]:
-    return [(ns, checkpoint, record, writes) for ns, checkpoint, record, writes in entries]
+def _named(thread: ThreadKeys, fields: Collection[bytes]) -> list[bytes]:
+    """Fields, or members of the index, as they are stored."""
+    return list(map(thread.names.field, fields))
+
+
+def _metadata(thread: ThreadKeys, metadata: Fields) -> list[Argument]:
+    return counted([thread.names.metadata(key, value) for key, value in metadata])
+
+
+def _stored(thread: ThreadKeys, entries: Sequence[Sequence[Any]]) -> list[Stored]:
+    return [(thread.names.ns_of(ns), checkpoint, record, writes) for ns, checkpoint, record, writes in entries]
 
 
 def _contents(flat: Sequence[bytes | None]) -> dict[bytes, bytes]:
     """What is there of these digests and contents."""
     return {name: content for name, content in pairs(flat) if content is not None}
-
-
-def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_bytes: int = 0) -> bool:
-    """Whether the reply is `ok`; False if it is `also`. Raises for every other."""
-    word = reply[0]
-    if word == b"ok":
-        return True
-    if word == also:
-        return False
-    if word == b"deleted":
-        when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
-        raise ThreadDeletedError(
-            f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
-            "nothing was written. Start a new run on the thread id, without a checkpoint_id"
-        )
-    if word == b"conflict":
-        raise CheckpointConflictError(
-            f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
-            "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
-        )
-    if word == b"large":
-        raise ThreadTooLargeError(
-            f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {max_bytes}; "
-            "nothing was written. Prune it, raise max_thread_bytes, or begin another"
-        )
-    if word == b"missing":
-        raise PartsMissingError(
-            f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
-            "Is maxmemory-policy evicting keys?",
-            frozenset(name[1:] for name in reply[1:]),
-        )
-    if word in (b"lost", b"unindexed"):
-        raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")
-    raise CheckpointCorruptError(f"{about}: {_REFUSALS.get(word, f'unexpected reply {word!r} from the server')}")
-
-
-_REFUSALS = {
-    b"lost": "the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
-    "that does not evict (noeviction), and delete_thread or start over with a new thread id",
-    b"unindexed": "the thread's index is gone (evicted?); repair rebuilds it, and so does a saver that is not read_only",
-    b"writes": "the list of pending writes there is damaged; nothing was written",
-    b"settings": "the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew",
-    b"counts": "the thread's counts (field S) are damaged; its checkpoints can be read one by one, delete_thread removes it",
-}

@@ -89,8 +89,13 @@ if overdue then
   call('ZREM', EXPIRY, thread)
 end
 local moved = (given ~= '0' or whose ~= '' or left ~= -1) and apply_ttl(given, ttl, whose)
--- where there is a root checkpoint, the new run has begun, and this belongs to it
-if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + call('PTTL', TOMB)); moved = true end
+-- Where there is a root checkpoint, the new run has begun, and this belongs to it. Where there is none, this may be of the deleted
+-- run. It expires with its writes, if they came first and so made no index, or else with the tombstone.
+if orphan and rootless and ns ~= '' and whose ~= NEVER and call('PTTL', I) < 0 then
+  local early = call('PTTL', T)
+  expire_at(now + (early < 0 and call('PTTL', TOMB) or early))
+  moved = true
+end
 if run ~= '' then
   call('ZADD', RUNS, 0, 'R' .. run .. '\0' .. thread, 0, 'T' .. thread .. '\0' .. run)
 end

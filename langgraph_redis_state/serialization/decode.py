@@ -14,8 +14,8 @@ from ..caching.parts import Parts
 from ..errors import CheckpointCorruptError, CheckpointLostError, SerializationError
 from ..storage import bodies, chunks, records, thread_fields
 from ..storage.bodies import Value
-from ..storage.codec import Integrity
 from ..storage.records import Header, RecordKey
+from ..storage.seals import Seal
 
 Take = Callable[[Value, Parts, str], Any]
 """What is made of a stored value, given what it refers to and where it stands."""
@@ -24,10 +24,10 @@ Take = Callable[[Value, Parts, str], Any]
 class StoredCheckpoint:
     """A checkpoint as the server sent it. Its record is verified, and its body opened, when first asked for, each once."""
 
-    __slots__ = ("_body", "_integrity", "_verified", "place", "record", "writes")
+    __slots__ = ("_body", "_verified", "by", "place", "record", "writes")
 
-    def __init__(self, place: RecordKey, integrity: Integrity, record: bytes | None, writes: bytes | None = None) -> None:
-        self.place, self._integrity = place, integrity
+    def __init__(self, place: RecordKey, by: Seal, record: bytes | None, writes: bytes | None = None) -> None:
+        self.place, self.by = place, by
         self.record, self.writes = record, writes
         self._verified: tuple[Header, bytes] | None = None
         self._body: bodies.Body | None = None
@@ -48,7 +48,7 @@ class StoredCheckpoint:
         if self._verified is None:
             if self.record is None:
                 raise CheckpointLostError(f"{self.place}: the index names it, but it is gone from the server (evicted?)")
-            self._verified = records.verified(self.record, self.place, self._integrity)
+            self._verified = records.verified(self.record, self.place, self.by)
         return self._verified
 
     def _open(self) -> bodies.Body:
@@ -98,7 +98,7 @@ class StoredCheckpoint:
         found: list[tuple[tuple[str, str, int], PendingWrite]] = []
         seen: set[tuple[int, str]] = set()
         for raw in thread_fields.split_writes(self.writes, place):
-            header, plain = records.open_record(raw, place, self._integrity)
+            header, plain = records.open_record(raw, place, self.by)
             if (header.index, header.task) in seen:
                 raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
             seen.add((header.index, header.task))

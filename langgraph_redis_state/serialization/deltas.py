@@ -23,8 +23,9 @@ from ..caching.parts import Parts
 from ..errors import CheckpointCorruptError
 from ..storage import bodies, chunks, records
 from ..storage.bodies import Value
-from ..storage.codec import CompressionType, Integrity, pack
+from ..storage.codec import CompressionType
 from ..storage.records import Header, RecordKey
+from ..storage.seals import Seal
 from . import decode
 from .decode import StoredCheckpoint
 
@@ -118,7 +119,7 @@ class Cut:
         place: RecordKey,
         of: Header,
         there: Collection[bytes],
-        integrity: Integrity,
+        by: Seal,
         compression: CompressionType,
     ) -> None:
         """Adds the history of the checkpoint whose header is `of`. `there`: the fields that the thread has."""
@@ -144,10 +145,10 @@ class Cut:
         )
         value = Value("msgpack", content, (), len(content))
         if len(content) > INLINE_MAX:
-            value = bodies.chunked("msgpack", content, True, fresh)
+            value = bodies.chunked("msgpack", content, True, fresh, name=by.name)
         references = records.References.of([*value.digests, *digests])
         raw = records.seal(
-            integrity,
+            by,
             place,
             references,
             records.packed_id((of.parent or "").encode()) + 3 * records.packed_id(b""),
@@ -158,22 +159,22 @@ class Cut:
             chunked=value.chunked + chunked,
         )
         raw = records.stamp(of.created_at, of.version, 0, place) + raw
-        self.headers[(place.ns.decode(), place.checkpoint.decode())] = records.verified(raw, place, integrity)[0]
+        self.headers[(place.ns.decode(), place.checkpoint.decode())] = records.verified(raw, place, by)[0]
         self.fields[place.field] = raw
         self.fields.update((b"P" + name, page) for name, page in references.pages.items() if b"P" + name not in there)
         for name, pieces in fresh.items():
             if b"D" + name not in there and b"D" + name not in self.fields:
                 plain = b"".join(pieces)
-                self.fields[b"D" + name] = pack(plain, compression)
+                self.fields[b"D" + name] = by.pack(name, plain, compression)
                 self.chunks, self.plain = self.chunks + 1, self.plain + len(plain)
 
 
 class History:
     """A stored delta history, verified and taken apart."""
 
-    def __init__(self, raw: bytes, place: RecordKey, integrity: Integrity) -> None:
+    def __init__(self, raw: bytes, place: RecordKey, by: Seal) -> None:
         self.place = place
-        self.header, plain = records.open_record(raw, place, integrity)
+        self.header, plain = records.open_record(raw, place, by)
         self._body = bodies.open_history(self.header, plain, place)
         self.lost = self._body.lost
 

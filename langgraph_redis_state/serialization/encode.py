@@ -14,8 +14,9 @@ from ..caching.messages import MessageCache, SerializedList
 from ..errors import SerializationError
 from ..storage import bodies, records
 from ..storage.bodies import Value
-from ..storage.codec import CompressionType, Integrity
+from ..storage.codec import CompressionType
 from ..storage.records import RecordKey
+from ..storage.seals import Seal
 
 WRITE_INLINE_MAX = 1024
 """A pending write is shared with nothing, so it stays in its record up to this many serialized bytes."""
@@ -66,18 +67,18 @@ class EncodedWrites:
 
 
 def encode_checkpoint(
-    draft: NewCheckpoint, place: RecordKey, integrity: Integrity, compression: CompressionType, messages: MessageCache
+    draft: NewCheckpoint, place: RecordKey, by: Seal, compression: CompressionType, messages: MessageCache
 ) -> EncodedCheckpoint:
     fresh: bodies.Fresh = {}
     values = dict(draft.carried)
     for name, (type_, blob) in draft.serialized.items():
         if isinstance(blob, SerializedList):
-            values[name] = messages.chunked(blob, fresh)
+            values[name] = messages.chunked(blob, fresh, by)
         else:
-            values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine)
+            values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine, by.name)
     references = records.References.of([name for value in values.values() for name in value.digests])
     record = records.seal(
-        integrity,
+        by,
         place,
         references,
         b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork)),
@@ -96,7 +97,7 @@ def encode_writes(
     task: bytes,
     path: str,
     place: RecordKey,
-    integrity: Integrity,
+    by: Seal,
     compression: CompressionType,
 ) -> EncodedWrites:
     """`writes`: index, channel, and type and bytes of the value."""
@@ -105,12 +106,12 @@ def encode_writes(
         if len(blob) <= WRITE_INLINE_MAX:
             value = Value(type_, blob, (), len(blob))
         else:
-            value = bodies.chunked(type_, blob, type_ == "msgpack", encoded.fresh)
+            value = bodies.chunked(type_, blob, type_ == "msgpack", encoded.fresh, name=by.name)
         references = records.References.of(value.digests)
         marker = records.write_marker(index, task)
         body = bodies.write_body(path, channel, value, compression)
         record = records.seal(
-            integrity,
+            by,
             place,
             references,
             marker,

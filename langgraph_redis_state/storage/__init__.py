@@ -4,6 +4,7 @@ Pure functions over bytes. docs/layout.md is the same as a table; golden bytes i
 
 keys            names of keys, hash fields and index members
 records         stamp, header and checksum of a record        bodies   what it holds: values, and what they refer to
+seals           checksums, signatures, encryption             names    ids, namespaces and tags under a key
 thread_fields   counts (S), settings (T), tags (G), lists of pending writes (W)
 chunks          where values are cut, and lists of references
 codec           compression, digests, checksums, size limits

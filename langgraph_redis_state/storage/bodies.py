@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Final, cast
@@ -78,16 +78,17 @@ Fresh = dict[bytes, chunks.Run]
 """Chunks by digest, plain, in parts: most of them are there already, and are never joined."""
 
 
-def chunked(type_: str, blob: bytes, structured: bool, fresh: Fresh, fine: bool = False) -> Value:
-    """A serialized value in stored form. Its chunks are added to `fresh`."""
+def chunked(
+    type_: str, blob: bytes, structured: bool, fresh: Fresh, fine: bool = False, name: Callable[[bytes], bytes] = digest
+) -> Value:
+    """A serialized value in stored form. Its chunks are added to `fresh`, each under what `name` gives for it."""
     if len(blob) <= INLINE_MAX:
         return Value(type_, blob, (), len(blob))
     segments, pieces = chunks.cut(blob, structured, fine)
     digests = []
     for piece in pieces:
-        name = digest(piece)
-        fresh[name] = (piece,)
-        digests.append(name)
+        digests.append(name(piece))
+        fresh[digests[-1]] = (piece,)
     return Value(type_, segments, tuple(digests), len(blob))
 
 

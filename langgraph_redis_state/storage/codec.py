@@ -1,4 +1,4 @@
-"""The bytes on the server, and nothing else: compression, checksums, size limits. No I/O, no knowledge of LangGraph.
+"""The bytes on the server, and nothing else: compression, digests, size limits. No I/O, no knowledge of LangGraph.
 
 A *packed* string is one byte that says how, then for compressed ones the plain size (4 bytes, big-endian), then the
 bytes. It can be read whatever the current setting is. The size is checked before anything is inflated.
@@ -7,9 +7,7 @@ bytes. It can be read whatever the current setting is. The size is checked befor
 from __future__ import annotations
 
 import hashlib
-import hmac
 import zlib
-from collections.abc import Sequence
 from enum import Enum
 from types import ModuleType
 from typing import Final
@@ -104,40 +102,6 @@ def zstandard() -> ModuleType:
 def digest(plain: bytes) -> bytes:
     """The name of a chunk or page: BLAKE2b-128 of its plain bytes."""
     return hashlib.blake2b(plain, digest_size=DIGEST).digest()
-
-
-class Integrity:
-    """Checksums of records: plain, or keyed when the saver has keys.
-
-    The first key signs, all of them verify; the key id in the record (1 byte, 0 = none) says which. A record without a
-    key passes only where no key is configured or `accept_unkeyed` is set.
-    """
-
-    def __init__(self, keys: Sequence[bytes], accept_unkeyed: bool) -> None:
-        # any length of secret becomes a 32-byte BLAKE2b key, separated from other uses of the same secret
-        self._keys = [hashlib.blake2b(key, digest_size=32, person=b"lgrs-integrity").digest() for key in keys]
-        self._ids = [hashlib.blake2b(key, digest_size=4, person=b"lgrs-key-id").digest()[0] or 1 for key in self._keys]
-        self.accept_unkeyed = accept_unkeyed or not keys
-
-    @property
-    def signing_id(self) -> int:
-        return self._ids[0] if self._ids else 0
-
-    def sign(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
-        return _checksum(self._keys[0] if self._keys else b"", place, header, body)
-
-    def verifies(self, key_id: int, checksum: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bool:
-        """Whether any key of that id made this checksum. Key id 0 is the plain checksum."""
-        keys = [k for k, i in zip(self._keys, self._ids, strict=True) if i == key_id] if key_id else [b""]
-        return any(hmac.compare_digest(_checksum(key, place, header, body), checksum) for key in keys)
-
-    def knows(self, key_id: int) -> bool:
-        return key_id == 0 or key_id in self._ids
-
-
-def _checksum(key: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
-    signed = b"".join([piece for part in (*place, header, body) for piece in (len(part).to_bytes(4, "big"), part)])
-    return hashlib.blake2b(signed, key=key, digest_size=DIGEST).digest()
 
 
 def place_check(content: bytes, *place: bytes) -> bytes:

@@ -42,6 +42,7 @@ from xxhash import xxh3_64_intdigest
 
 from .. import validation
 from ..errors import InvalidConfigError
+from .names import PLAIN_NAMES, Names
 
 LAYOUT = 1
 
@@ -153,12 +154,14 @@ def script_keys(base: bytes, thread: bytes) -> tuple[bytes, ...]:
 class ThreadKeys:
     """The keys of one thread, in the order in which every script expects them."""
 
-    __slots__ = ("all", "base", "name")
+    __slots__ = ("all", "base", "name", "names")
 
-    def __init__(self, prefix: str, thread: bytes) -> None:
-        self.name = thread
-        self.base = bucket_key(prefix, bucket_of(thread), "")
-        self.all = script_keys(self.base, thread)
+    def __init__(self, prefix: str, thread: bytes, names: Names = PLAIN_NAMES) -> None:
+        self.names = names
+        self.name = names.thread(thread)
+        """The thread id as it is stored."""
+        self.base = bucket_key(prefix, bucket_of(self.name), "")
+        self.all = script_keys(self.base, self.name)
 
     @property
     def hash(self) -> bytes:

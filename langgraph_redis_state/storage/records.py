@@ -5,8 +5,8 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
     stamp      20  made by the script: created_at (6, ms), version or revision (5), bytes new on the server (5),
                    check (4, see codec.place_check)
     header      1  format
-                1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers
-                1  key id of the checksum, 0 = unkeyed
+                1  flags: 1 = pending write, 2 = channel versions are canonical and stored as integers, 4 = encrypted
+                1  key id, 0 = unkeyed
                 2  number of page references            3  supersteps since the oldest snapshot that its DeltaChannels
                                                            are rebuilt from, 0 = they need no ancestors
                 2  number of chunk references           5  logical bytes: what the values take serialized
@@ -15,8 +15,9 @@ Both are stored as *stamp*, *header*, *checksum*, *body*::
                    checkpoint: parent id, root parent id, run id, fork (its head)
                    pending write: index + 2**31 (4), task id
                    delta history: parent id of its checkpoint, three empty ids
-    checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body
-    body           packed; scripts never open it
+    checksum   16  BLAKE2b over layout, prefix, thread, kind, namespace, checkpoint id, header, body; encrypted: the
+                   synthetic IV (seals.py)
+    body           packed, then maybe encrypted; scripts never open it
 
 An id in a header is ``\x80`` and 16 bytes for a canonical UUID, else its length (1 byte, or ``\x7f`` and 4) and its UTF-8
 text. How the pending writes of one checkpoint stand in fields is in thread_fields.py; all are bound to the first of these.
@@ -35,15 +36,17 @@ This module may know bytes and names, no I/O and no LangGraph types; values are 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError, SerializationError
+from ..errors import CheckpointCorruptError, FormatError, SerializationError
 from . import chunks
-from .codec import BODY_MAX, DIGEST, Integrity, digest, place_check, unpack
+from .codec import BODY_MAX, DIGEST, digest, place_check, unpack
 from .keys import LAYOUT, shown
+from .names import PLAIN_NAMES, Names
+from .seals import ENCRYPTED, Seal
 
 FORMAT: Final = 1
 
@@ -66,6 +69,7 @@ class RecordKey(NamedTuple):
     kind: bytes
     ns: bytes
     checkpoint: bytes
+    names: Names = PLAIN_NAMES
 
     def __str__(self) -> str:
         what = {b"W": "pending writes of checkpoint", b"H": "delta history of checkpoint"}.get(self.kind, "checkpoint")
@@ -80,7 +84,12 @@ class RecordKey(NamedTuple):
 
     @property
     def signed(self) -> tuple[bytes, ...]:
-        return (b"%d" % LAYOUT, *self)
+        return (b"%d" % LAYOUT, *self[:5])
+
+    @property
+    def stored(self) -> tuple[bytes, bytes]:
+        """Thread and field as scripts know them."""
+        return self.names.thread(self.thread), self.names.field(self.field)
 
 
 @dataclass(slots=True)
@@ -135,7 +144,7 @@ class References:
 
 
 def seal(
-    integrity: Integrity,
+    by: Seal,
     place: RecordKey,
     references: References,
     tail: bytes,
@@ -154,7 +163,7 @@ def seal(
         )
     header = b"".join(
         (
-            b"%c%c%c" % (FORMAT, flags, integrity.signing_id),
+            b"%c%c%c" % (FORMAT, flags | by.flags, by.key_id),
             len(references.order).to_bytes(2, "big"),
             len(references.loose).to_bytes(2, "big"),
             min(depth, 0xFFFFFF).to_bytes(3, "big"),
@@ -165,12 +174,12 @@ def seal(
             tail,
         )
     )
-    return header + integrity.sign(place.signed, header, body) + body
+    return header + by.close(place.signed, header, body)
 
 
-def open_record(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
+def open_record(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
     """Header and plain body of a stored record, after its checksum was verified."""
-    header, body = verified(raw, place, integrity)
+    header, body = verified(raw, place, by)
     return header, unpacked(body, place)
 
 
@@ -179,25 +188,16 @@ def unpacked(body: bytes, place: RecordKey) -> bytes:
     return unpack(body, BODY_MAX, f"{place}: body")
 
 
-def verified(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
+def verified(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
     """Header and packed body of a stored record, after its checksum was verified.
 
-    Raises CheckpointCorruptError, IntegrityKeyError or FormatError, naming the place; nothing of the body is looked at.
+    Raises CheckpointCorruptError, IntegrityKeyError, EncryptionKeyError or FormatError, naming the place; nothing of the body
+    is looked at.
     """
-    header, checksum, body, key_id, signed = parsed(raw, place)
-    if not integrity.knows(key_id):
-        raise IntegrityKeyError(
-            f"{place}: signed with a key (id {key_id}) that this saver was not given; if it is yours, add it to integrity_key"
-        )
-    if not key_id and not integrity.accept_unkeyed:
-        raise IntegrityKeyError(
-            f"{place}: not signed, and this saver has an integrity_key; somebody without the key wrote it, or it is from "
-            "before the key was introduced (accept_unkeyed=True reads such data for a while)"
-        )
-    if not integrity.verifies(key_id, checksum, place.signed, signed, body):
-        raise CheckpointCorruptError(f"{place}: the checksum does not hold; the record was damaged or moved")
+    header, checksum, body, signed = parsed(raw, place)
+    body = by.open(place.signed, place, signed, checksum, body)
     # checked after the checksum: from here on the bytes are ours
-    if place_check(raw[:16], place.thread, place.field, *_marker(header)) != raw[16:STAMP]:
+    if place_check(raw[:16], *place.stored, *_marker(header)) != raw[16:STAMP]:
         raise CheckpointCorruptError(f"{place}: the server's stamp (time, version, size) is damaged")
     return header, body
 
@@ -205,7 +205,7 @@ def verified(raw: bytes, place: RecordKey, integrity: Integrity) -> tuple[Header
 def stamp(created_at: int, version: int, new_bytes: int, place: RecordKey, *marker: bytes) -> bytes:
     """The stamp a script would make; used when a record moves to another place (copies)."""
     content = created_at.to_bytes(6, "big") + version.to_bytes(5, "big") + new_bytes.to_bytes(5, "big")
-    return content + place_check(content, place.thread, place.field, *marker)
+    return content + place_check(content, *place.stored, *marker)
 
 
 def _marker(header: Header) -> tuple[bytes, ...]:
@@ -213,8 +213,8 @@ def _marker(header: Header) -> tuple[bytes, ...]:
     return (write_marker(header.index, header.task.encode()),) if header.flags & WRITE else ()
 
 
-def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, int, bytes]:
-    """(header, checksum, body, key id, header bytes), bounds checked, nothing verified yet."""
+def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, bytes]:
+    """(header, checksum, body, header bytes), bounds checked, nothing verified yet."""
     if len(raw) < STAMP + FIXED + DIGEST:
         raise CheckpointCorruptError(f"{place}: {len(raw)} bytes are too few for a record")
     at = STAMP
@@ -232,7 +232,6 @@ def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, int, byt
         logical=int.from_bytes(raw[at + 10 : at + 15], "big"),
         chunked=int.from_bytes(raw[at + 15 : at + 20], "big"),
     )
-    key_id = raw[at + 2]
     n_pages = int.from_bytes(raw[at + 3 : at + 5], "big")
     n_loose = int.from_bytes(raw[at + 5 : at + 7], "big")
     at += FIXED
@@ -253,7 +252,12 @@ def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, int, byt
         raise CheckpointCorruptError(f"{place}: the header of the record is damaged") from None
     if at + DIGEST > len(raw):
         raise CheckpointCorruptError(f"{place}: the record is cut short")
-    return header, raw[at : at + DIGEST], raw[at + DIGEST :], key_id, raw[STAMP:at]
+    return header, raw[at : at + DIGEST], raw[at + DIGEST :], raw[STAMP:at]
+
+
+def is_current(raw: bytes, by: Seal) -> bool:
+    """Whether a record is stored under the key that this seal writes with."""
+    return raw[STAMP + 1] & ENCRYPTED == by.flags and raw[STAMP + 2] == by.key_id
 
 
 def _unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
@@ -275,10 +279,17 @@ def _cut_short() -> str:
     raise IndexError("id")
 
 
-def moved(raw: bytes, here: RecordKey, there: RecordKey, integrity: Integrity) -> tuple[Header, bytes]:
-    """A stored record as it must be at another place, signed with the current key, after verifying it where it is."""
-    header, body = verified(raw, here, integrity)
-    signed = raw[STAMP : len(raw) - len(body) - DIGEST]
-    signed = signed[:2] + bytes([integrity.signing_id]) + signed[3:]
+def moved(
+    raw: bytes, here: RecordKey, there: RecordKey, by: Seal, to: Seal, renamed: Mapping[bytes, bytes] = {}
+) -> tuple[Header, bytes]:
+    """A stored record as it must be at another place or under another seal, after verifying it where it is. `renamed`: the
+    references that have other names there, with these."""
+    header, body = verified(raw, here, by)
+    at = STAMP + FIXED + DIGEST * (len(header.pages) + len(header.loose))
+    tail = raw[at : len(raw) - len(body) - DIGEST]
+    header.pages, header.loose = (tuple([renamed.get(each, each) for each in names]) for names in (header.pages, header.loose))
+    flags = raw[STAMP + 1] & ~ENCRYPTED | to.flags
+    signed = b"%c%c%c%s" % (FORMAT, flags, to.key_id, raw[STAMP + 3 : STAMP + FIXED])
+    signed += b"".join((*header.pages, *header.loose, tail))
     top = stamp(header.created_at, header.version, header.new_bytes, there, *_marker(header))
-    return header, top + signed + integrity.sign(there.signed, signed, body) + body
+    return header, top + signed + to.close(there.signed, signed, body)

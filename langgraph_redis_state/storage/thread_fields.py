@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import CheckpointCorruptError, FormatError, IntegrityKeyError
-from .codec import DIGEST, Integrity, place_check
+from ..errors import CheckpointCorruptError, FormatError
+from .codec import DIGEST, place_check
 from .keys import segment_of, shown
 from .records import FIXED, FORMAT, STAMP, RecordKey
+from .seals import ENCRYPTED, Seal
 
 DIRECTORY, CHAINED, NAME, NAMES = 2, 3, 6, 16
 """Formats of a directory and of a segment that begins with names; bytes of a name, and how many such a segment has."""
@@ -127,21 +128,18 @@ class Counts(NamedTuple):
         return b"%d %d" % self[:2]
 
 
-def seal_tag(ns: bytes, checkpoint: bytes, place: RecordKey, integrity: Integrity) -> bytes:
+def seal_tag(ns: bytes, checkpoint: bytes, place: RecordKey, by: Seal) -> bytes:
     """The content of a tag: format, key id, checksum, then the field of the checkpoint it names."""
-    header, body = bytes([FORMAT, integrity.signing_id]), b"C" + ns + b"\0" + checkpoint
-    return header + integrity.sign(place.signed, header, body) + body
+    body = place.names.field(b"C" + ns + b"\0" + checkpoint)
+    return by.sign_tag(place.signed, body) + body
 
 
-def open_tag(content: bytes, place: RecordKey, integrity: Integrity) -> tuple[bytes, bytes]:
+def open_tag(content: bytes, place: RecordKey, by: Seal) -> tuple[bytes, bytes]:
     """(namespace, checkpoint id) of a tag, after its checksum was verified."""
     where = f"tag {place.kind[1:].decode(errors='replace')!r} of thread {shown(place.thread)!r}"
     header, checksum, body = content[:2], content[2:18], content[18:]
-    if len(content) < 20 or header[0] != FORMAT or not integrity.knows(header[1]):
-        raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version or with an unknown key")
-    if not header[1] and not integrity.accept_unkeyed:
-        raise IntegrityKeyError(f"{where}: not signed, and this saver has an integrity_key")
-    if not integrity.verifies(header[1], checksum, place.signed, header, body):
-        raise CheckpointCorruptError(f"{where}: the checksum does not hold; it was damaged or moved")
-    ns, _, checkpoint = body[1:].rpartition(b"\0")
+    if len(content) < 20 or header[0] & ~ENCRYPTED != FORMAT:
+        raise CheckpointCorruptError(f"{where}: damaged, or written by a newer version")
+    by.check_tag(place.signed, where, header, checksum, body)
+    ns, _, checkpoint = place.names.field_of(body)[1:].rpartition(b"\0")
     return ns, checkpoint

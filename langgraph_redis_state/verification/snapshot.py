@@ -15,8 +15,9 @@ from ..errors import CheckpointCorruptError
 from ..operations.thread_headers import CheckpointKey, left_over
 from ..scripts.commands import ThreadState
 from ..storage import bodies, chunks, keys, records, thread_fields
-from ..storage.codec import DIGEST, Integrity
+from ..storage.codec import DIGEST
 from ..storage.records import FIXED, STAMP, Header
+from ..storage.seals import Seal
 
 RECORDS, PARTS = (b"C", b"W", b"H"), (b"D", b"P")
 """Kinds of fields."""
@@ -142,7 +143,8 @@ class ThreadSnapshot(ThreadState):
         each = self.fields.get(name)
         staying = [other for other in each.records if other is not record] if each else []
         if each and staying:  # in one list
-            self.fields[name] = replace(each, size=len(name) + 4, records=staying, segments=(), problem="")
+            size = len(self.address.keys.names.field(name)) + 4
+            self.fields[name] = replace(each, size=size, records=staying, segments=(), problem="")
         else:
             self.drop(name)
 
@@ -172,21 +174,22 @@ class ThreadSnapshot(ThreadState):
 # --- fields, verified ---
 
 
-def examine(address: Address, integrity: Integrity, name: bytes, content: bytes) -> Field:
+def examine(address: Address, name: bytes, content: bytes) -> Field:
     """A field, verified as far as no serializer is needed."""
-    found = Field(len(name) + len(content))
+    by, named = address.seal, len(address.keys.names.field(name))
+    found = Field(named + len(content))
     kind = name[:1]
     place = address.place(name if kind == b"G" else kind, *(keys.split_field(name) if kind in RECORDS else (b"", b"")))
     try:
         if kind == b"D":
             found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
-            Parts(chunks={name[1:]: content}).chunk(name[1:], place)
+            Parts(chunks={name[1:]: content}, by=by).chunk(name[1:], place)
         elif kind == b"P":
             found.refers = tuple(b"D" + chunk for chunk in Parts(pages={name[1:]: content}).page(name[1:], place))
         elif kind == b"G":
-            found.refers = (keys.checkpoint_field(*thread_fields.open_tag(content, place, integrity)),)
+            found.refers = (keys.checkpoint_field(*thread_fields.open_tag(content, place, by)),)
         elif kind in (b"C", b"H"):
-            found.records, found.size = [_examine_record(0, content, place, integrity, found)], len(name)
+            found.records, found.size = [_examine_record(0, content, place, by, found)], named
         elif kind == b"W":
             fields, names = keys.writes_field(*keys.split_field(name)), b""
             if keys.segment_of(name) == b"":
@@ -194,8 +197,8 @@ def examine(address: Address, integrity: Integrity, name: bytes, content: bytes)
             else:
                 names, blob = thread_fields.as_list(content)
                 raws = enumerate(list(thread_fields.split_writes(blob, place)))
-                found.size = len(name) + 4 + len(names)
-                found.records = [_examine_record(n, raw, place, integrity, found) for n, raw in raws]
+                found.size = named + 4 + len(names)
+                found.records = [_examine_record(n, raw, place, by, found) for n, raw in raws]
             each = range(0, len(names), thread_fields.NAME)
             found.refers = tuple(fields + b"\0" + names[at : at + thread_fields.NAME] for at in each)
     except CheckpointCorruptError as error:
@@ -232,11 +235,11 @@ def _find_twice(writes: Sequence[Record]) -> None:
         markers.add(marker)
 
 
-def _examine_record(at: int, raw: bytes, place: records.RecordKey, integrity: Integrity, found: Field) -> Record:
+def _examine_record(at: int, raw: bytes, place: records.RecordKey, by: Seal, found: Field) -> Record:
     head = raw[STAMP : STAMP + FIXED]
     record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
     try:
-        header, plain = records.open_record(raw, place, integrity)
+        header, plain = records.open_record(raw, place, by)
         values: Sequence[bodies.Entry | bodies.Write | bodies.History]
         places = 0
         if place.kind == b"C":

@@ -19,6 +19,7 @@ from typing import Any
 from ..address import Address
 from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
 from ..errors import CheckpointCorruptError
+from ..operations.buckets import stored_text
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
 from ..operations.surveying import read_deleted
@@ -82,7 +83,7 @@ def _check(task: Task, only: Address | None) -> Stream:
         strays, threads = yield from _read_bucket(task, bucket, names, only)
         yield Emit((yield from _remove_strays(task, strays)))
         for name, entries in sorted(threads.items()):
-            yield Emit((yield from _check_thread(task, task.engine.address(name.decode()), entries)))
+            yield Emit((yield from _check_thread(task, task.engine.address(stored_text(task.engine, name, "a key")), entries)))
 
 
 # --- keys and entries that belong to no thread ---
@@ -206,22 +207,24 @@ def _check_thread(task: Task, address: Address, entries: Entries) -> Operation[S
 
 def _read_snapshot(task: Task, address: Address, entries: Entries, context: str) -> Operation[tuple[ThreadSnapshot, bool]]:
     """Reads a thread. Returns it, and whether it stayed the same meanwhile."""
-    integrity = task.engine.settings.integrity
+    yield from task.engine.unlock(address)
     first = yield from _thread_state(address, entries, context)
     fields: dict[bytes, Field] = {}
     unknown: set[bytes] = set()
     cursor = -1 if first.there and 1 not in first.wrong else 0
     while cursor:
         cursor, content = yield from portion("HSCAN", address.keys.hash, cursor, PORTION, context)
+        content = [(address.keys.names.field_of(name), value) for name, value in content]
         new = {name: value for name, value in content if name not in fields and name not in unknown}
         unknown |= {name for name in new if not is_field(name)}
         size = sum(len(name) + len(value) for name, value in new.items())
-        found = yield from compute(partial(_examine_all, address, integrity, new, unknown), size)
+        found = yield from compute(partial(_examine_all, address, new, unknown), size)
         fields |= found
         read = sum(max(len(each.records), 1) for name, each in found.items() if name[:1] in RECORDS)
         task.count(records=read, chunks=sum(name[:1] == b"D" for name in found), bytes=size)
     join_writes(fields)
-    index = dict((yield from _read_members(address.keys.all[1], context)) if first.indexed else {})
+    members = (yield from _read_members(address.keys.all[1], context)) if first.indexed else {}
+    index = {address.keys.names.field_of(member): score for member, score in members.items()}
     last = yield from _thread_state(address, entries, context)
     last.fields, last.unknown, last.index = fields, unknown, index
     if 7 not in last.wrong:
@@ -230,8 +233,8 @@ def _read_snapshot(task: Task, address: Address, entries: Entries, context: str)
     return last, same
 
 
-def _examine_all(address: Address, integrity: Any, content: Mapping[bytes, bytes], unknown: set[bytes]) -> dict[bytes, Field]:
-    return {name: examine(address, integrity, name, value) for name, value in content.items() if name not in unknown}
+def _examine_all(address: Address, content: Mapping[bytes, bytes], unknown: set[bytes]) -> dict[bytes, Field]:
+    return {name: examine(address, name, value) for name, value in content.items() if name not in unknown}
 
 
 def _thread_state(address: Address, entries: Entries, context: str) -> Operation[ThreadSnapshot]:
@@ -285,7 +288,7 @@ def _writes_that_stay(
         was = before.fields[name]
         if len(each.records) < len(was.records) or each.segments != was.segments:
             lists = (name, *(segment for segment in was.segments if keys.segment_of(segment)))
-            (contents,) = yield Read([("HMGET", address.keys.hash, *lists)], context)
+            (contents,) = yield Read([("HMGET", address.keys.hash, *map(address.keys.names.field, lists))], context)
             place = address.place(b"W", *keys.split_field(name))
             raws: list[bytes] = []
             for content in contents:

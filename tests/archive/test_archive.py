@@ -327,3 +327,18 @@ def test_a_file_is_a_saver_that_reads(saver: RedisSaver, tmp_path: Path) -> None
     assert import_threads(tmp_path / "cut", saver).ok
     export_threads(saver, tmp_path / "again")
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+@pytest.mark.parametrize("keys", [{"encryption_key": KEY}, {"name_key": KEY}], ids=["encrypted", "names"])
+def test_a_saver_that_encrypts_has_no_archives_and_says_so(url: str, prefix: str, tmp_path: Path, keys: Any) -> None:
+    with RedisSaver(url, prefix=prefix) as saver:
+        put(saver, "t", {"x": 1})
+        export_threads(saver, tmp_path / "plain")
+    with RedisSaver(url, prefix=f"{prefix}:keyed", **keys) as saver:
+        put(saver, "t", {"x": 1})
+        with pytest.raises(InvalidConfigError, match="use `migrate`"):
+            export_threads(saver, tmp_path / "keyed")
+        with pytest.raises(InvalidConfigError, match="use `migrate`"):
+            import_threads(tmp_path / "plain", saver)
+        assert [info.thread_id for info in saver.list_threads()] == ["t"]
+    assert not (tmp_path / "keyed").exists()

@@ -10,7 +10,15 @@ from langgraph_redis_state.cli.app import run
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, url: str, store: str) -> None:
-    for name in ("LGRS_INTEGRITY_KEY_FILE", "LGRS_ENCRYPTION_KEY_FILE", "LGRS_ACCEPT_UNKEYED", "COLUMNS", "NO_COLOR"):
+    for name in (
+        "LGRS_INTEGRITY_KEY_FILE",
+        "LGRS_ENCRYPTION_KEY_FILE",
+        "LGRS_NAME_KEY_FILE",
+        "LGRS_SERDE_KEY_FILE",
+        "LGRS_ACCEPT_UNKEYED",
+        "COLUMNS",
+        "NO_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LGRS_URL", url)
     monkeypatch.setenv("LGRS_PREFIX", store)

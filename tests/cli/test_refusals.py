@@ -133,6 +133,22 @@ async def test_a_missing_or_wrong_key_is_told_with_the_variable_to_set(
     assert lgrs("--prefix", prefix, "show", "t").code == 1
 
 
+async def test_what_was_stored_under_keys_is_shown_with_them_and_told_without(
+    lgrs: Lgrs, url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=KEY, name_key=KEY[::-1]) as saver:
+        await put(SyncSurface(saver), at("t"), {"x": ["hidden"]})
+    told = lgrs("--prefix", prefix, "show", "t")
+    assert (told.code, "LGRS_NAME_KEY_FILE" in told.err) == (1, True)
+    for variable, key in (("LGRS_NAME_KEY_FILE", KEY[::-1]), ("LGRS_ENCRYPTION_KEY_FILE", KEY)):
+        told = lgrs("--prefix", prefix, "show", "t")
+        assert (told.code, variable in told.err) == (1, True)
+        (tmp_path / variable).write_bytes(key)
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    told = lgrs("--prefix", prefix, "show", "t")
+    assert (told.code, "hidden" in told.out) == (0, True)
+
+
 async def test_encrypted_values_are_shown_with_their_key_and_told_without(
     lgrs: Lgrs, url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +156,9 @@ async def test_encrypted_values_are_shown_with_their_key_and_told_without(
         await put(SyncSurface(saver), at("t"), {"x": ["hidden"]})
     told = lgrs("--prefix", prefix, "show", "t")
     assert told.code == 1
-    assert "LGRS_ENCRYPTION_KEY_FILE" in told.err
+    assert "LGRS_SERDE_KEY_FILE" in told.err
     key = tmp_path / "key"
-    monkeypatch.setenv("LGRS_ENCRYPTION_KEY_FILE", str(key))
+    monkeypatch.setenv("LGRS_SERDE_KEY_FILE", str(key))
     key.write_bytes(b"x" * 32)
     assert lgrs("--prefix", prefix, "show", "t").code == 1
     key.write_bytes(KEY)

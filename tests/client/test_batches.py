@@ -265,12 +265,12 @@ async def test_a_call_that_cannot_be_sent_is_an_error_of_its_own(asaver: RedisSa
 async def test_scripts_that_the_server_forgets(own: EmbeddedServer) -> None:
     forgotten = 0
     async with RedisSaver(own.url) as saver, redis.asyncio.Redis.from_url(own.url) as admin:
-        work = asyncio.gather(*(steps(saver, f"t{number}", 12) for number in range(TASKS)))
+        work = asyncio.gather(*(steps(saver, f"t{number}", 8) for number in range(TASKS)))
         while not work.done():
             forgotten += await admin.script_flush()
             await asyncio.sleep(0.02)
         await work
-        assert [await step_of(saver, f"t{number}") for number in range(TASKS)] == [12] * TASKS
+        assert [await step_of(saver, f"t{number}") for number in range(TASKS)] == [8] * TASKS
     assert forgotten > 1
 
 

@@ -65,6 +65,7 @@ WRITES: dict[str, Callable[[RedisSaver], Any]] = {
     "prune": lambda saver: saver.prune(["t"], keep_last=1),
     "delete_for_runs": lambda saver: saver.delete_for_runs(["run"]) or saver.delete_thread("t"),
     "copy_thread": lambda saver: saver.copy_thread("t", "copy"),
+    "rekey": lambda saver: saver.rekey(["t"]),
     "rollback": lambda saver: saver.rollback("t", -1),
     "truncate": lambda saver: saver.rollback("t", -1, mode="truncate"),
     "tag": lambda saver: saver.tag("t", "new"),

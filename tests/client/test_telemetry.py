@@ -100,6 +100,7 @@ def test_each_verb_is_a_span_with_its_own_name_and_nothing_personal(
             "persist": lambda: saver.persist(SECRET),
             "apply_ttl": saver.apply_ttl,
             "copy_thread": lambda: saver.copy_thread(SECRET, f"{SECRET}2"),
+            "rekey": lambda: saver.rekey([SECRET]),
             "verify": lambda: list(saver.verify(SECRET)),
             "repair": lambda: list(saver.repair(SECRET)),
             "rollback": lambda: saver.rollback(SECRET, -1),

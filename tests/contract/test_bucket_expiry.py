@@ -42,11 +42,11 @@ def of_prefix(raw: Any, prefix: str) -> list[bytes]:
 def test_nothing_is_left_of_threads_that_expired_though_nobody_writes_or_looks(
     url: str, prefix: str, raw: Any, slack: int
 ) -> None:
-    with RedisSaver(url, prefix=prefix, index_metadata=["user"], tombstone=0.2) as saver:
+    with RedisSaver(url, prefix=prefix, index_metadata=["user"], tombstone=1) as saver:
         names = ["ada", "grace", *neighbours(prefix, 3, "alan")]
         for name in names:
-            put(saver, name, ttl=0.3)
-        put(saver, "deleted", ttl=0.3)
+            put(saver, name, ttl=1)
+        put(saver, "deleted", ttl=1)
         saver.delete_thread("deleted")
         assert len(traces(raw, prefix, names)) > len(names) * 4
         wait(lambda: not of_prefix(raw, prefix))

@@ -12,6 +12,7 @@ import langgraph.checkpoint.base.id as ids_of_langgraph
 import pytest
 from langgraph.graph import START, StateGraph
 from shapes import at, checkpoint, id_of, ids, listed, metadata, put
+from soak import in_turn
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -82,9 +83,10 @@ async def test_a_late_write_is_refused_whatever_the_clocks_say(either: Any, mach
     assert await listed(either, None) == []
 
 
-@pytest.mark.parametrize("remembering", [False, True])
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("seconds", [-3600, -0.02, 3600])
+@pytest.mark.parametrize(
+    ("seconds", "durability", "remembering"),
+    in_turn([-3600, -0.02, 3600], ["sync", "async", "exit"], [False, True], rounds=2),
+)
 def test_a_graph_with_a_subgraph_runs_right_after_a_deletion(
     saver: RedisSaver, machine: Machine, durability: Any, remembering: bool, seconds: float
 ) -> None:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import pytest
 from langgraph.graph import START, StateGraph
-from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, put, words
+from shapes import at, checkpoint, expiries, id_of, ids, listed, metadata, new_id, put, words
+from soak import in_turn
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -183,10 +184,10 @@ class State(TypedDict):
     log: Annotated[list[str], operator.add]
 
 
-@pytest.mark.parametrize("remembering", [False, True], ids=["each call", "remembering"])
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("where", ["root", "inner"])
-@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("durability", "where", "awaited", "remembering"),
+    in_turn(["sync", "async", "exit"], ["root", "inner"], [False, True], [False, True], rounds=2),
+)
 async def test_nothing_of_a_run_stays_whose_thread_is_deleted_while_a_node_runs(
     url: str, prefix: str, raw: Any, durability: Any, remembering: bool, where: str, awaited: bool, monkeypatch: Any
 ) -> None:
@@ -260,6 +261,17 @@ async def test_what_overtook_a_checkpoint_goes_when_that_is_refused(either: Any,
     else:
         fields = raw.hkeys(ThreadKeys(prefix, b"t").hash)
         assert sorted(name[:1] for name in fields) == [b"C", b"S"]
+
+
+def test_a_checkpoint_that_its_writes_overtook_expires_with_them(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
+    saver.delete_thread("t")
+    inner = checkpoint({"x": 1})
+    saver.put_writes(at("t", "sub:1", inner["id"]), [("x", 1)], "task")
+    saver.put(at("t", "sub:1"), inner, metadata(parents={"": new_id()}), {"x": 1})
+    *moments, _ = expiries(raw, *ThreadKeys(prefix, b"t").all[:2])
+    assert moments[0] == moments[1] > 0
+    assert list(saver.verify()) == []
 
 
 @pytest.fixture(params=["checkpoint", "writes"])

@@ -82,5 +82,5 @@ class Callers(Histories):
 
 @pytest.mark.longer
 def test_histories_are_equal_though_callers_change_what_they_gave_and_got(url: str) -> None:
-    fewer = settings(PROFILE, max_examples=max(3, PROFILE.max_examples // 4))
+    fewer = settings(PROFILE, max_examples=max(2, PROFILE.max_examples // 4))
     run_state_machine_as_test(type("Callers", (Callers,), {"url": url}), settings=fewer)

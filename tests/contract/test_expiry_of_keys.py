@@ -65,10 +65,11 @@ def test_writes_before_the_first_checkpoint_expire_with_it(url: str, raw: Any, p
 
 def test_a_thread_in_use_outlives_its_ttl_with_every_channel(url: str, raw: Any, prefix: str) -> None:
     old = [words("old", 400)] * 3
-    with RedisSaver(url, prefix=prefix, ttl=0.4) as saver:
+    with RedisSaver(url, prefix=prefix, ttl=1.5) as saver:
         config = put(saver, at("t"), {"old": old, "n": 0})
         begun, n = time.monotonic(), 0
-        while time.monotonic() < begun + 1.0:
+        while time.monotonic() < begun + 2.0:
+            time.sleep(0.02)
             n += 1
             config = put(saver, config, {"old": old, "n": n}, ["n"])
             if n % 3 == 0:

@@ -74,7 +74,7 @@ def test_max_versions_keeps_an_interrupt_that_waits_and_namespaces_that_stay(url
         audit(raw, prefix, "t", clean=True)
 
 
-@pytest.mark.parametrize("seed", [0, 1, rare(2), rare(3)])
+@pytest.mark.parametrize("seed", [0, rare(1), rare(2), rare(3)])
 def test_the_counts_are_true_after_any_sequence_of_verbs(url: str, raw: Any, prefix: str, seed: int) -> None:
     chosen = random.Random(seed)
     with RedisSaver(url, prefix=prefix) as one, RedisSaver(url, prefix=prefix, compression="zlib") as two:

@@ -21,6 +21,7 @@ from langgraph.types import Command
 from playing import DURABILITIES, THREAD
 from scenarios import Log, deltas, nested, steps
 from shapes import at, id_of, ids
+from soak import rare
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ThreadDeletedError
@@ -28,7 +29,7 @@ from langgraph_redis_state.errors import ThreadDeletedError
 # --- pruned, copied, deleted under a graph ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize("durability", ["sync", rare("exit")])
 def test_a_graph_with_delta_channels_goes_on_after_every_pruning(
     saver: RedisSaver, memory: InMemorySaver, durability: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, put
+from soak import mostly
 
 from langgraph_redis_state.errors import InvalidConfigError
 
@@ -21,6 +22,7 @@ STRANGE = [
 DISTINCT = list(dict.fromkeys(STRANGE))
 
 
+@mostly("async")
 async def test_strange_thread_ids_do_not_collide_and_deleting_one_leaves_its_neighbours(either: Any) -> None:
     for n, thread in enumerate(DISTINCT):
         await either.aput_writes(await put(either, at(thread), {"who": thread}), [("w", n)], "task")
@@ -37,6 +39,7 @@ async def test_strange_thread_ids_do_not_collide_and_deleting_one_leaves_its_nei
     assert sorted(t.config["configurable"]["thread_id"] for t in await listed(either, None)) == sorted(left)
 
 
+@mostly("sync")
 async def test_strange_namespaces_do_not_collide(either: Any) -> None:
     spaces = ["", *DISTINCT]
     for n, ns in enumerate(spaces):
@@ -49,6 +52,7 @@ async def test_strange_namespaces_do_not_collide(either: Any) -> None:
     assert len(await ids(either, at("t", None))) == len(spaces)
 
 
+@mostly("sync")
 async def test_strange_checkpoint_ids_do_not_collide_and_sort_as_python_sorts_strings(either: Any) -> None:
     for n, name in enumerate(DISTINCT):
         await either.aput_writes(await put(either, at("t"), {"id": name}, id=name), [("w", n)], "task")
@@ -94,6 +98,7 @@ async def test_a_task_id_and_an_index_are_not_glued_together(either: Any) -> Non
     assert found == [(task, "x", [task, n]) for task in sorted(tasks) for n in range(12)]
 
 
+@mostly("async")
 async def test_strange_run_ids_delete_their_own_checkpoints_and_nothing_else(either: Any) -> None:
     for n, run in enumerate(DISTINCT):
         await put(either, at(f"thread {n % 3}"), run_id=run)

@@ -6,6 +6,7 @@ from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 from shapes import assert_same, at, checkpoint, ids, metadata
+from soak import mostly
 
 
 async def test_metadata_takes_in_what_the_config_carries(either: Any, memory: InMemorySaver) -> None:
@@ -68,6 +69,7 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
+@mostly("async")
 async def test_filters_choose_what_the_in_memory_saver_chooses(either: Any, memory: InMemorySaver) -> None:
     for record in RECORDS:
         made = checkpoint()

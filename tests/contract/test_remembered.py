@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
-from soak import rare
+from soak import rare, times
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.caching.parts import ChunkCache
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointLostError
 from langgraph_redis_state.storage.codec import digest
 from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.seals import PLAIN
 
 Make = Callable[..., RedisSaver]
 
@@ -99,13 +100,14 @@ def test_a_size_that_is_none_is_refused(size: Any) -> None:
         RedisSaver(cache_bytes=size)
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("cache_bytes", [rare(0), 30_000, rare(200_000), 64 * 1024 * 1024])
 def test_a_warm_saver_gives_what_a_cold_one_gives(make: Make, cache_bytes: int) -> None:
     """A chat that grows, is trimmed and forked, with large pending writes, read at any id in any order."""
     chosen, warm, writer = random.Random(5), make(cache_bytes=cache_bytes), make()
     configs: list[Any] = [at("t")]
     value, note = [message(n) for n in range(80)], words(1, 3000)
-    for n in range(30):
+    for n in range(times(16, 30)):
         value = [*value[n % 4 :], message(100 + n), message(200 + n % 3)]
         note = note if n % 5 else words(1000 + n, 3000)
         parent = configs[-1] if n % 7 else chosen.choice(configs)
@@ -185,11 +187,11 @@ def test_a_page_with_a_chunk_that_was_forgotten_is_read_again() -> None:
     names = [digest(content) for content in contents]
     page = b"".join(names[:8])
     verified.sent({digest(page): page}, dict(zip(names[1:], contents[1:], strict=True)))
-    have = verified.have([digest(page)], set(names))
+    have = verified.have([digest(page)], set(names), PLAIN)
     assert not have.lists
     assert have.loose == names[8:]
     verified.sent({}, {names[0]: contents[0]})
-    have = verified.have([digest(page), b"unknown"], set(names))
+    have = verified.have([digest(page), b"unknown"], set(names), PLAIN)
     assert list(have.lists) == [digest(page)]
     assert have.plain == dict(zip(names, contents, strict=True))
 

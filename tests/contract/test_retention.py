@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from shapes import at, id_of, metadata, new_id, plain
-from soak import rare, times
+from soak import in_turn, rare, times
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -33,6 +33,13 @@ class State(TypedDict):
 
 def roots(saver: RedisSaver, thread: str = "t") -> list[str]:
     return [version.checkpoint_id for version in saver.history(thread)]
+
+
+def settled(saver: RedisSaver) -> list[str]:
+    """Roots after one more put: pending writes, which LangGraph stores beside a put, may leave a removal to the next one."""
+    newest = saver.get_tuple(T)
+    put(saver, newest.checkpoint["channel_values"], id_of(newest.config))
+    return roots(saver)
 
 
 # --- how much ---------------------------------------------------------------------------------------------------------
@@ -63,29 +70,29 @@ def talk(graph: Any, saver: RedisSaver, turns: int) -> list[int]:
 @pytest.mark.longer
 def test_a_chat_with_a_window_stays_flat(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver, last=20), saver, times(120, 250))
+        sizes = talk(chat(saver, last=20), saver, times(105, 250))
         assert max(sizes[30:]) < 1.3 * max(sizes[15:30])
         assert max(sizes[100:]) < 1.3 * max(sizes[30:60])
-        assert 20 <= len(roots(saver)) <= 25
+        assert 20 <= len(settled(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
 @pytest.mark.longer
 def test_a_growing_chat_costs_its_messages_and_not_their_history(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver), saver, times(120, 250))
+        sizes = talk(chat(saver), saver, times(60, 250))
         newest = saver.get_tuple(T)
         alone = {**newest.checkpoint, "id": new_id()}
         saver.put(at("alone"), alone, metadata(), alone["channel_versions"])
         assert sizes[-1] < saver.stats("alone").stored_bytes + 30_000  # 20 records, and their last chunks
         assert sizes[-1] < 2.1 * sizes[len(sizes) // 2]
-        assert 20 <= len(roots(saver)) <= 25
+        assert 20 <= len(settled(saver)) <= 25
         assert_tidy(raw, prefix)
 
 
 @pytest.mark.longer
 def test_without_retention_a_chat_grows_with_its_messages_and_not_with_their_square(saver: RedisSaver) -> None:
-    sizes = talk(chat(saver), saver, times(80, 125))
+    sizes = talk(chat(saver), saver, times(60, 125))
     assert sizes[-1] < 2.5 * sizes[len(sizes) // 2]  # 4 would be its square
     assert saver.stats("t").ratio > 10
 
@@ -122,7 +129,7 @@ def test_calls_of_subgraphs_go_with_the_step_that_called_them(url: str, prefix: 
         wide = times(8, 20)
         graph = fan_out(saver, wide)
         sizes, counts = [], []
-        for n in range(times(20, 30)):
+        for n in range(times(12, 30)):
             graph.invoke({"log": [f"{n}"]}, T)
             counts.append(saver.stats("t").checkpoints)
             sizes.append(saver.stats("t").stored_bytes)
@@ -160,7 +167,7 @@ async def test_max_versions_one_runs_a_graph_and_resumes_it(url: str, prefix: st
             await graph.ainvoke({"log": [f"in {n}"]}, T)
             result = await graph.ainvoke(Command(resume=f"yes {n}"), T)
         assert result["log"] == [each for n in range(5) for each in (f"in {n}", "a", f"yes {n}")]
-        assert len(roots(saver)) == 1
+        assert len(settled(saver)) == 1
         assert_tidy(raw, prefix)
 
 
@@ -281,8 +288,7 @@ def delta_chat(saver: Any, every: int, ask: bool) -> Any:
 
 
 @pytest.mark.parametrize("limit", [1, rare(2)])
-@pytest.mark.parametrize("every", [rare(1), 3, 100])
-@pytest.mark.parametrize("ask", [False, True])
+@pytest.mark.parametrize(("every", "ask"), in_turn([3, 100, 1], [False, True]))
 def test_delta_channels_are_rebuilt_right_whatever_was_dropped(
     url: str, prefix: str, memory: InMemorySaver, limit: int, every: int, ask: bool
 ) -> None:

@@ -27,7 +27,7 @@ def test_a_thread_in_use_by_a_saver_without_ttl_does_not_end_in_mid_conversation
         return built.compile(checkpointer=saver)
 
     config = {"configurable": {"thread_id": "t"}}
-    with RedisSaver(url, prefix=prefix, ttl=0.5) as short, RedisSaver(url, prefix=prefix) as endless:
+    with RedisSaver(url, prefix=prefix, ttl=1.5) as short, RedisSaver(url, prefix=prefix) as endless:
         graph(short).invoke({"messages": [("user", "first")]}, config)
         graph(endless).invoke({"messages": [("user", "second")]}, config)
         graph(short).invoke({"messages": [("user", "other")]}, {"configurable": {"thread_id": "idle"}})

@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from shapes import SyncSurface, assert_same, at, checkpoint, difference, listed, metadata, plain
-from soak import rare
+from soak import in_turn, mostly, rare
 from values import ARRAYS, KINDS, LANGGRAPH, MESSAGES, PLAIN, Colour, Frozen, Person, Point, Text, large
 
 from langgraph_redis_state import RedisSaver
@@ -66,8 +66,9 @@ async def check(url: str, prefix: str, surface: str, serde: Callable[[], Any], v
 
 
 @surfaces
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("serializer", ["default", "encrypted", "pickle fallback", "strict"])
+@pytest.mark.parametrize(
+    ("kind", "serializer"), in_turn(KINDS, ["default", "encrypted", "pickle fallback", "strict"], rounds=2)
+)
 async def test_every_type_comes_back_as_from_the_in_memory_saver(
     url: str, prefix: str, surface: str, kind: str, serializer: str
 ) -> None:
@@ -88,8 +89,11 @@ async def test_large_values_come_back_as_from_the_in_memory_saver(url: str, pref
             assert_same(expected, plain(await saver.aget_tuple(config)))
 
 
-@pytest.mark.parametrize("place", ["writes", "metadata"])
-@pytest.mark.parametrize("name", ["text 2 MB", "bytes 256 KB and one", "list 2 MB", "dict of 1,000 mixed", "2,000 messages"])
+LARGE = ["text 2 MB", "bytes 256 KB and one", "list 2 MB", "dict of 1,000 mixed", "2,000 messages"]
+
+
+@mostly("async")
+@pytest.mark.parametrize(("name", "place"), in_turn(LARGE, ["writes", "metadata"]))
 async def test_large_writes_and_metadata_come_back_too(either: Any, memory: InMemorySaver, name: str, place: str) -> None:
     value = large()[name]
     made = checkpoint()
@@ -229,6 +233,7 @@ async def test_every_compression_reads_what_every_other_wrote(url: str, prefix: 
             assert_same(expected, plain(await reader.aget_tuple(config)))
 
 
+@mostly("sync")
 async def test_a_list_that_grows_and_is_trimmed_comes_back_whole_at_every_step(either: Any) -> None:
     messages: list[Any] = []
     config, made_of = at("t"), {}

@@ -36,7 +36,7 @@ def test_a_flipped_bit_in_any_byte_of_a_small_thread_is_corruption_or_changes_no
 ) -> None:
     made = build_small(saver, raw, prefix)
     for name, content in made.fields.items():
-        for position in range(len(content)):
+        for position in range(0, len(content), times(3, 1, 1)):
             bits = range(8) if LEVEL else ((position * 3) % 8, (position * 3 + 4) % 8)
             every_bit = position < STAMP + FIXED if name[:1] == b"C" else position < 6 + STAMP + FIXED
             for bit in bits if every_bit else (position % 8, (position + 4) % 8)[: times(1, 2, 2)]:
@@ -79,7 +79,7 @@ def test_a_flipped_bit_in_a_thread_with_chunks_and_pages_is_corruption(saver: Re
     made = build_large(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
         kind = name[:1]
-        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21) // times(2, 1, 1)):
+        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21) // times(4, 1, 1)):
             made.hset(name, flipped(content, position, (position + number) % 8))
             error = outcome(made.readers()[0] if position % 2 else made.readers()[2])
             where = (name, position, error)
@@ -92,6 +92,7 @@ def test_a_flipped_bit_in_a_thread_with_chunks_and_pages_is_corruption(saver: Re
     assert all(outcome(read) is None for read in made.readers())
 
 
+@pytest.mark.longer
 def test_the_history_of_a_delta_channel_is_verified_too(saver: RedisSaver, raw: Any, prefix: str) -> None:
     made = Stored(saver, raw, prefix, "delta")
     made.put("", IDS[0], {"log": [words(1, 300)]})
@@ -109,7 +110,7 @@ def test_the_history_of_a_delta_channel_is_verified_too(saver: RedisSaver, raw: 
     assert expected["log"]["seed"] == [words(1, 300)]
     assert [value for _, _, value in expected["log"]["writes"]] == [words(n, 300) for n in (1, 2, 3)]
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, 80):
+        for position in sampled(content, number, times(30, 80, 80)):
             made.hset(name, flipped(content, position, position % 8))
             error = outcome(lambda: assert_equal(history(), expected))
             assert error is None or isinstance(error, CheckpointCorruptError) or _format(content, position, error), (
@@ -130,7 +131,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 def test_a_copy_of_a_damaged_thread_is_refused_or_whole(saver: RedisSaver, raw: Any, prefix: str, build: Any) -> None:
     made = build(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, times(12, 30, 30))[:: 1 if name[:1] in b"CWS" else 8]:
+        for position in sampled(content, number, times(8, 30, 30))[:: 1 if name[:1] in b"CWS" else 8]:
             made.hset(name, flipped(content, position, position % 8))
             target = f"copy {number} {position}"
             try:
@@ -159,7 +160,7 @@ def test_pruning_a_damaged_thread_destroys_nothing_that_stays(saver: RedisSaver,
     for ns, id in made.truth:
         newest[ns] = max(newest.get(ns, ""), id)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, times(12, 30, 30))[:: 2 if name[:1] in b"CWS" else 6]:
+        for position in sampled(content, number, times(6, 30, 30))[:: 2 if name[:1] in b"CWS" else 6]:
             damaged = flipped(content, position, position % 8)
             made.hset(name, damaged)
             try:
@@ -186,7 +187,7 @@ def test_writing_into_a_damaged_thread_loses_nothing_silently(saver: RedisSaver,
     before = {(task, channel): value for task, channel, value in made.truth[("", IDS[1])]["writes"]}
     config = at("small", "", IDS[1])
     after = before | {("task 2", RESUME): ["again"], ("task 3", "n"): 4, ("task 1", INTERRUPT): ["other"]}
-    for position in range(len(content)):
+    for position in range(0, len(content), times(3, 1, 1)):
         for bit in range(8) if position < 10 and LEVEL else (position % 8, 7):
             made.hset(written, flipped(content, position, bit))
             try:

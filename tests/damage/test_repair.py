@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.serde.types import ERROR
 from shapes import at, id_of, words
-from soak import rare, times
+from soak import every, rare, times
 from verifying import C0, C1, C2, DAMAGES, FIRST, IDS, W1, build, flip, lose, put, told
 
 from langgraph_redis_state import Finding, Progress, RedisSaver
@@ -32,7 +32,10 @@ def whole(url: str, prefix: str) -> Iterator[RedisSaver]:
 # --- each damage is found, and mended ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+KINDS = {tuple(kind for kind, _ in expected): name for name, (_, expected, _) in DAMAGES.items()}
+
+
+@pytest.mark.parametrize("name", every(4, DAMAGES, *KINDS.values()))
 @pytest.mark.parametrize("alone", [True, rare(False)], ids=["one thread", "all threads"])
 def test_a_single_damage_is_found_where_it_is_and_mended(
     whole: RedisSaver, raw: Any, prefix: str, name: str, alone: bool
@@ -208,7 +211,7 @@ def test_a_repair_is_planned_again_if_the_thread_changes_before_it(whole: RedisS
 def test_no_command_takes_long_however_long_the_thread_is(url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(url, prefix=prefix) as saver:
         parent, messages = None, []
-        for n in range(times(800, 2_000, 4_000)):
+        for n in range(times(500, 2_000, 4_000)):
             messages = [*messages[-60:], words(n, 30)]
             config = put(
                 saver, "t", "", f"1f0a0000-0000-6000-8000-{n:012}", {"messages": messages, "n": n}, parent, run_id=f"r{n // 50}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.serde.types import ERROR
 from shapes import at, checkpoint, expiries, id_of, metadata, words
-from soak import rare
+from soak import every, rare
 from verifying import DAMAGES, FIRST, IDS, build, put, told
 
 from langgraph_redis_state import Finding, Progress, RedisSaver
@@ -81,7 +81,7 @@ def test_a_sound_thread_gives_no_finding_through_everything_that_can_be_done_to_
         sound()
 
 
-@pytest.mark.parametrize("seed", [0, 1, *map(rare, range(2, 8))])
+@pytest.mark.parametrize("seed", [0, *map(rare, range(1, 8))])
 def test_nothing_is_wrong_after_a_random_history(url: str, prefix: str, seed: int) -> None:
     """Everything that writes, in any order: what it leaves is what verification expects."""
     chosen = random.Random(seed)
@@ -164,7 +164,10 @@ def test_what_expired_is_no_finding_before_it_was_tidied_up(url: str, raw: Any, 
         assert found(saver) == [("bucket", "t", "the bucket's indexes", True)]
 
 
-@pytest.mark.parametrize("thread", [":", "t:1", "{}", "{a}:t", "a b", "*", "[x]?\\", "🙂", "u:0123456789abcdef:i", "", "x\ny"])
+STRANGE = [":", "t:1", "{}", "{a}:t", "a b", "*", "[x]?\\", "🙂", "u:0123456789abcdef:i", "", "x\ny"]
+
+
+@pytest.mark.parametrize("thread", every(2, STRANGE))
 def test_no_thread_id_is_taken_for_another(url: str, raw: Any, prefix: str, thread: str) -> None:
     with RedisSaver(url, prefix=f"{prefix}*[x]?\\") as saver:
         for each in (thread, f"{thread}:i", f"t{thread}"):
@@ -197,8 +200,8 @@ def test_an_index_of_a_bucket_of_the_wrong_type_is_found_and_written_anew(
 
 @pytest.mark.parametrize(
     ("index", "member"),
-    [("threads", b"another"), ("threads", b"\xff"), ("expiry", b"another"), ("runs", b"Rrun a\0another"), ("runs", b"Xrun"),
-     ("runs", b"Rrun a"), ("m", b"Vuser\0t"), ("m", b"Tanother\0user\0str:ada"), ("m", b"")],
+    [("threads", b"another"), rare("threads", b"\xff"), ("expiry", b"another"), ("runs", b"Rrun a\0another"),
+     rare("runs", b"Xrun"), rare("runs", b"Rrun a"), ("m", b"Vuser\0t"), rare("m", b"Tanother\0user\0str:ada"), ("m", b"")],
 )  # fmt: skip
 def test_an_entry_that_belongs_to_no_thread_of_a_bucket_is_found_and_removed(
     whole: RedisSaver, raw: Any, prefix: str, index: str, member: bytes
@@ -268,7 +271,7 @@ def test_what_is_not_signed_with_the_key_is_a_finding(url: str, prefix: str) -> 
         put(other, "t", "", IDS[2], {"n": 3}, IDS[1])
         theirs = [FIRST.replace(IDS[0], id) for id in IDS[1:3]] + ["tag 'theirs'"]
         assert sorted(found(keyed)) == sorted(("damaged", "t", where, False) for where in theirs)
-        assert {each.problem.split(";")[0].split(",")[0] for each in keyed.verify()} >= {"not signed"}
+        assert {each.problem.split(";")[0].split(",")[0] for each in keyed.verify()} >= {"neither signed nor encrypted"}
         assert len([*other.verify()]) == 4
         assert len([*unkeyed.verify()]) == 3
         for _ in keyed.repair(drop_unreadable=True):

@@ -36,5 +36,5 @@ def test_every_command_of_the_example_exists() -> None:
 def test_every_environment_variable_that_is_read_is_listed() -> None:
     package = ROOT / "langgraph_redis_state"
     text = "".join(path.read_text("utf-8") for room in ("cli", "inspection") for path in (package / room).rglob("*.py"))
-    read = set(re.findall(r"\"(LGRS_[A-Z_]+)\"", text))
+    read = {*re.findall(r"\"(LGRS_[A-Z_]+)\"", text), "LGRS_SERDE_KEY_FILE"}
     assert read <= set(re.findall(r"`(LGRS_[A-Z_]+)`", PAGE))

@@ -162,13 +162,14 @@ def test_equal_values_that_serialize_differently_are_not_mentioned(saver: RedisS
 
 WRITE_A_SET = """
 import sys
-sys.path.insert(0, sys.argv[3])
-from shapes import at, checkpoint, metadata
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph_redis_state import RedisSaver
 
 with RedisSaver(sys.argv[1], prefix=sys.argv[2]) as saver:
-    made = checkpoint({"x": {"names": {f"name {n}" for n in range(40)}}, "list": [frozenset("abcdefgh"), "end"]})
-    saver.put(at("t"), made, metadata(), made["channel_versions"])
+    values = {"x": {"names": {f"name {n}" for n in range(40)}}, "list": [frozenset("abcdefgh"), "end"]}
+    made = {**empty_checkpoint(), "channel_values": values, "channel_versions": {"x": 1, "list": 1}}
+    config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    saver.put(config, made, {"source": "loop", "step": 0, "parents": {}}, made["channel_versions"])
     print(made["id"])
 """
 
@@ -176,7 +177,7 @@ with RedisSaver(sys.argv[1], prefix=sys.argv[2]) as saver:
 def test_equal_sets_are_equal_though_two_processes_store_different_bytes(saver: RedisSaver, url: str, prefix: str) -> None:
     made = [
         subprocess.run(
-            [sys.executable, "-c", WRITE_A_SET, url, prefix, os.path.dirname(os.path.dirname(__file__))],
+            [sys.executable, "-c", WRITE_A_SET, url, prefix],
             env={**os.environ, "PYTHONHASHSEED": seed},
             check=True,
             capture_output=True,

@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from shapes import at, id_of
-from soak import rare
+from soak import in_turn, rare
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -67,9 +67,7 @@ def nested(saver: Any, runs: Runs, own: Any = None) -> Any:
     return built.add_edge(START, "before").add_edge("before", "sub").add_edge("sub", "after").compile(checkpointer=saver)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(("mode", "answered", "again"), in_turn(MODES, [False, True], [False, True], rounds=2))
 def test_an_interrupt_inside_a_subgraph_is_asked_and_answered_again(
     saver: RedisSaver, mode: Any, answered: bool, again: bool
 ) -> None:
@@ -88,10 +86,8 @@ def test_an_interrupt_inside_a_subgraph_is_asked_and_answered_again(
         assert runs.of["s1"] == 1  # a node of the subgraph before the one that asks
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "answered", "again"), in_turn(MODES, [False, True], [False, True], rounds=2))
 @pytest.mark.parametrize("turns_before", [rare(0), 1])
-@pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("again", [False, True])
 def test_a_subgraph_with_a_memory_of_its_own_goes_back_with_its_parent(
     saver: RedisSaver, mode: Any, turns_before: int, answered: bool, again: bool
 ) -> None:
@@ -128,8 +124,10 @@ def test_a_subgraph_with_a_memory_of_its_own_forgets_the_turns_that_were_taken_b
     assert result[-2] == "sub: s1 of in 0, s2=0, s1 of in x, s2=x"
 
 
-@pytest.mark.parametrize("delta", [False, True])
-@pytest.mark.parametrize("seed", [0, 1, *map(rare, range(2, 6))])
+@pytest.mark.parametrize(
+    ("seed", "delta"),
+    [(seed, delta) if seed == delta else rare(seed, delta) for seed in range(6) for delta in (False, True)],
+)
 def test_a_subgraph_with_a_memory_remembers_what_its_parent_knew_whatever_was_rolled_back_and_pruned(
     saver: RedisSaver, seed: int, delta: bool
 ) -> None:
@@ -277,9 +275,11 @@ def deep(saver: Any, runs: Runs, own: Any) -> Any:
     return line(runs.node("a"), call("sub", sub), runs.node("b"), state=delta(100)).compile(checkpointer=saver)
 
 
-@pytest.mark.parametrize("own", [None, True])
+DEPTHS = [(own, answers) for own in (None, True) for answers in (0, 1, 2)]
+
+
+@pytest.mark.parametrize(("own", "answers"), [each if each in [(None, 2), (True, 0)] else rare(*each) for each in DEPTHS])
 @pytest.mark.parametrize("turns_before", [rare(0), 2])
-@pytest.mark.parametrize("answers", [0, rare(1), 2])
 def test_truncation_reaches_into_subgraphs_of_subgraphs(
     saver: RedisSaver, memory: InMemorySaver, own: Any, turns_before: int, answers: int
 ) -> None:

@@ -198,13 +198,15 @@ def test_thread_ids_that_look_like_keys_do_not_touch_their_neighbours(saver: Red
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
 
-def test_three_thousand_writes_by_as_many_tasks(saver: RedisSaver, raw: Any, prefix: str) -> None:
+@pytest.mark.longer
+def test_a_thousand_writes_by_as_many_tasks(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    many = times(1_000, 3_000)
     config = put(saver, at("t"), {"n": 1})
     chosen = random.Random(1)
-    values = [chosen.randbytes(100) for _ in range(3_000)]
+    values = [chosen.randbytes(100) for _ in range(many)]
     for n, value in enumerate(values):
         saver.put_writes(config, [("w", value)], f"task {n:04}")
-    for n in range(0, 3_000, 500):  # a task that runs again changes nothing
+    for n in range(0, many, 250):  # a task that runs again changes nothing
         saver.put_writes(config, [("w", b"again"), (INTERRUPT, n)], f"task {n:04}")
     found = [value for _, channel, value in saver.get_tuple(config).pending_writes if channel == "w"]
     assert found == values

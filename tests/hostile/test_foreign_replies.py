@@ -6,14 +6,14 @@ something else.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 import redis
 from shapes import SyncSurface, at, id_of, put
-from soak import rare
+from soak import every, in_turn, rare
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
 from langgraph_redis_state.errors import CheckpointCorruptError, ServerUnavailableError
@@ -87,16 +87,6 @@ STRAY = {
 }
 
 
-def pairs(verbs: Sequence[str], others: Iterable[Any]) -> list[Any]:
-    """Each verb with one of the others in turn, and with all of them under `make soak`."""
-    some = list(others)
-    return [
-        (verb, other) if m == n % len(some) else rare(verb, other)
-        for n, verb in enumerate(verbs)
-        for m, other in enumerate(some)
-    ]
-
-
 @pytest.fixture
 def saver(url: str, prefix: str) -> Iterator[RedisSaver]:
     with RedisSaver(url, prefix=prefix, index_metadata=["user"]) as opened:
@@ -122,7 +112,7 @@ def pause(raw: redis.Redis) -> None:
     raw.execute_command("CLIENT", "PAUSE", 40)
 
 
-@pytest.mark.parametrize(("verb", "stray"), pairs(VERBS, STRAY))
+@pytest.mark.parametrize(("verb", "stray"), in_turn(VERBS, STRAY))
 def test_a_call_does_not_take_a_reply_that_nobody_waits_for(
     saver: RedisSaver, thread: tuple[str, str], raw: redis.Redis, verb: str, stray: str
 ) -> None:
@@ -141,7 +131,7 @@ def test_a_call_does_not_take_a_reply_that_nobody_waits_for(
     assert plain(read()) == right
 
 
-@pytest.mark.parametrize(("verb", "stray"), pairs(AWAITED, STRAY))
+@pytest.mark.parametrize(("verb", "stray"), in_turn(AWAITED, STRAY))
 async def test_the_same_awaited(asaver: RedisSaver, thread: tuple[str, str], raw: redis.Redis, verb: str, stray: str) -> None:
     reads = async_reads(asaver, *thread)
     right = plain(await reads[verb]())
@@ -158,7 +148,8 @@ async def test_the_same_awaited(asaver: RedisSaver, thread: tuple[str, str], raw
     assert plain(await reads[verb]()) == right
 
 
-@pytest.mark.parametrize(("verb", "after"), pairs(VERBS, [1, 3]))
+@pytest.mark.parametrize("verb", every(3, VERBS))
+@pytest.mark.parametrize("after", [1, rare(3)])
 def test_a_handler_that_raises_between_sending_and_receiving_spoils_no_later_call(
     saver: RedisSaver, thread: tuple[str, str], raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, verb: str, after: int
 ) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from chats import assert_tidy, put
+from forks import forked
 from shapes import at, checkpoint, id_of, metadata, plain
 from soak import times
 
@@ -33,49 +36,44 @@ def roots(saver: RedisSaver, thread: str = "t") -> list[str]:
     return [version.checkpoint_id for version in saver.history(thread)]
 
 
-WRITER = """
-import random, sys
-sys.path.insert(0, sys.argv[3])
+WRITER_IMPORTS = """
+import random
 from shapes import at, checkpoint, metadata
 from langgraph_redis_state import RedisSaver
-
-dice = random.Random(sys.argv[4])
+"""
+WRITER = """
+dice = random.Random(number)
 words = [f"{dice.getrandbits(64):x} " * 4 for _ in range(120)]
-print("ready", flush=True)
-sys.stdin.readline()
 with RedisSaver(sys.argv[1], prefix=sys.argv[2], max_versions=4) as saver:
+    saver.ping()
+    os.write(1, b"ready\\n")
+    sys.stdin.readline()
     parent = None
-    for n in range(40):
+    for n in range(int(sys.argv[3])):
         at_ = dice.randrange(len(words))
         words[at_ : at_ + 2] = [f"{n} {dice.getrandbits(64):x} " * 4] * dice.randrange(1, 4)
         made = checkpoint({"words": list(words), "sum": "".join(words)})
         saver.put(at("t", "", parent), made, metadata(), made["channel_versions"])
         saver.put_writes(at("t", "", made["id"]), [("words", words[:40])], f"task {n}")
         parent = made["id"]
-print("done", flush=True)
 """
 
 
+@pytest.mark.longer
 def test_every_read_verifies_while_four_processes_write_and_retention_runs(
     saver: RedisSaver, url: str, prefix: str, raw: Any
 ) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, url, prefix, str(Path(__file__).parents[1]), str(n)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(4)
-    ]
+    writers = subprocess.Popen(
+        forked(4, WRITER_IMPORTS, WRITER, url, prefix, str(times(24, 40))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
-        for process in processes:
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
+        assert [writers.stdout.readline() for _ in range(4)] == [b"ready\n"] * 4
+        writers.stdin.close()  # all of them go
         reads = 0
-        while any(process.poll() is None for process in processes):
+        while writers.poll() is None:
             found = saver.get_tuple(at("t"))  # raises if a checksum, a chunk or a page is wrong or missing
             if found is not None:
                 values = found.checkpoint["channel_values"]
@@ -86,11 +84,12 @@ def test_every_read_verifies_while_four_processes_write_and_retention_runs(
                     saver.prune(["t"], keep_last=2)
                 except ThreadBusyError:
                     continue
-        assert [process.wait() for process in processes] == [0, 0, 0, 0]
+        assert writers.returncode == 0
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        with suppress(ProcessLookupError):
+            os.killpg(writers.pid, signal.SIGKILL)
+        writers.wait()
+        writers.stdout.close()
     assert reads > 20
     for found in saver.list(at("t")):
         assert "".join(found.checkpoint["channel_values"]["words"]) == found.checkpoint["channel_values"]["sum"]
@@ -111,6 +110,9 @@ url, prefix, goal, kills = sys.argv[1:5]
 
 def anew():
     removal_plan.REMADE = -1000
+
+with RedisSaver(url, prefix=prefix) as saver:
+    saver.ping()  # a child need not import what a first call imports
 
 what = {
     "truncate": lambda saver, n: saver.rollback(f"truncate {n}", goal, mode="truncate"),
@@ -148,6 +150,7 @@ for kind in what:
     for n in range(int(kills)):
         child, ours = start(kind, n)
         until = time.perf_counter() + dice.uniform(0, 2 * sorted(times)[2])
+        time.sleep(max(0, until - time.perf_counter() - 0.001))
         while time.perf_counter() < until:
             pass
         os.kill(child, signal.SIGKILL)

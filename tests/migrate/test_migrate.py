@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from playing import THREAD, Play
 from scenarios import SCENARIOS, asking
-from soak import rare
+from soak import every
 
 from langgraph_redis_state import RedisSaver, ServerUnavailableError
 from langgraph_redis_state.migrate import Difference, amigrate, migrate
@@ -37,9 +37,7 @@ def snapshots(build: Any, saver: Any, thread: str) -> list[Any]:
 NAMES = list(SCENARIOS)
 
 
-@pytest.mark.parametrize(
-    "name", [name if n % 4 == 0 or "delta" in name or "subgraph" in name else rare(name) for n, name in enumerate(NAMES)]
-)
+@pytest.mark.parametrize("name", every(11, NAMES, "delta_channels_over_many_turns", "a_subgraph_with_a_memory_of_its_own"))
 def test_no_difference_after_a_migration_there_and_back(saver: RedisSaver, name: str) -> None:
     build, memory = played(name)
     report = migrate(memory, saver)

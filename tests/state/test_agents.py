@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -281,7 +282,7 @@ def test_expired_threads_are_not_listed(url: str, namespace: str) -> None:
         assert agents.list_threads() == ["t"]
         keys = ThreadKeys(agents._states._engine.settings.prefix, b"t")
         while client.exists(keys.hash):
-            pass
+            time.sleep(0.01)
         assert agents.list_threads() == []
         assert agents.load_state("t") is None
 

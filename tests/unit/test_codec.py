@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from langgraph_redis_state import CheckpointCorruptError, CompressionType, InvalidConfigError, RedisSaver, storage
 from langgraph_redis_state.errors import FormatError
 from langgraph_redis_state.storage import zstandard
-from langgraph_redis_state.storage.codec import CHUNK_MAX, Integrity, digest, pack, place_check, unpack
+from langgraph_redis_state.storage.codec import CHUNK_MAX, digest, pack, place_check, unpack
 from langgraph_redis_state.storage.lz4_dictionary import DICTIONARY
+from langgraph_redis_state.storage.seals import Integrity
 
 PLACE = (b"1", b"prefix", b"thread", b"C", b"ns", b"id")
 

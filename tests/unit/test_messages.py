@@ -38,6 +38,7 @@ from langgraph_redis_state.caching import messages as message_cache
 from langgraph_redis_state.caching.messages import FROM, MessageCache
 from langgraph_redis_state.storage import bodies, chunks
 from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.seals import PLAIN as CHECKSUMS
 
 SERDE = JsonPlusSerializer()
 LIMIT = 16 * 1024 * 1024
@@ -142,7 +143,7 @@ def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: in
         elements = SHARED.serialized(SERDE, value)
         assert elements is not None
         fresh: bodies.Fresh = {}
-        assert SHARED.chunked(elements, fresh) == expected
+        assert SHARED.chunked(elements, fresh, CHECKSUMS) == expected
         assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
 
 
@@ -191,7 +192,7 @@ def test_a_giant_message_is_sliced_as_before() -> None:
     cache = MessageCache(LIMIT)
     found = cache.serialized(SERDE, value)
     assert found is not None
-    assert cache.chunked(found, {}) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+    assert cache.chunked(found, {}, CHECKSUMS) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
 def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> None:
@@ -200,7 +201,7 @@ def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> Non
     elements = cache.serialized(SERDE, value)
     assert elements is not None
     assert sum(literal for _, literal, _ in elements.atoms) > chunks.LITERALS_MAX
-    assert cache.chunked(elements, {}) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
+    assert cache.chunked(elements, {}, CHECKSUMS) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
 CHANGES: dict[str, Callable[[Any], Any]] = {
@@ -371,7 +372,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(0, 4_000, 50):
         elements = cache.serialized(SERDE, [message(k) for k in range(n, n + 50)])
         assert elements is not None
-        cache.chunked(elements, {})
+        cache.chunked(elements, {}, CHECKSUMS)
     del elements
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
@@ -395,7 +396,7 @@ def test_threads_share_what_is_remembered() -> None:
             if elements is None or elements.joined() != expected:
                 failed.append(seed)
                 continue
-            if cache.chunked(elements, {}) != bodies.chunked("msgpack", expected, True, {}):
+            if cache.chunked(elements, {}, CHECKSUMS) != bodies.chunked("msgpack", expected, True, {}):
                 failed.append(seed)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]

@@ -15,9 +15,10 @@ from langgraph_redis_state.caching.parts import Parts
 from langgraph_redis_state.storage import bodies, records, thread_fields
 from langgraph_redis_state.storage.bodies import Value
 from langgraph_redis_state.storage.chunks import PAGE_FROM, paginate
-from langgraph_redis_state.storage.codec import CHUNK_MAX, CompressionType, Integrity, digest, pack, unpack
+from langgraph_redis_state.storage.codec import CHUNK_MAX, CompressionType, digest, pack, unpack
 from langgraph_redis_state.storage.keys import ThreadKeys, layout_key
 from langgraph_redis_state.storage.records import STAMP, RecordKey, References
+from langgraph_redis_state.storage.seals import Integrity, Seal
 
 
 @pytest.fixture
@@ -296,12 +297,12 @@ def test_a_record_is_encoded_byte_by_byte_as_in_the_first_release() -> None:
     body = bodies.checkpoint_body(("msgpack", b"\x80"), {"n": Value("msgpack", b"\x01", (), 1)}, CompressionType.NONE)
     names = [digest(b"%d" % n) for n in range(2)]
     tail = b"".join(records.packed_id(part) for part in (IDS[0].encode(), b"", b"run", b""))
-    for integrity, signed in ((Integrity([], False), PLAIN_RECORD), (Integrity([b"k"], False), KEYED_RECORD)):
-        sealed = records.seal(integrity, place, References.of(names), tail, body, flags=2, depth=3, logical=258, chunked=257)
+    for by, signed in ((Seal(Integrity([], False)), PLAIN_RECORD), (Seal(Integrity([b"k"], False)), KEYED_RECORD)):
+        sealed = records.seal(by, place, References.of(names), tail, body, flags=2, depth=3, logical=258, chunked=257)
         assert sealed.hex() == signed
         stored = records.stamp(1_700_000_000_000, 9, 300, place) + sealed
         assert stored[:STAMP].hex() == "018bcfe568000000000009000000012ce40e34fd"
-        header, plain_body = records.open_record(stored, place, integrity)
+        header, plain_body = records.open_record(stored, place, by)
         assert (header.created_at, header.version, header.new_bytes) == (1_700_000_000_000, 9, 300)
         assert (header.parent, header.root, header.run, header.fork) == (IDS[0], None, "run", None)
         assert (header.pages, header.loose, header.depth, header.logical, header.flags) == ((), tuple(names), 3, 258, 2)

@@ -1,0 +1,68 @@
+"""What the replies of scripts say besides `ok`, as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointCorruptError,
+    CheckpointLostError,
+    ThreadDeletedError,
+    ThreadTooLargeError,
+)
+
+
+class PartsMissingError(CheckpointLostError):
+    """The server lacks chunks or pages to which a record refers; nothing was written."""
+
+    def __init__(self, message: str, names: frozenset[bytes]) -> None:
+        super().__init__(message)
+        self.names = names
+        """Their digests."""
+
+
+def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_bytes: int = 0) -> bool:
+    """Whether the reply is `ok`; False if it is `also`. Raises for every other."""
+    word = reply[0]
+    if word == b"ok":
+        return True
+    if word == also:
+        return False
+    if word == b"deleted":
+        when = datetime.fromtimestamp(int(reply[1]) / 1e3, timezone.utc).isoformat(timespec="milliseconds")
+        raise ThreadDeletedError(
+            f"{about}: the thread was deleted at {when} (by the server's clock), after this run began; "
+            "nothing was written. Start a new run on the thread id, without a checkpoint_id"
+        )
+    if word == b"conflict":
+        raise CheckpointConflictError(
+            f"{about}: the newest checkpoint is {reply[1].decode()!r}, and this is no child of it: another writer was "
+            "first, or the config names an older one. Nothing was written; read the thread again and go on from there"
+        )
+    if word == b"large":
+        raise ThreadTooLargeError(
+            f"{about}: the thread would take {int(reply[1])} bytes, max_thread_bytes allows {max_bytes}; "
+            "nothing was written. Prune it, raise max_thread_bytes, or begin another"
+        )
+    if word == b"missing":
+        raise PartsMissingError(
+            f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
+            "Is maxmemory-policy evicting keys?",
+            frozenset(name[1:] for name in reply[1:]),
+        )
+    if word in (b"lost", b"unindexed"):
+        raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")
+    raise CheckpointCorruptError(f"{about}: {_REFUSALS.get(word, f'unexpected reply {word!r} from the server')}")
+
+
+_REFUSALS = {
+    b"lost": "the thread's data is gone while its index is there; the server evicted it. Use a maxmemory-policy "
+    "that does not evict (noeviction), and delete_thread or start over with a new thread id",
+    b"unindexed": "the thread's index is gone (evicted?); repair rebuilds it, and so does a saver that is not read_only",
+    b"writes": "the list of pending writes there is damaged; nothing was written",
+    b"settings": "the thread's TTL settings (field T) are damaged; set_ttl or persist writes them anew",
+    b"counts": "the thread's counts (field S) are damaged; its checkpoints can be read one by one, delete_thread removes it",
+}

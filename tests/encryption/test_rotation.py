@@ -1,0 +1,124 @@
+"""Keys are changed and introduced by `rekey`; cut in the middle, a thread is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from audit import audit, grow, keys_of
+from shapes import at, id_of, plain, words
+
+from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.client.driver import run
+from langgraph_redis_state.errors import CheckpointCorruptError, EncryptionKeyError, IntegrityKeyError
+from langgraph_redis_state.operations import copying
+from langgraph_redis_state.storage.seals import key_id
+
+OLD, NEW = bytes(range(32)), bytes(range(1, 33))
+
+
+def told(saver: RedisSaver, thread: str = "t") -> Any:
+    return [plain(each) for each in saver.list(at(thread, None))], saver.tags(thread)
+
+
+def fill(saver: RedisSaver, thread: str = "t") -> Any:
+    made = grow(saver, thread, 6, 1)
+    for n in range(12):
+        saver.put_writes(made[-1], [("long", words(("w", n), 40))], f"another {n}")
+    saver.tag(thread, "good", id_of(made[0]))
+    return told(saver, thread)
+
+
+def sound(saver: RedisSaver, raw: Any, prefix: str, thread: str, truth: Any) -> None:
+    assert told(saver, thread) == truth
+    assert not list(saver.verify(thread))
+    audit(raw, prefix, thread)
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+
+
+def test_a_new_key_takes_the_place_of_the_old_one(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
+        truth = {thread: fill(saver, thread) for thread in ("t", "u")}
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW) as saver:
+        with pytest.raises(EncryptionKeyError, match=rf"id {key_id(OLD)}\).*add it behind the first in encryption_key.*rekey"):
+            saver.get_tuple(at("t"))
+    seen: list[int] = []
+    with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD]) as saver:
+        assert saver.rekey(["t"]) == 1
+        assert saver.rekey(progress=seen.append) == 1
+        assert saver.rekey() == 0
+        assert seen[-1] == 1
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW, cache_bytes=0) as saver:
+        for thread, expected in truth.items():
+            sound(saver, raw, prefix, thread, expected)
+            with RedisSaver(url, prefix=prefix, encryption_key=OLD) as old, pytest.raises(EncryptionKeyError):
+                old.get_tuple(at(thread))
+
+
+def test_encryption_is_introduced_over_plain_threads(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix) as saver:
+        truth = fill(saver)
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW) as saver, pytest.raises(IntegrityKeyError, match="accept_unkeyed"):
+        saver.get_tuple(at("t"))
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW, accept_unkeyed=True) as saver:
+        assert told(saver) == truth
+        assert saver.rekey() == 1
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW, cache_bytes=0) as saver:
+        sound(saver, raw, prefix, "t", truth)
+
+
+def test_copies_and_new_writes_stand_on_what_is_under_the_old_key(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
+        truth = fill(saver)
+    with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD], cache_bytes=0) as saver:
+        saver.copy_thread("t", "copy")
+        newest = saver.get_tuple(at("t"))
+        assert newest
+        grow(saver, "t", 2, 1, newest.config)
+        longer = told(saver)
+        assert saver.rekey(["t"]) == 1
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW, cache_bytes=0) as saver:
+        sound(saver, raw, prefix, "t", longer)
+        assert [each["checkpoint"] for each in told(saver, "copy")[0]] == [each["checkpoint"] for each in truth[0]]
+        assert not list(saver.verify("copy"))
+        audit(raw, prefix, "copy")
+
+
+@pytest.mark.parametrize("names", [{}, {"name_key": bytes(range(64, 96))}])
+def test_rekey_drops_no_field_whose_name_was_damaged(url: str, prefix: str, raw: Any, names: Any) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD, **names) as saver:
+        fill(saver)
+        key = saver._engine.address("t").keys.hash
+    inner = next(name for name in raw.hkeys(key) if name[:1] == b"C" and name[1:2] != b"\0")
+    raw.hset(key, b"Cx" + inner[2:], raw.hget(key, inner))
+    raw.hdel(key, inner)
+    before = raw.hgetall(key)
+    with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD], **names) as saver:
+        with pytest.raises(CheckpointCorruptError):
+            saver.rekey(["t"])
+    assert raw.hgetall(key) == before
+
+
+def test_an_interrupted_rekey_leaves_the_thread_and_is_repeated(url: str, prefix: str, raw: Any) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
+        truth = fill(saver)
+        key = saver._engine.address("t").keys.hash
+    before = raw.hgetall(key)
+
+    def one(effect: Any) -> Generator[Any, Any, Any]:
+        return (yield effect)
+
+    with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD]) as saver:
+        for stop in range(1, 100):
+            operation, reply = copying.rekey(saver._engine, ["t"], None), None
+            for _ in range(stop):
+                reply = run(one(operation.send(reply)), saver._connection)
+            operation.close()
+            if raw.hget(key, "S") != before[b"S"]:
+                break
+            assert raw.hgetall(key) == before
+        assert stop > 4
+        assert saver.rekey() == 0
+    with RedisSaver(url, prefix=prefix, encryption_key=NEW) as saver:
+        assert told(saver) == truth
