@@ -99,9 +99,8 @@ def test_an_unknown_variable_is_told_with_the_one_that_is_near_or_with_all() -> 
 def test_a_key_of_the_wrong_size_or_number_is_told_with_its_variable(tmp_path: Path, name: str, content: bytes) -> None:
     key = tmp_path / "key"
     key.write_bytes(content)
-    with pytest.raises(InvalidConfigError, match=name):
-        options({name: str(key)})  # one of the two reads it
-        encrypted(JsonPlusSerializer(), {name: str(key)})
+    with pytest.raises(InvalidConfigError, match=name):  # one of the two reads it
+        _ = options({name: str(key)}), encrypted(JsonPlusSerializer(), {name: str(key)})
 
 
 def test_the_page_of_the_agent_server_has_a_row_for_each_variable_and_its_examples_are_taken(tmp_path: Path) -> None:
