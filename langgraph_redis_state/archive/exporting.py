@@ -29,23 +29,22 @@ from ..errors import (
     ThreadNotFoundError,
 )
 from ..operations.buckets import all_threads
-from ..operations.copying import metadata_query, metadata_told
-from ..operations.engine import Engine
+from ..operations.copying import FIELDS_READ, metadata_query, metadata_told, read_fields
 from ..operations.reading import fetch
 from ..operations.removing import BUSY_TRIES
 from ..saver import RedisSaver
 from ..storage import keys
+from ..storage.codec import CompressionType
 from ..storage.thread_fields import Counts
-from .crossing import Crossing, check_readable
+from .crossing import Crossing, archived, in_order
 from .frames import Entry
 from .reading import ArchiveReader
 from .report import Progress, Report
 from .writing import ArchiveWriter
 
-FIELDS_AT_ONCE = 100
-
 HELD_BYTES = 16 << 20
-"""What is kept of a thread until its fields are written in order. The fields of a larger one are read twice."""
+"""What is kept of a thread until its fields are written in order. The fields of a larger one are read twice, and chunks that
+are encrypted once more."""
 
 Passphrase = str | bytes | None
 Tell = Callable[[Progress], None] | None
@@ -120,7 +119,7 @@ def _written(
     report, begun = Report(), time.monotonic()
     known, ident = _base(base, secret)
     with ArchiveWriter(path, secret, *ident) as writer:
-        going = _exported(saver._engine, writer, report, threads, known if telling else None)
+        going = _exported(saver, writer, report, threads, known if telling else None)
         for done in stream(going, saver._connection, "export"):
             if tell is not None:
                 tell(done)
@@ -141,7 +140,7 @@ async def _awritten(
     report, begun = Report(), time.monotonic()
     known, ident = _base(base, secret)
     with ArchiveWriter(path, secret, *ident) as writer:
-        going = _exported(saver._engine, writer, report, threads, known if telling else None)
+        going = _exported(saver, writer, report, threads, known if telling else None)
         async for done in astream(going, saver._connection, "export"):
             if tell is not None:
                 tell(done)
@@ -161,10 +160,10 @@ def _base(path: Path | None, passphrase: Passphrase) -> tuple[Mapping[str, Entry
 
 
 def _exported(
-    engine: Engine, writer: ArchiveWriter, report: Report, threads: Sequence[str] | None, known: Mapping[str, Entry] | None
+    saver: RedisSaver, writer: ArchiveWriter, report: Report, threads: Sequence[str] | None, known: Mapping[str, Entry] | None
 ) -> Stream:
     """`known`: entries of the base of a backup; None: revisions are not told."""
-    check_readable(engine)
+    engine = saver._engine
     yield from engine.check_layout(False)
     if threads is None:
         names = [name for name, _ in (yield from all_threads(engine))]
@@ -174,7 +173,7 @@ def _exported(
     names = sorted(set(names), key=str.encode)
     for done, name in enumerate(names, 1):
         try:
-            found = yield from _export_thread(engine, writer, report, name, known)
+            found = yield from _export_thread(saver, writer, report, name, known)
             if not found and threads is not None:
                 raise ThreadNotFoundError(f"export: there is no thread {name!r}")
         except (ServerUnavailableError, ServerRefusedError, SaverClosedError):
@@ -187,14 +186,15 @@ def _exported(
 
 
 def _export_thread(
-    engine: Engine, writer: ArchiveWriter, report: Report, name: str, known: Mapping[str, Entry] | None
+    saver: RedisSaver, writer: ArchiveWriter, report: Report, name: str, known: Mapping[str, Entry] | None
 ) -> Operation[bool]:
     """False if there is no such thread (any more)."""
+    engine = saver._engine
     target = engine.address(name)
     yield from engine.unlock(target)
     about = f"export: thread {name!r}"
     for _ in range(BUSY_TRIES):
-        before, first = yield Read([_state(target), ("HSCAN", target.keys.hash, 0, "COUNT", FIELDS_AT_ONCE)], about)
+        before, first = yield Read([_state(target), ("HSCAN", target.keys.hash, 0, "COUNT", FIELDS_READ)], about)
         if not pairs(first[1]):
             found, _ = yield from fetch(engine, target, [(b"", b"")])  # raises if it was there and got lost
             if found:
@@ -211,7 +211,7 @@ def _export_thread(
             return True
         writer.begin(name)
         try:
-            whole = yield from _copy_fields(engine, writer, target, about, before, first)
+            whole = yield from _copy_fields(saver, writer, target, about, before, first)
         except Exception:
             writer.abandon()
             raise
@@ -231,33 +231,56 @@ def _state(target: Address) -> Command:
 
 
 def _copy_fields(
-    engine: Engine, writer: ArchiveWriter, target: Address, about: str, before: list[Any], first: Any
+    saver: RedisSaver, writer: ArchiveWriter, target: Address, about: str, before: list[Any], first: Any
 ) -> Operation[list[tuple[bytes, bytes]] | None]:
     """Writes the fields of a thread, and gives its indexed metadata. None if the thread changed meanwhile."""
-    crossing = Crossing.out(target)
+    crossing = Crossing.out(saver._engine, target, saver.serde)
 
     def write(there: list[tuple[bytes, bytes]]) -> None:
-        writer.add(crossing.resealed(there)[0])
+        writer.add(in_order(crossing.resealed(there)[0]))
 
     names, held = yield from _scan(target, about, first)
-    for at in range(0, len(names), FIELDS_AT_ONCE):
-        batch = names[at : at + FIELDS_AT_ONCE]
-        contents = [held[name] for name in batch] if held else (yield Read([("HMGET", target.keys.hash, *batch)], about))[0]
-        if None in contents:
+    if held:
+        yield from compute(partial(write, in_order(held.items())), sum(map(len, held.values())))
+        names = []
+    elif target.seal.flags:  # chunks have other names in the archive, and so another order
+        parts = [name for name, _ in in_order((name, b"") for name in names if name[:1] in (b"D", b"P"))]
+        ahead = Crossing(target, archived(target.thread), CompressionType.NONE)
+        if not (yield from _each_batch(target, parts, about, ahead.resealed)):
             return None
-        yield from compute(partial(write, list(zip(batch, contents, strict=True))), sum(map(len, contents)))
+        names = [name for _, name in in_order((name[:1] + ahead.renamed.get(name[1:], name[1:]), name) for name in names)]
+    else:
+        names = [name for name, _ in in_order((name, b"") for name in names)]
+    if not (yield from _each_batch(target, names, about, write)):
+        return None
     members, after = yield Read([metadata_query(target.keys), _state(target)], about)
     if after != before:
         return None
     crossing.check()
-    return metadata_told(target.keys, members)
+    return crossing.metadata(metadata_told(target.keys, members))
+
+
+def _each_batch(
+    target: Address, names: Sequence[bytes], about: str, work: Callable[[list[tuple[bytes, bytes]]], object]
+) -> Operation[bool]:
+    """Reads fields, so many at a time, and does something with them. False if one is gone."""
+    stored = [target.keys.names.field(name) for name in names]
+    for at in range(0, len(stored), FIELDS_READ):
+        batch = stored[at : at + FIELDS_READ]
+        there = yield from read_fields(target, batch, about)
+        if len(there) < len(batch):
+            return False
+        yield from compute(partial(work, there), sum(len(content) for _, content in there))
+    return True
 
 
 def _scan(target: Address, about: str, first: Any) -> Operation[tuple[list[bytes], dict[bytes, bytes]]]:
-    """The names of a thread's fields in order, and, unless it is large, their contents."""
+    """The plain names of a thread's fields, and, unless it is large, their contents."""
     cursor, there = int(first[0]), pairs(first[1])
     names, held, size = set[bytes](), dict[bytes, bytes](), 0
+    plain = target.keys.names.field_of
     while True:
+        there = [(plain(name), content) for name, content in there]
         names.update(name for name, _ in there)
         size += sum(len(content) for _, content in there)
         if size <= HELD_BYTES:
@@ -265,5 +288,5 @@ def _scan(target: Address, about: str, first: Any) -> Operation[tuple[list[bytes
         else:
             held.clear()
         if not cursor:
-            return sorted(names), held
-        cursor, there = yield from portion("HSCAN", target.keys.hash, cursor, FIELDS_AT_ONCE, about)
+            return list(names), held
+        cursor, there = yield from portion("HSCAN", target.keys.hash, cursor, FIELDS_READ, about)

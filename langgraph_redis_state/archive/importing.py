@@ -35,7 +35,7 @@ from ..operations.uploading import stage
 from ..saver import RedisSaver
 from ..scripts import commands
 from ..storage import keys
-from .crossing import Crossing, check_readable
+from .crossing import Crossing
 from .exporting import Passphrase, Path, Tell
 from .frames import FRAME_BYTES, End, Entry
 from .reading import ArchiveReader
@@ -172,7 +172,6 @@ def _newest(readers: Sequence[ArchiveReader], name: str, names: Mapping[str, str
 
 
 def _imported(engine: Engine, wanted: Sequence[Wanted], skip_existing: bool, report: Report) -> Stream:
-    check_readable(engine)
     yield from engine.check_layout(True, commands.STAGE, commands.COMMIT_COPY)
     for done, each in enumerate(wanted, 1):
         try:
@@ -225,7 +224,7 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
                 fields=crossing.fields,
                 members=crossing.members,
                 runs=crossing.runs,
-                metadata=end.metadata,
+                metadata=crossing.metadata(end.metadata),
             )
         ):
             return counts.checkpoints

@@ -34,7 +34,7 @@ class Copying:
     def __init__(self, origin: Address, target: Address, compression: CompressionType, verb: str, anew: bool = False) -> None:
         self.origin, self.target, self.compression, self._anew = origin, target, compression, anew
         self.about = f"{verb}: thread {origin.thread!r}"
-        self._renamed: dict[bytes, bytes] = {}
+        self.renamed: dict[bytes, bytes] = {}
         """Chunks and pages that have other names in the copy."""
         self._copied: set[bytes] = set()
         self._needed: set[bytes] = set()
@@ -105,19 +105,19 @@ class Copying:
         plain, by = Parts({}, {name: content}, by=self.origin.seal).chunk(name, self.about), self.target.seal
         made = by.name(plain)
         if made != name:
-            self._renamed[name] = made
+            self.renamed[name] = made
         self.chunks += b"D" + made not in self._copied
         self.unique += 0 if b"D" + made in self._copied else len(plain)
         same = made == name and by.is_current(content) and not self._anew
         return b"D" + made, content if same else by.pack(made, plain, self.compression)
 
     def _page(self, name: bytes, content: bytes) -> tuple[bytes, bytes]:
-        chunks = [self._renamed.get(each, each) for each in Parts({name: content}).page(name, self.about)]
+        chunks = [self.renamed.get(each, each) for each in Parts({name: content}).page(name, self.about)]
         self._needed.update(b"D" + chunk for chunk in chunks)
         content = b"".join(chunks)
         made = digest(content)
         if made != name:
-            self._renamed[name] = made
+            self.renamed[name] = made
         return b"P" + made, content
 
     def _records(self, name: bytes, content: bytes) -> bytes:
@@ -136,7 +136,7 @@ class Copying:
 
     def record(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> tuple[records.Header, bytes]:
         """A record as it is stored at its new place."""
-        return records.moved(raw, here, there, self.origin.seal, self.target.seal, self._renamed)
+        return records.moved(raw, here, there, self.origin.seal, self.target.seal, self.renamed)
 
     def _moved(self, raw: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
         header, record = self.record(raw, here, there)
@@ -216,7 +216,7 @@ def _rekey_once(engine: Engine, target: Address, about: str) -> Operation[bool |
     names = yield from _field_names(target, about)
     current = True
     for at in range(0, len(names), FIELDS_READ):
-        there = yield from _read_fields(target, names[at : at + FIELDS_READ], about)
+        there = yield from read_fields(target, names[at : at + FIELDS_READ], about)
         current = current and all(_is_current(target, name, content) for name, content in there)
     if current:
         return False
@@ -245,8 +245,8 @@ def _field_names(origin: Address, about: str) -> Operation[list[bytes]]:
     return sorted(names, key=lambda name: (b"DP".find(name[:1]) % 3, name))
 
 
-def _read_fields(origin: Address, names: Sequence[bytes], about: str) -> Operation[list[tuple[bytes, bytes]]]:
-    """These fields, by their plain names, as far as they are still there."""
+def read_fields(origin: Address, names: Sequence[bytes], about: str) -> Operation[list[tuple[bytes, bytes]]]:
+    """These fields, given as they stand in the hash: by their plain names, as far as they are still there."""
     (contents,) = yield Read([("HMGET", origin.keys.hash, *names)], about)
     plain = origin.keys.names.field_of
     return [(plain(name), content) for name, content in zip(names, contents, strict=True) if content is not None]
@@ -268,7 +268,7 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str, repla
     copying = Copying(origin, copy, engine.settings.compression, "rekey" if origin is copy else "copy_thread")
     names = yield from _field_names(origin, about)
     for at in range(0, len(names), FIELDS_READ):
-        there = yield from _read_fields(origin, names[at : at + FIELDS_READ], about)
+        there = yield from read_fields(origin, names[at : at + FIELDS_READ], about)
         size = sum(len(content) for _, content in there)
         fields, members = yield from compute(partial(copying.resealed, there), size)
         yield from stage(copy, staged, fields, members, about)

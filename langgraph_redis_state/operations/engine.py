@@ -124,7 +124,11 @@ class Engine:
 
     def run_name(self, run: Any) -> bytes:
         """A run id as it is stored; empty for none."""
-        return self.settings.names.run(keys.encode(keys.id_text(run) or "", "run_id"))
+        return self.settings.names.run(self.run_text(run))
+
+    def run_text(self, run: Any) -> bytes:
+        """A run id as its text; empty for none."""
+        return keys.encode(keys.id_text(run) or "", "run_id")
 
     def indexed(self, metadata: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         """Of some metadata what this saver was told to index, as scripts take it."""

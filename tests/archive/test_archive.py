@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,16 +330,43 @@ def test_a_file_is_a_saver_that_reads(saver: RedisSaver, tmp_path: Path) -> None
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "again").read_bytes()
 
 
-@pytest.mark.parametrize("keys", [{"encryption_key": KEY}, {"name_key": KEY}], ids=["encrypted", "names"])
-def test_a_saver_that_encrypts_has_no_archives_and_says_so(url: str, prefix: str, tmp_path: Path, keys: Any) -> None:
-    with RedisSaver(url, prefix=prefix) as saver:
-        put(saver, "t", {"x": 1})
-        export_threads(saver, tmp_path / "plain")
-    with RedisSaver(url, prefix=f"{prefix}:keyed", **keys) as saver:
-        put(saver, "t", {"x": 1})
-        with pytest.raises(InvalidConfigError, match="use `migrate`"):
-            export_threads(saver, tmp_path / "keyed")
-        with pytest.raises(InvalidConfigError, match="use `migrate`"):
-            import_threads(tmp_path / "plain", saver)
-        assert [info.thread_id for info in saver.list_threads()] == ["t"]
-    assert not (tmp_path / "keyed").exists()
+SEALS: dict[str, Any] = {
+    "plain": {},
+    "encrypted": {"encryption_key": KEY},
+    "hidden": {"encryption_key": KEY[::-1], "name_key": KEY},
+}
+
+
+@pytest.mark.parametrize("held", [exporting.HELD_BYTES, 1000])
+@pytest.mark.parametrize("way", [("plain", "encrypted"), ("encrypted", "hidden"), ("hidden", "plain"), ("hidden", "hidden")])
+def test_threads_cross_between_savers_that_encrypt_in_different_ways(
+    url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: tuple[str, str], held: int
+) -> None:
+    monkeypatch.setattr(exporting, "HELD_BYTES", held)
+    index: Any = {"index_metadata": ("user",), "tombstone": None}
+    with RedisSaver(url, prefix=f"{prefix}:source", **SEALS[way[0]], **index) as source:
+        config: Any = at("t")
+        for n in range(3):
+            values = {"x": [*BIG, n], "y": [os.urandom(300).hex() for _ in range(60)]}
+            made = checkpoint(values)
+            config = source.put(config, made, metadata(step=n, run_id=f"run {n}", user="ada"), made["channel_versions"])
+            source.put_writes(config, [("x", [*BIG, "w"])], "task")
+            made = checkpoint({"z": BIG})
+            source.put(at("t", "child:ü"), made, metadata(run_id=f"run {n}"), made["channel_versions"])
+        source.tag("t", "a tag")
+        assert export_threads(source, tmp_path / "one").ok
+        with RedisSaver(url, prefix=f"{prefix}:target", **SEALS[way[1]], **index, cache_bytes=0) as target:
+            assert import_threads(tmp_path / "one", target).ok
+            assert list(target.verify("t")) == []
+            assert list(target.list(at("t", None))) == list(source.list(at("t", None)))
+            told = [[replace(each, run_id="") for each in saver.history("t", checkpoint_ns=None)] for saver in (source, target)]
+            assert told[0] == told[1]
+            assert target.tags("t") == source.tags("t")
+            assert [each.thread_id for each in target.find_threads(user="ada")] == ["t"]
+            assert target.stats("t").checkpoints == source.stats("t").checkpoints
+            assert export_threads(target, tmp_path / "two").ok
+            assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+            with ArchiveSaver(tmp_path / "two") as file:
+                assert list(file.list(at("t", None))) == list(source.list(at("t", None)))
+            target.delete_for_runs(["run 2"])
+            assert len(list(target.history("t", checkpoint_ns=None))) == 4
