@@ -74,13 +74,13 @@ class ServerAddress:
                 "password are percent-encoded."
             )
 
-        try:
-            parts = urllib.parse.urlsplit(url)
-        except ValueError:
-            raise wrong("cannot be parsed") from None
+        start, slashes, rest = url.partition("://")
+        authority = re.split("[/?#]", rest, maxsplit=1)[0]
+        # without the hosts: newer versions of Python refuse brackets that do not stand around all of them
+        parts = urllib.parse.urlsplit(start + slashes + rest[len(authority) :])
         if parts.fragment:
             raise wrong("has no fragment (#)")
-        auth, _, hosts = parts.netloc.rpartition("@")
+        auth, _, hosts = authority.rpartition("@")
         username, _, password = (urllib.parse.unquote(part) for part in auth.partition(":"))
         segments = [urllib.parse.unquote(part) for part in parts.path.strip("/").split("/")]
         query = urllib.parse.parse_qs(parts.query)

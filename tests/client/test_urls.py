@@ -60,7 +60,7 @@ def test_where_names_the_server_and_never_the_password(given: str, where: str) -
         (f"ann:{SECRET}@host", "allowed are: redis://"),
         (f"redis://:{SECRET}@", "needs a host"),
         (f"redis://:{SECRET}@::1", "needs a host"),
-        (f"redis://:{SECRET}@[::1", "cannot be parsed"),
+        (f"redis://:{SECRET}@[::1", "IPv6 address stands in brackets"),
         (f"redis://:{SECRET}@host:port", "1 to 65535"),
         (f"redis://:{SECRET}@host:0", "1 to 65535"),
         (f"redis://:{SECRET}@host:65536", "1 to 65535"),
