@@ -178,7 +178,7 @@ def copy_thread(engine: Engine, source: Any, target: Any) -> Operation[None]:
 
 
 def rekey(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int], None] | None) -> Operation[int]:
-    """Makes each thread anew, under the first key or without encryption, as this saver writes: in staging, as a copy is. One
+    """Makes each thread anew, under the first key, as this saver writes: in staging, as a copy is. One
     script puts it in place of the old one, if that did not change meanwhile.
 
     Cut in the middle, the thread is as it was, and staging expires. Repeated, threads that are done are only read. A second
