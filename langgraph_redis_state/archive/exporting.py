@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -71,14 +72,14 @@ def export_threads(
         InvalidConfigError: the passphrase is empty, or the extra is not installed.
         ServerUnavailableError, ServerRefusedError: the server does not serve; there is no file.
     """
-    return _written(saver, path, threads, None, False, passphrase, progress)
+    return _written(saver, progress, path, threads, None, False, passphrase)
 
 
 async def aexport_threads(
     saver: RedisSaver, path: Path, *, threads: Sequence[str] | None = None, passphrase: Passphrase = None, progress: Tell = None
 ) -> Report:
     """`export_threads`, awaited. Large work and writes of large threads run in a thread."""
-    return await _awritten(saver, path, threads, None, False, passphrase, progress)
+    return await _awritten(saver, progress, path, threads, None, False, passphrase)
 
 
 def backup(
@@ -97,55 +98,42 @@ def backup(
     Raises:
         ArchiveDamagedError: the index of the base is damaged; make a full backup.
     """
-    return _written(saver, path, None, base, True, passphrase, progress)
+    return _written(saver, progress, path, None, base, True, passphrase)
 
 
 async def abackup(
     saver: RedisSaver, path: Path, *, base: Path | None = None, passphrase: Passphrase = None, progress: Tell = None
 ) -> Report:
     """`backup`, awaited."""
-    return await _awritten(saver, path, None, base, True, passphrase, progress)
+    return await _awritten(saver, progress, path, None, base, True, passphrase)
 
 
-def _written(
-    saver: RedisSaver,
-    path: Path,
-    threads: Sequence[str] | None,
-    base: Path | None,
-    telling: bool,
-    secret: Passphrase,
-    tell: Tell,
-) -> Report:
+@contextmanager
+def _writing(
+    saver: RedisSaver, path: Path, threads: Sequence[str] | None, base: Path | None, telling: bool, secret: Passphrase
+) -> Iterator[tuple[Stream, Report]]:
+    """What writes a file when it is performed, and what will be told of it."""
     report, begun = Report(), time.monotonic()
     known, ident = _base(base, secret)
     with ArchiveWriter(path, secret, *ident) as writer:
-        going = _exported(saver, writer, report, threads, known if telling else None)
+        yield _exported(saver, writer, report, threads, known if telling else None), report
+        report.bytes = writer.finish()
+    report.seconds = time.monotonic() - begun
+
+
+def _written(saver: RedisSaver, tell: Tell, *what: Any) -> Report:
+    with _writing(saver, *what) as (going, report):
         for done in stream(going, saver._connection, "export"):
             if tell is not None:
                 tell(done)
-        report.bytes = writer.finish()
-    report.seconds = time.monotonic() - begun
     return report
 
 
-async def _awritten(
-    saver: RedisSaver,
-    path: Path,
-    threads: Sequence[str] | None,
-    base: Path | None,
-    telling: bool,
-    secret: Passphrase,
-    tell: Tell,
-) -> Report:
-    report, begun = Report(), time.monotonic()
-    known, ident = _base(base, secret)
-    with ArchiveWriter(path, secret, *ident) as writer:
-        going = _exported(saver, writer, report, threads, known if telling else None)
+async def _awritten(saver: RedisSaver, tell: Tell, *what: Any) -> Report:
+    with _writing(saver, *what) as (going, report):
         async for done in astream(going, saver._connection, "export"):
             if tell is not None:
                 tell(done)
-        report.bytes = writer.finish()
-    report.seconds = time.monotonic() - begun
     return report
 
 
