@@ -18,7 +18,7 @@ from .errors import InvalidConfigError
 from .storage import keys
 from .storage.codec import CompressionType, zstandard
 from .storage.names import PLAIN_NAMES, HiddenNames, Names
-from .storage.seals import KeyProvider, encryption_secrets
+from .storage.seals import Integrity, KeyProvider, Keyring, encryption_secrets
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
@@ -94,6 +94,21 @@ def encryption_option(key: EncryptionKey | None) -> tuple[list[bytes], KeyProvid
         return encryption_secrets(key), None
     except ValueError as error:
         raise ValueError(f"encryption_key: {error}") from None
+
+
+def keyring_option(
+    integrity_key: Secret | Sequence[Secret] | None,
+    accept_unkeyed: bool,
+    encryption_key: EncryptionKey | None,
+    decrypt_only: bool,
+) -> Keyring:
+    if decrypt_only and encryption_key is None:
+        raise ValueError(
+            "decrypt_only=True needs the encryption_key that decrypts what is stored; if nothing is encrypted, omit it"
+        )
+    keys_given, provider = encryption_option(encryption_key)
+    required = encryption_key is not None and not decrypt_only
+    return Keyring(Integrity(secrets(integrity_key), accept_unkeyed, required), keys_given, provider, decrypt_only)
 
 
 def name_option(key: bytes | None, prefix: str) -> Names:

@@ -37,10 +37,9 @@ from .options import (
     Secret,
     compression_option,
     durability_option,
-    encryption_option,
+    keyring_option,
     metadata_keys,
     name_option,
-    secrets,
     serializer,
     ttl_option,
     warn_of_trust,
@@ -49,7 +48,6 @@ from .saver_history import HistoryMethods
 from .spellings import taking_other_spellings
 from .storage import keys
 from .storage.codec import CompressionType
-from .storage.seals import Integrity, Keyring
 
 
 class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
@@ -89,6 +87,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             them decrypt; or a key provider: a function that is given a thread id and returns the secret or secrets of that
             thread. It is called in a worker thread where an event loop runs, and its answer is used for five minutes. Equal
             content of a thread is still stored once. Needs the extra `encryption`. See docs/security.md.
+        decrypt_only: `encryption_key` only decrypts. What is written from now on is plain, or signed with `integrity_key`, and
+            records without a signature are read, unless there is an `integrity_key`. With `rekey` it turns encryption off.
         name_key: a secret of 32 bytes or more, one for each prefix and for ever: thread ids, namespaces, tags, run ids and
             indexed metadata are stored in a form that only this key gives back.
         cache_bytes: bytes of memory for all that the saver remembers: serialized messages and verified chunks, which are then
@@ -132,6 +132,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         integrity_key: Secret | Sequence[Secret] | None = None,
         accept_unkeyed: bool = False,
         encryption_key: EncryptionKey | None = None,
+        decrypt_only: bool = False,
         name_key: bytes | None = None,
         cache_bytes: int = CACHE_BYTES,
         serde: SerializerProtocol | None = None,
@@ -140,15 +141,14 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serializer(serde))
         milliseconds, refresh = ttl_option(ttl, refresh_ttl_on_read)
-        keys_given, provider = encryption_option(encryption_key)
-        integrity = Integrity(secrets(integrity_key), accept_unkeyed, required=encryption_key is not None)
+        keyring = keyring_option(integrity_key, accept_unkeyed, encryption_key, decrypt_only)
         self._engine = Engine(
             Settings(
                 prefix=keys.check_prefix(prefix),
                 ttl=milliseconds,
                 refresh=refresh,
                 compression=compression_option(compression),
-                keyring=Keyring(integrity, keys_given, provider),
+                keyring=keyring,
                 names=name_option(name_key, keys.check_prefix(prefix)),
                 tombstone=validation.ttl_ms(tombstone, "tombstone") if tombstone else 0,
                 max_versions=validation.at_most(max_versions, "max_versions"),
@@ -170,8 +170,7 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             durability=durability_option(durability),
             read_only=read_only,
         )
-        keyed = integrity_key is not None or encryption_key is not None
-        warn_of_trust(own, client or async_client, serde, keyed)
+        warn_of_trust(own, client or async_client, serde, integrity_key is not None or keyring.encrypts)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:

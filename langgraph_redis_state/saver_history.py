@@ -159,9 +159,9 @@ class HistoryMethods(Connected):
         return await arun(threads.apply_ttl(self._engine, thread_ids, progress), self._connection)
 
     def rekey(self, thread_ids: Sequence[str] | None = None, *, progress: Callable[[int], None] | None = None) -> int:
-        """Makes threads anew as this saver writes, under the first of its keys; None: all threads.
+        """Makes threads anew as this saver writes, under its first key, or plain with `decrypt_only`; None: all threads.
 
-        Use it after you turn encryption on, or put a new key before the others, and keep the old keys until it is done.
+        Use it after you turn encryption on or off, or put a new key before the others, and keep the old keys until it is done.
         Each thread is read, written to staging keys, and put in place by one script: all of it or nothing. If the call is
         interrupted, repeat it; threads that are done are only read. `progress` is called with the number of threads written
         so far, after each thread. Returns how many were written.

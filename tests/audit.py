@@ -65,9 +65,9 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
 
     for name, content in fields.items():
         kind = name[:1]
-        ns, checkpoint_id = split_field(name) if kind in b"CW" else (b"", b"")
+        ns, checkpoint_id = split_field(name) if kind in b"CWH" else (b"", b"")
         place = RecordKey(prefix.encode(), thread.encode(), kind, ns, checkpoint_id)
-        if kind in (b"C", b"W", b"D", b"P", b"G"):
+        if kind in (b"C", b"W", b"H", b"D", b"P", b"G"):
             counted["stored"] += len(name) + len(content)
         if kind == b"C":
             refers(parsed(content, place)[0])
@@ -75,6 +75,8 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
             members.add(name)
             if ns:
                 members.add(b"A" + checkpoint_id + b"\0" + ns)
+        elif kind == b"H":
+            refers(parsed(content, place)[0])
         elif kind == b"W":
             spread.setdefault(place, {})[name] = content
         elif kind == b"D":

@@ -231,7 +231,7 @@ def _copy_fields(
     if held:
         yield from compute(partial(write, in_order(held.items())), sum(map(len, held.values())))
         names = []
-    elif target.seal.flags:  # chunks have other names in the archive, and so another order
+    elif target.seal.decrypts:  # chunks have other names in the archive, and so another order
         parts = [name for name, _ in in_order((name, b"") for name in names if name[:1] in (b"D", b"P"))]
         ahead = Crossing(target, archived(target.thread), CompressionType.NONE)
         if not (yield from _each_batch(target, parts, about, ahead.resealed)):

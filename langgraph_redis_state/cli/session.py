@@ -244,6 +244,7 @@ def keys() -> dict[str, Any]:
         "integrity_key": environment.value_of("LGRS_INTEGRITY_KEY_FILE"),
         "accept_unkeyed": environment.value_of("LGRS_ACCEPT_UNKEYED") or False,
         "encryption_key": environment.value_of("LGRS_ENCRYPTION_KEY_FILE"),
+        "decrypt_only": environment.value_of("LGRS_DECRYPT_ONLY") or False,
         "name_key": environment.value_of("LGRS_NAME_KEY_FILE"),
     }
 

@@ -83,6 +83,9 @@ class Seal:
     apart: tuple[bytes, ...] = ()
     """What keeps its names of chunks apart from those of other seals."""
 
+    decrypts = False
+    """Whether chunks may stand under names that depend on a key."""
+
     def __init__(self, integrity: Integrity) -> None:
         self._integrity = integrity
 
@@ -163,27 +166,15 @@ class _Cipher:
         self.id = key_id(secret)
 
 
-class EncryptingSeal(Seal):
-    """Encrypts with the first key, and reads with each of them; also what is only signed, or if that is accepted plain."""
+class DecryptingSeal(Seal):
+    """Reads what is encrypted with each of the keys, and what is only signed, or if that is accepted plain. Writes as `Seal`
+    does, for a prefix whose encryption is turned off."""
 
-    flags = ENCRYPTED
+    decrypts = True
 
     def __init__(self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes]) -> None:
         super().__init__(integrity)
         self._ciphers = [_Cipher(secret, place) for secret in secrets]
-        self._first = self._ciphers[0]
-        self.apart = (self._first.naming,)
-
-    @property
-    def key_id(self) -> int:
-        return self._first.id
-
-    def name(self, plain: bytes) -> bytes:
-        return hashlib.blake2b(plain, key=self._first.naming, digest_size=DIGEST).digest()
-
-    def close(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
-        sealed: bytes = self._first.records.encrypt(body, [length_prefixed(place), header])
-        return sealed
 
     def open(self, place: Sequence[bytes], what: object, header: bytes, checksum: bytes, body: bytes) -> bytes:
         if not header[1] & ENCRYPTED:
@@ -203,12 +194,6 @@ class EncryptingSeal(Seal):
             )
         return found
 
-    def pack(self, name: bytes, plain: bytes, compression: CompressionType) -> bytes:
-        packed = pack(plain, compression)
-        ahead = b"%c%s%c" % (_CHUNK | packed[0], len(plain).to_bytes(4, "big"), self.key_id)
-        sealed: bytes = self._first.chunks.encrypt(packed[5:] if packed[0] else packed[1:], [name, ahead])
-        return ahead + sealed
-
     def unpack(self, name: bytes, stored: bytes, what: str) -> bytes:
         if stored[:1] < bytes([_CHUNK]):  # its digest is in a record under a key
             return super().unpack(name, stored, what)
@@ -225,13 +210,6 @@ class EncryptingSeal(Seal):
                 return plain
         raise CheckpointCorruptError(f"{what} does not decrypt: it was damaged or moved, or the key is another one")
 
-    def is_current(self, stored: bytes) -> bool:
-        return stored[:1] >= bytes([_CHUNK]) and stored[5:6] == bytes([self.key_id])
-
-    def sign_tag(self, place: Sequence[bytes], body: bytes) -> bytes:
-        header = bytes([1 | ENCRYPTED, self.key_id])
-        return header + _checksum(self._first.tags, place, header, body)
-
     def check_tag(self, place: Sequence[bytes], what: str, header: bytes, checksum: bytes, body: bytes) -> None:
         if not header[0] & ENCRYPTED:
             super().check_tag(place, what, header, checksum, body)
@@ -239,6 +217,41 @@ class EncryptingSeal(Seal):
             hmac.compare_digest(_checksum(cipher.tags, place, header, body), checksum) for cipher in self._of(header[1], what)
         ):
             raise CheckpointCorruptError(f"{what}: the checksum does not hold; it was damaged or moved")
+
+
+class EncryptingSeal(DecryptingSeal):
+    """Encrypts with the first key."""
+
+    flags = ENCRYPTED
+
+    def __init__(self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes]) -> None:
+        super().__init__(integrity, secrets, place)
+        self._first = self._ciphers[0]
+        self.apart = (self._first.naming,)
+
+    @property
+    def key_id(self) -> int:
+        return self._first.id
+
+    def name(self, plain: bytes) -> bytes:
+        return hashlib.blake2b(plain, key=self._first.naming, digest_size=DIGEST).digest()
+
+    def close(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
+        sealed: bytes = self._first.records.encrypt(body, [length_prefixed(place), header])
+        return sealed
+
+    def pack(self, name: bytes, plain: bytes, compression: CompressionType) -> bytes:
+        packed = pack(plain, compression)
+        ahead = b"%c%s%c" % (_CHUNK | packed[0], len(plain).to_bytes(4, "big"), self.key_id)
+        sealed: bytes = self._first.chunks.encrypt(packed[5:] if packed[0] else packed[1:], [name, ahead])
+        return ahead + sealed
+
+    def is_current(self, stored: bytes) -> bool:
+        return stored[:1] >= bytes([_CHUNK]) and stored[5:6] == bytes([self.key_id])
+
+    def sign_tag(self, place: Sequence[bytes], body: bytes) -> bytes:
+        header = bytes([1 | ENCRYPTED, self.key_id])
+        return header + _checksum(self._first.tags, place, header, body)
 
 
 PLAIN: Final = Seal(Integrity((), False))
@@ -250,10 +263,17 @@ KeyProvider = Callable[[str], Any]
 
 
 class Keyring:
-    """The keys of a saver, and the seals of its threads."""
+    """The keys of a saver, and the seals of its threads. `decrypt_only`: they only open what is encrypted."""
 
-    def __init__(self, integrity: Integrity, secrets: Secrets = (), provider: KeyProvider | None = None) -> None:
+    def __init__(
+        self,
+        integrity: Integrity,
+        secrets: Secrets = (),
+        provider: KeyProvider | None = None,
+        decrypt_only: bool = False,
+    ) -> None:
         self._integrity, self._secrets, self._provider = integrity, secrets, provider
+        self._seal = DecryptingSeal if decrypt_only else EncryptingSeal
         self.shared = None if secrets or provider else Seal(integrity)
         """The seal of all threads, where nothing is encrypted."""
 
@@ -261,11 +281,16 @@ class Keyring:
     def asks(self) -> bool:
         return self._provider is not None
 
+    @property
+    def encrypts(self) -> bool:
+        """Whether what is written is encrypted."""
+        return self.shared is None and self._seal is EncryptingSeal
+
     def seal(self, prefix: bytes, thread: bytes) -> Seal | None:
         """The seal of a thread; None if the provider must be asked first."""
         if self.shared is not None:
             return self.shared
-        return EncryptingSeal(self._integrity, self._secrets, (prefix, thread)) if self._secrets else None
+        return self._seal(self._integrity, self._secrets, (prefix, thread)) if self._secrets else None
 
     def asked(self, prefix: bytes, thread: bytes, about: str) -> Seal:
         """The seal of a thread with the secrets that the provider gives, which may take as long as a network does."""
@@ -281,7 +306,7 @@ class Keyring:
             secrets = encryption_secrets(given)
         except ValueError as error:
             raise KeyProviderError(f"{about}: the key provider's answer for thread {thread.decode()!r}: {error}") from error
-        return EncryptingSeal(self._integrity, secrets, (prefix, thread))
+        return self._seal(self._integrity, secrets, (prefix, thread))
 
 
 def encryption_secrets(given: Any) -> list[bytes]:

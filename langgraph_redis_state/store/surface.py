@@ -55,7 +55,7 @@ class RedisStore(Connected, BaseStore):
             needs a server with vector sets: Redis 8. None: `query`, and the `index` of a put, have no effect.
         saver: uses this saver's connections instead of its own, and leaves them open. No `url` or connection options then.
         options: other arguments of `RedisSaver`: `client`, `async_client`, `durability`, `compression`, `integrity_key`,
-            `accept_unkeyed`, `encryption_key`, `serde`, `redis_options`, `read_only`.
+            `accept_unkeyed`, `encryption_key`, `decrypt_only`, `serde`, `redis_options`, `read_only`.
 
     Raises:
         ValueError, TypeError: an option is not possible; the message says what is.

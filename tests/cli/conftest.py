@@ -16,6 +16,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, store: str) -> None:
         "LGRS_NAME_KEY_FILE",
         "LGRS_SERDE_KEY_FILE",
         "LGRS_ACCEPT_UNKEYED",
+        "LGRS_DECRYPT_ONLY",
         "COLUMNS",
         "NO_COLOR",
     ):

@@ -29,6 +29,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "LGRS_COMPRESSION": ("zlib", "zlib"),
     "LGRS_CACHE_BYTES": ("0", 0),
     "LGRS_ACCEPT_UNKEYED": ("On", True),
+    "LGRS_DECRYPT_ONLY": ("no", False),
     "LGRS_ALLOWED_TYPES": ("shop.orders:Invoice,shop:A.B", [("shop.orders", "Invoice"), ("shop", "A.B")]),
 }
 
@@ -108,4 +109,6 @@ def test_the_page_of_the_agent_server_has_a_row_for_each_variable_and_its_exampl
     rows = re.findall(r"^\| `(LGRS_\w+)` \| `([^`]+)` \|", page, re.MULTILINE)
     assert [name for name, _ in rows] == list(VARIABLES)
     taken = {name: value for name, value in rows if not name.endswith("_FILE")}
-    RedisSaver(**options({**taken, "LGRS_URL": "redis://host"})).close()
+    key = tmp_path / "key"
+    key.write_bytes(b"k" * 32)
+    RedisSaver(**options({**taken, "LGRS_URL": "redis://host", "LGRS_ENCRYPTION_KEY_FILE": str(key)})).close()

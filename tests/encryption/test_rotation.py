@@ -1,4 +1,4 @@
-"""Keys are changed and introduced by `rekey`; cut in the middle, a thread is as it was."""
+"""Keys are changed, introduced and given up by `rekey`; cut in the middle, a thread is as it was."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from audit import audit, grow, keys_of
 from shapes import at, id_of, plain, words
+from whole import KINDS, Watching, build, kind_of
+from whole import told as everything
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.client.driver import run
 from langgraph_redis_state.errors import CheckpointCorruptError, EncryptionKeyError, IntegrityKeyError
 from langgraph_redis_state.operations import copying
-from langgraph_redis_state.storage.seals import key_id
+from langgraph_redis_state.storage.keys import split_field
+from langgraph_redis_state.storage.records import STAMP, RecordKey
+from langgraph_redis_state.storage.seals import ENCRYPTED, key_id
+from langgraph_redis_state.storage.thread_fields import as_list, split_writes
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 
@@ -100,7 +105,90 @@ def test_rekey_drops_no_field_whose_name_was_damaged(url: str, prefix: str, raw:
     assert raw.hgetall(key) == before
 
 
-def test_an_interrupted_rekey_leaves_the_thread_and_is_repeated(url: str, prefix: str, raw: Any) -> None:
+def stands_encrypted(content: bytes, name: bytes) -> bool:
+    """Whether a field says of itself that a key is needed: by the flag of a record, or the first byte of a chunk."""
+    kind = kind_of(name)
+    if kind in (b"W list", b"W segment"):
+        place = RecordKey(b"", b"", b"W", *split_field(name))
+        return any(raw[STAMP + 1] & ENCRYPTED for raw in split_writes(as_list(content)[1], place))
+    if kind == b"G":
+        return bool(content[0] & ENCRYPTED)
+    return content[0] >= 0x80 if kind == b"D" else kind in (b"C", b"H") and bool(content[STAMP + 1] & ENCRYPTED)
+
+
+@pytest.mark.parametrize("given", ["a key", "two keys", "a provider"])
+@pytest.mark.parametrize("signed", [{}, {"integrity_key": b"a key that signs, of some bytes"}])
+def test_encryption_is_turned_off_and_nothing_stays_encrypted(
+    url: str, prefix: str, raw: Any, given: str, signed: dict[str, Any]
+) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
+        build(saver)
+        build(saver, "u", "other", 3)
+        fill(saver, "v")
+        key = saver._engine.address("t").keys.hash
+    if given == "two keys":
+        with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD]) as saver:
+            saver.rekey(["u"])
+            grow(saver, "v", 2, 3, saver.get_tuple(at("v")).config)  # partly under each key
+    keys = {"a key": OLD, "two keys": [NEW, OLD], "a provider": lambda thread: [OLD]}[given]
+    with RedisSaver(url, prefix=prefix, encryption_key=keys, cache_bytes=0) as saver:
+        truth = {thread: everything(saver, thread) for thread in ("t", "u", "v")}
+    before = raw.hgetall(key)
+    assert {kind_of(name) for name, content in before.items() if stands_encrypted(content, name)} == {
+        *(b"C", b"H", b"D", b"G", b"W list", b"W segment")
+    }
+    assert {kind_of(name) for name in before} == KINDS
+    seen: list[int] = []
+    with RedisSaver(url, prefix=prefix, encryption_key=keys, decrypt_only=True, **signed) as saver:
+        assert everything(saver, "t") == truth["t"]
+        assert raw.hgetall(key) == before
+        grow(saver, "v", 1, 4, saver.get_tuple(at("v")).config)  # plain, on what is encrypted
+        grow(saver, "w", 1, 5)
+        truth |= {thread: everything(saver, thread) for thread in ("v", "w")}
+        assert saver.rekey(["t"]) == 1
+        assert saver.rekey(progress=seen.append) == 2
+        assert saver.rekey() == 0
+        assert seen[-1] == 2
+    with RedisSaver(url, prefix=prefix, cache_bytes=0, **signed) as saver:
+        for thread, expected in truth.items():
+            assert everything(saver, thread) == expected
+            stored = raw.hgetall(saver._engine.address(thread).keys.hash)
+            assert not [name for name, content in stored.items() if stands_encrypted(content, name)]
+            audit(raw, prefix, thread)
+        assert not list(saver.verify())
+        assert len(list(saver.list(None))) == sum(len(each[3]) for each in truth.values())
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+
+
+def test_until_rekey_what_was_written_plain_is_read_and_what_somebody_else_wrote_plain_is_too(url: str, prefix: str) -> None:
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
+        fill(saver)
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD, decrypt_only=True) as saver:
+        grow(saver, "plain", 1, 2)
+        truth = told(saver), told(saver, "plain")
+    with RedisSaver(url, prefix=prefix) as saver:
+        assert told(saver, "plain") == truth[1]
+        with pytest.raises(EncryptionKeyError, match="this saver has no encryption_key"):
+            told(saver)
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver, pytest.raises(IntegrityKeyError, match="neither signed"):
+        told(saver, "plain")
+    with RedisSaver(
+        url, prefix=prefix, encryption_key=OLD, decrypt_only=True, integrity_key=NEW, serde=(watching := Watching())
+    ) as saver:
+        assert told(saver) == truth[0]
+        watching.loaded.clear()
+        with pytest.raises(IntegrityKeyError, match="neither signed nor encrypted"):
+            told(saver, "plain")
+        assert not watching.loaded
+
+
+def test_decrypt_only_without_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"decrypt_only=True needs the encryption_key that decrypts"):
+        RedisSaver(decrypt_only=True)
+
+
+@pytest.mark.parametrize("to", [{"encryption_key": [NEW, OLD]}, {"encryption_key": OLD, "decrypt_only": True}])
+def test_an_interrupted_rekey_leaves_the_thread_and_is_repeated(url: str, prefix: str, raw: Any, to: dict[str, Any]) -> None:
     with RedisSaver(url, prefix=prefix, encryption_key=OLD) as saver:
         truth = fill(saver)
         key = saver._engine.address("t").keys.hash
@@ -109,7 +197,7 @@ def test_an_interrupted_rekey_leaves_the_thread_and_is_repeated(url: str, prefix
     def one(effect: Any) -> Generator[Any, Any, Any]:
         return (yield effect)
 
-    with RedisSaver(url, prefix=prefix, encryption_key=[NEW, OLD]) as saver:
+    with RedisSaver(url, prefix=prefix, **to) as saver:
         for stop in range(1, 100):
             operation, reply = copying.rekey(saver._engine, ["t"], None), None
             for _ in range(stop):
@@ -120,5 +208,5 @@ def test_an_interrupted_rekey_leaves_the_thread_and_is_repeated(url: str, prefix
             assert raw.hgetall(key) == before
         assert stop > 4
         assert saver.rekey() == 0
-    with RedisSaver(url, prefix=prefix, encryption_key=NEW) as saver:
+    with RedisSaver(url, prefix=prefix, **({} if "decrypt_only" in to else {"encryption_key": NEW})) as saver:
         assert told(saver) == truth
