@@ -78,8 +78,7 @@ def _types(name: str, value: str) -> list[tuple[str, str]]:
 
 
 def _secrets(name: str, path: str) -> list[bytes]:
-    """The keys in a file. Either the whole file is one key, without a line end at its end, or each line is `hex:...` or
-    `base64:...`, the first key first."""
+    """The keys in a file. Either the whole file is one key, or each line is `hex:...` or `base64:...`, the first key first."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -90,10 +89,18 @@ def _secrets(name: str, path: str) -> list[bytes]:
             return [_decoded(line) for line in lines]
         except ValueError as error:
             raise InvalidConfigError(f"{name}: a line of {path} is neither hex: nor base64: ({error})") from error
-    key = content.rstrip(b"\r\n")
+    key = _one_key(content)
     if not key:
         raise InvalidConfigError(f"{name}: the file {path} is empty")
     return [key]
+
+
+def _one_key(content: bytes) -> bytes:
+    """A line end that an editor or `echo` put behind a key does not belong to it. The last of 16, 24 or 32 random bytes, as
+    `secrets.token_bytes` makes them, does."""
+    key = content.rstrip(b"\r\n")
+    is_random = len(content) in (16, 24, 32) and not re.fullmatch(rb"[ -~]*", key)
+    return content if is_random else key
 
 
 def _secret(name: str, path: str) -> bytes:

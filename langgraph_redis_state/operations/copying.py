@@ -214,10 +214,10 @@ def _rekey_once(engine: Engine, target: Address, about: str) -> Operation[bool |
     if counts is None:
         return False  # it expired or was deleted
     names = yield from _field_names(target, about)
-    current = True
+    current, proof = True, _proof(engine, target)
     for at in range(0, len(names), FIELDS_READ):
         there = yield from read_fields(target, names[at : at + FIELDS_READ], about)
-        current = current and all(_is_current(target, name, content) for name, content in there)
+        current = current and all(_is_current(target, name, content) for name, content in there) and _opens(proof, there)
     if current:
         return False
     return (yield from _copy_once(engine, target, target, about, counts)) or None
@@ -237,6 +237,24 @@ def _is_current(target: Address, name: bytes, content: bytes) -> bool:
     else:
         return True
     return all(records.is_current(raw, by) for raw in raws)
+
+
+def _proof(engine: Engine, target: Address) -> Copying | None:
+    """What opens fields with the first key only, where its id is that of another key too."""
+    if not target.seal.is_unsure:
+        return None
+    alone = engine.address(target.thread)
+    alone.seal = target.seal.first_only()
+    return Copying(alone, alone, engine.settings.compression, "rekey")
+
+
+def _opens(proof: Copying | None, there: Sequence[tuple[bytes, bytes]]) -> bool:
+    if proof is not None:
+        try:
+            proof.resealed(there)
+        except CheckpointCorruptError:
+            return False
+    return True
 
 
 def _field_names(origin: Address, about: str) -> Operation[list[bytes]]:

@@ -194,7 +194,7 @@ class Engine:
                 other = ("with another" if names else "with a") if named else "without a"
                 raise LayoutError(
                     f"{about}: the layout says that it was begun {other} name_key, so this saver would find none of its "
-                    "threads. Pass that key, or use a prefix of its own; "
+                    f"threads. {'Pass that key' if named else 'Leave name_key out'}, or use a prefix of its own; "
                     "`migrate` copies threads from one prefix to another"
                 )
             self.layout_written = writers <= keys.LAYOUT

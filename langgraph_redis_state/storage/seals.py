@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Final
 
 from ..errors import CheckpointCorruptError, EncryptionKeyError, IntegrityKeyError, KeyProviderError
@@ -32,6 +34,8 @@ _CHUNK: Final = 0x80
 
 _AHEAD: Final = 6
 """Bytes before the synthetic IV of a chunk."""
+
+_TEXT = re.compile(rb"[ -~]*")
 
 KEY_BYTES: Final = 32
 """A secret for encryption has at least so many bytes."""
@@ -69,6 +73,22 @@ class Integrity:
     def knows(self, key_id: int) -> bool:
         return key_id == 0 or key_id in self._ids
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether another key has the id of the first."""
+        return self.signing_id in self._ids[1:]
+
+    def first_only(self) -> Integrity:
+        made = copy(self)
+        made._keys, made._ids = self._keys[:1], self._ids[:1]
+        return made
+
+
+def _keyless(what: object, key: int) -> str:
+    return (
+        f"{what}: encrypted with a key (id {key}), and this saver has no encryption_key; pass the key that it was written with"
+    )
+
 
 def _checksum(key: bytes, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(length_prefixed((*place, header, body)), key=key, digest_size=DIGEST).digest()
@@ -105,7 +125,7 @@ class Seal:
         """The packed body of a record, verified. `header` begins with format, flags and key id."""
         key_id = header[2]
         if header[1] & ENCRYPTED:
-            raise EncryptionKeyError(f"{what}: encrypted with a key (id {key_id}), and this saver has no encryption_key")
+            raise EncryptionKeyError(_keyless(what, key_id))
         self._check_key(key_id, what)
         if not self._integrity.verifies(key_id, checksum, place, header, body):
             raise CheckpointCorruptError(f"{what}: the checksum does not hold; the record was damaged or moved")
@@ -130,14 +150,25 @@ class Seal:
     def unpack(self, name: bytes, stored: bytes, what: str) -> bytes:
         """The plain bytes of a chunk, verified."""
         if stored[:1] >= bytes([_CHUNK]):
-            raise EncryptionKeyError(f"{what}: encrypted, and this saver has no encryption_key")
+            raise EncryptionKeyError(_keyless(what, stored[_AHEAD - 1] if len(stored) >= _AHEAD else 0))
         plain = unpack(stored, CHUNK_MAX, what)
         if digest(plain) != name:
             raise CheckpointCorruptError(f"{what} is damaged: its digest differs")
         return plain
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether key ids do not tell what is under the first key, since another has the same."""
+        return self._integrity.is_unsure
+
+    def first_only(self) -> Seal:
+        """The same without the other keys."""
+        made = copy(self)
+        made._integrity = self._integrity.first_only()
+        return made
+
     def is_current(self, stored: bytes) -> bool:
-        """Whether a chunk is stored as this seal would store it."""
+        """Whether a chunk is stored as this seal would store it, as far as its key id tells."""
         return stored[:1] < bytes([_CHUNK])
 
     def sign_tag(self, place: Sequence[bytes], body: bytes) -> bytes:
@@ -148,7 +179,7 @@ class Seal:
     def check_tag(self, place: Sequence[bytes], what: str, header: bytes, checksum: bytes, body: bytes) -> None:
         """Raises if a tag was not made by a seal with one of these keys."""
         if header[0] & ENCRYPTED:
-            raise EncryptionKeyError(f"{what}: signed with an encryption key, and this saver has no encryption_key")
+            raise EncryptionKeyError(_keyless(what, header[1]))
         self._check_key(header[1], what)
         if not self._integrity.verifies(header[1], checksum, place, header, body):
             raise CheckpointCorruptError(f"{what}: the checksum does not hold; it was damaged or moved")
@@ -172,9 +203,12 @@ class DecryptingSeal(Seal):
 
     decrypts = True
 
-    def __init__(self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes]) -> None:
+    def __init__(
+        self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes], source: str = "encryption_key"
+    ) -> None:
         super().__init__(integrity)
         self._ciphers = [_Cipher(secret, place) for secret in secrets]
+        self._source = source
 
     def open(self, place: Sequence[bytes], what: object, header: bytes, checksum: bytes, body: bytes) -> bytes:
         if not header[1] & ENCRYPTED:
@@ -188,9 +222,10 @@ class DecryptingSeal(Seal):
     def _of(self, key: int, what: object) -> list[_Cipher]:
         found = [cipher for cipher in self._ciphers if cipher.id == key]
         if not found:
+            known = " and ".join(str(cipher.id) for cipher in self._ciphers)
             raise EncryptionKeyError(
-                f"{what}: encrypted with a key (id {key}) that this saver was not given; add it behind the first in "
-                "encryption_key, and keep it there until `rekey` has gone through all threads"
+                f"{what}: encrypted with a key (id {key}) that this saver was not given (it has {known}); add it behind the "
+                f"first in {self._source}, and keep it there until `rekey` has gone through all threads"
             )
         return found
 
@@ -224,14 +259,25 @@ class EncryptingSeal(DecryptingSeal):
 
     flags = ENCRYPTED
 
-    def __init__(self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes]) -> None:
-        super().__init__(integrity, secrets, place)
+    def __init__(
+        self, integrity: Integrity, secrets: Sequence[bytes], place: Sequence[bytes], source: str = "encryption_key"
+    ) -> None:
+        super().__init__(integrity, secrets, place, source)
         self._first = self._ciphers[0]
         self.apart = (self._first.naming,)
 
     @property
     def key_id(self) -> int:
         return self._first.id
+
+    @property
+    def is_unsure(self) -> bool:
+        return any(cipher.id == self._first.id for cipher in self._ciphers[1:])
+
+    def first_only(self) -> EncryptingSeal:
+        made = copy(self)
+        made._ciphers = self._ciphers[:1]
+        return made
 
     def name(self, plain: bytes) -> bytes:
         return hashlib.blake2b(plain, key=self._first.naming, digest_size=DIGEST).digest()
@@ -306,7 +352,7 @@ class Keyring:
             secrets = encryption_secrets(given)
         except ValueError as error:
             raise KeyProviderError(f"{about}: the key provider's answer for thread {thread.decode()!r}: {error}") from error
-        return self._seal(self._integrity, secrets, (prefix, thread))
+        return self._seal(self._integrity, secrets, (prefix, thread), "what the key provider returns")
 
 
 def encryption_secrets(given: Any) -> list[bytes]:
@@ -316,7 +362,8 @@ def encryption_secrets(given: Any) -> list[bytes]:
         raise ValueError(f"a key is bytes, or several of them are a list, not {type(given).__name__}")
     found = [bytes(each) for each in several]
     for each in found:
-        if len(each) == KEY_BYTES + 1 and each.endswith(b"\n"):
+        line = each.rstrip(b"\r\n")
+        if each.endswith(b"\n") and (len(line) == KEY_BYTES or _TEXT.fullmatch(line)):
             raise ValueError(f"a key of {len(each)} bytes ends with a newline; was it read from a file? Strip it")
         if len(each) < KEY_BYTES:
             raise ValueError(

@@ -17,7 +17,7 @@ from langgraph_redis_state.errors import CheckpointCorruptError, EncryptionKeyEr
 from langgraph_redis_state.operations import copying
 from langgraph_redis_state.storage.keys import split_field
 from langgraph_redis_state.storage.records import STAMP, RecordKey
-from langgraph_redis_state.storage.seals import ENCRYPTED, key_id
+from langgraph_redis_state.storage.seals import ENCRYPTED, Integrity, key_id
 from langgraph_redis_state.storage.thread_fields import as_list, split_writes
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -59,6 +59,19 @@ def test_a_new_key_takes_the_place_of_the_old_one(url: str, prefix: str, raw: An
             sound(saver, raw, prefix, thread, expected)
             with RedisSaver(url, prefix=prefix, encryption_key=OLD) as old, pytest.raises(EncryptionKeyError):
                 old.get_tuple(at(thread))
+
+
+@pytest.mark.parametrize("option", ["encryption_key", "integrity_key"])
+def test_rekey_tells_keys_apart_that_have_the_same_id(url: str, prefix: str, raw: Any, option: str) -> None:
+    of = {"encryption_key": key_id, "integrity_key": lambda key: Integrity([key], False).signing_id}[option]
+    alike = next(key for n in range(9_999) if of(key := n.to_bytes(32, "big")) == of(OLD))
+    with RedisSaver(url, prefix=prefix, **{option: OLD}) as saver:
+        truth = fill(saver)
+    with RedisSaver(url, prefix=prefix, **{option: [alike, OLD]}) as saver:
+        assert saver.rekey() == 1
+        assert saver.rekey() == 0
+    with RedisSaver(url, prefix=prefix, **{option: alike}, cache_bytes=0) as saver:
+        sound(saver, raw, prefix, "t", truth)
 
 
 def test_encryption_is_introduced_over_plain_threads(url: str, prefix: str, raw: Any) -> None:
