@@ -8,13 +8,14 @@ was full begins with 3 instead of the format, and has the names that stood there
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import CheckpointCorruptError, FormatError
 from .codec import DIGEST, place_check
 from .keys import segment_of, shown
-from .records import FIXED, FORMAT, STAMP, RecordKey
+from .records import FIXED, FORMAT, STAMP, RecordKey, packed_id
 from .seals import ENCRYPTED, Seal
 
 DIRECTORY, CHAINED, NAME, NAMES = 2, 3, 6, 16
@@ -27,6 +28,11 @@ def as_list(content: bytes) -> tuple[bytes, bytes]:
         return b"", content
     behind = 4 + NAME * NAMES
     return content[4:behind], bytes([FORMAT]) + content[1:4] + content[behind:]
+
+
+def segment_name(task: str) -> bytes:
+    """The name of the segment that a task's pending writes go to."""
+    return hashlib.sha1(packed_id(task.encode()), usedforsecurity=False).hexdigest()[:NAME].encode()
 
 
 def open_directory(content: bytes, place: RecordKey) -> tuple[int, bytes]:

@@ -199,6 +199,7 @@ def examine(address: Address, name: bytes, content: bytes) -> Field:
                 raws = enumerate(list(thread_fields.split_writes(blob, place)))
                 found.size = named + 4 + len(names)
                 found.records = [_examine_record(n, raw, place, by, found) for n, raw in raws]
+                found.problem = _strangers(found.records, keys.segment_of(name))
             each = range(0, len(names), thread_fields.NAME)
             found.refers = tuple(fields + b"\0" + names[at : at + thread_fields.NAME] for at in each)
     except CheckpointCorruptError as error:
@@ -254,6 +255,13 @@ def _examine_record(at: int, raw: bytes, place: records.RecordKey, by: Seal, fou
     except CheckpointCorruptError as error:
         record.problem = _message(error, place)
     return record
+
+
+def _strangers(writes: Sequence[Record], segment: bytes | None) -> str:
+    """A put would not find the writes of tasks that have another segment, and store them twice."""
+    tasks = {write.header.task for write in writes if not write.problem} if segment else ()
+    strange = sorted(task for task in tasks if thread_fields.segment_name(task) != segment)
+    return f"pending writes of task {strange[0]!r} stand in another segment than its own" if strange else ""
 
 
 def _message(error: Exception, place: records.RecordKey) -> str:
