@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from .errors import InvalidConfigError
 from .storage import keys
 from .storage.codec import CompressionType, zstandard
 from .storage.names import PLAIN_NAMES, HiddenNames, Names
-from .storage.seals import Integrity, KeyProvider, Keyring, encryption_secrets
+from .storage.seals import ASYNC_PROVIDER, Integrity, KeyProvider, Keyring, encryption_secrets
 
 KEY_BYTES = 16
 """Shorter keys can be found by trying."""
@@ -89,6 +90,8 @@ def encryption_option(key: EncryptionKey | None) -> tuple[list[bytes], KeyProvid
         return [], None
     _need_cryptography("encryption_key")
     if callable(key):
+        if inspect.iscoroutinefunction(key) or inspect.iscoroutinefunction(getattr(key, "__call__", None)):  # noqa: B004
+            raise ValueError(f"encryption_key: {ASYNC_PROVIDER}")
         return [], key
     try:
         return encryption_secrets(key), None

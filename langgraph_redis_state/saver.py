@@ -85,8 +85,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         accept_unkeyed: with a key, also read records without a signature. Use it only while you migrate to a key.
         encryption_key: a secret of 32 bytes or more, made by `secrets.token_bytes(32)`; or several: the first encrypts, all of
             them decrypt; or a key provider: a function that is given a thread id and returns the secret or secrets of that
-            thread. It is called in a worker thread where an event loop runs, and its answer is used for five minutes. Equal
-            content of a thread is still stored once. Needs the extra `encryption`. See docs/security.md.
+            thread. It is called in a worker thread where an event loop runs, so it is not async; its answer is used for five
+            minutes. Equal content of a thread is still stored once. Needs the extra `encryption`. See docs/security.md.
         decrypt_only: `encryption_key` only decrypts. What is written from now on is plain, or signed with `integrity_key`, and
             records without a signature are read, unless there is an `integrity_key`. With `rekey` it turns encryption off.
         name_key: a secret of 32 bytes or more, one for each prefix and for ever: thread ids, namespaces, tags, run ids and
@@ -235,7 +235,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints of a thread, newest first by id; all namespaces unless the config names one, "" being the root.
 
-        With config None every thread is walked, the last active first. One round trip for each 100 checkpoints.
+        With config None every thread is walked, the last active first. One round trip for each 100 checkpoints. Threads whose
+        key provider gives no key are left out, and `KeyProviderError` is raised at the end.
         """
         return stream(
             reading.list_checkpoints(self._engine, self.serde, config, filter, before, limit), self._connection, "list"

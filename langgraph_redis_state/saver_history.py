@@ -168,6 +168,7 @@ class HistoryMethods(Connected):
 
         Raises:
             ThreadBusyError: a thread changed each time it was read. It is as it was; those before it are done.
+            KeyProviderError: there were threads whose key provider gave no key; all others are done.
         """
         return run(copying.rekey(self._engine, thread_ids, progress), self._connection)
 

@@ -1,7 +1,8 @@
 """heads and writes: where threads stand, and what the tasks of a step have stored.
 
-Both only read. `heads` reads the newest root checkpoint of many threads with plain commands, 200 threads in two packets, and
-nothing that stands in chunks: so a tool can tell what ten thousand threads wait for.
+Both only read. `heads` reads the newest root checkpoint of many threads with plain commands, 200 threads in two packets (more
+where tasks of a wide fan-out have stored their writes in segments), and nothing that stands in chunks: so a tool can tell what
+ten thousand threads wait for.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..address import Address
 from ..caching.parts import Parts
-from ..effects import Emit, Operation, Read, Stream, compute
-from ..errors import CheckpointerError, CheckpointLostError, CheckpointNotFoundError, ThreadNotFoundError
+from ..effects import Command, Emit, Operation, Read, Stream, compute
+from ..errors import (
+    CheckpointerError,
+    CheckpointLostError,
+    CheckpointNotFoundError,
+    KeyProviderError,
+    ThreadNotFoundError,
+)
 from ..operations.engine import Engine
 from ..operations.reading import fetch, size_of
 from ..serialization.decode import StoredCheckpoint, all_digests, loaded
 from ..storage import bodies, keys, records, thread_fields
+from ..storage.thread_fields import NAME
 from .resolving import resolve
 
 HEADS_PAGE = 200
@@ -63,7 +71,8 @@ class Head:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     writes: tuple[StoredWrite, ...] = ()
     problem: CheckpointerError | None = None
-    """Why it cannot be read: damaged, lost, or written with another key. Then all but `thread_id` is empty."""
+    """Why it cannot be read: damaged, lost, written with another key, or the key provider gives none. Then all but `thread_id`
+    is empty."""
 
 
 def heads(engine: Engine, serde: SerializerProtocol, threads: Sequence[Any]) -> Stream:
@@ -71,8 +80,6 @@ def heads(engine: Engine, serde: SerializerProtocol, threads: Sequence[Any]) -> 
     keys.check_several(threads, "heads: thread_ids")
     targets = [engine.address(thread) for thread in threads]
     yield from engine.check_layout(False)
-    for target in targets:
-        yield from engine.unlock(target)
     for at in range(0, len(targets), HEADS_PAGE):
         yield Emit((yield from _page(engine, serde, targets[at : at + HEADS_PAGE])))
 
@@ -84,35 +91,80 @@ def _page(engine: Engine, serde: SerializerProtocol, targets: Sequence[Address])
     found = [
         (target, keys.split_field(members[0])[1] if members else None) for target, members in zip(targets, newest, strict=True)
     ]
-    contents = yield Read(
-        [
-            (
-                "HMGET",
-                target.keys.hash,
-                "S",
-                *(() if at is None else (keys.checkpoint_field(b"", at), keys.writes_field(b"", at))),
-            )
-            for target, at in found
-        ],
-        "heads: reading",
-    )
+    contents = yield Read([("HMGET", target.keys.hash, "S", *_names_at(at)) for target, at in found], "heads: reading")
+    directories = [(each, at, content[3]) for (each, at), content in zip(found, contents, strict=True) if at is not None]
+    spread = yield from _read_segments(directories)
+    locked = yield from _unlock(engine, [target for target, at in found if at is not None])
 
     def decoded() -> list[Head]:
         result = []
         for (target, at), (counts, *fields) in zip(found, contents, strict=True):
+            if (problem := locked.get(target.thread)) is not None:
+                result.append(Head(target.thread, problem=problem))
+                continue
             if at is None:
                 if counts is not None and thread_fields.Counts.of(counts, target.keys.name, "heads").checkpoints:
                     lost = CheckpointLostError(f"{target.about('heads')}: its index is gone (evicted?); repair rebuilds it")
                     result.append(Head(target.thread, problem=lost))
                 continue
-            stored = StoredCheckpoint(target.place(b"C", b"", at), target.seal, *fields)
             try:
+                record, writes, directory = fields
+                if directory is not None:
+                    writes = _joined(target, at, {b"": directory, **spread[target.thread]}, writes)
+                stored = StoredCheckpoint(target.place(b"C", b"", at), target.seal, record, writes)
                 result.append(_head(serde, target, stored))
             except CheckpointerError as error:
                 result.append(Head(target.thread, problem=error))
         return result
 
     return (yield from compute(decoded, sum(len(each or b"") for content in contents for each in content)))
+
+
+def _names_at(at: bytes | None) -> tuple[bytes, ...]:
+    """Those of a checkpoint: its record, the list of its pending writes, and the directory of their segments."""
+    if at is None:
+        return ()
+    return keys.checkpoint_field(b"", at), keys.writes_field(b"", at), keys.writes_field(b"", at) + b"\0"
+
+
+def _unlock(engine: Engine, targets: Sequence[Address]) -> Operation[dict[str, CheckpointerError]]:
+    """Takes the keys of these threads. Those whose key provider gives none, with its error."""
+    locked: dict[str, CheckpointerError] = {}
+    for target in targets:
+        try:
+            yield from engine.unlock(target)
+        except KeyProviderError as error:
+            locked[target.thread] = error
+    return locked
+
+
+def _read_segments(found: Sequence[tuple[Address, bytes, bytes | None]]) -> Operation[dict[str, dict[bytes, bytes]]]:
+    """The segments of pending writes that these directories name, and those that segments name, by thread and name."""
+    spread = {target.thread: dict[bytes, bytes]() for target, _, directory in found if directory is not None}
+    left = [(target, at, directory[4:]) for target, at, directory in found if directory is not None]
+    while left:
+        cut = [(target, at, [names[n : n + NAME] for n in range(0, len(names), NAME)]) for target, at, names in left]
+        commands: list[Command] = [
+            ("HMGET", target.keys.hash, *(keys.writes_field(b"", at) + b"\0" + name for name in names))
+            for target, at, names in cut
+        ]
+        left = []
+        for (target, at, names), contents in zip(cut, (yield Read(commands, "heads: reading pending writes")), strict=True):
+            for name, content in zip(names, contents, strict=True):
+                if content is not None and name not in spread[target.thread]:  # damaged, one may name itself
+                    spread[target.thread][name] = content
+                    if further := thread_fields.as_list(content)[0]:
+                        left.append((target, at, further))
+    return spread
+
+
+def _joined(target: Address, at: bytes, segments: Mapping[bytes, bytes], first: bytes | None) -> bytes:
+    """Pending writes of one checkpoint as one list. `segments`: the directory, under no name, and the segments."""
+    place = target.place(b"W", b"", at)
+    fields = {place.field + b"\0" + name: content for name, content in segments.items()}
+    return thread_fields.joined_writes(
+        thread_fields.gathered_writes(fields if first is None else {place.field: first, **fields}, place)
+    )
 
 
 def _head(serde: SerializerProtocol, target: Address, stored: StoredCheckpoint) -> Head:

@@ -11,7 +11,7 @@ from typing import Any
 from ..address import Address
 from ..caching.parts import Parts
 from ..effects import Command, Operation, Read, compute
-from ..errors import CheckpointCorruptError, CheckpointLostError, ThreadBusyError, ThreadNotFoundError
+from ..errors import CheckpointCorruptError, CheckpointLostError, KeyProviderError, ThreadBusyError, ThreadNotFoundError
 from ..scripts import commands
 from ..storage import keys, records, thread_fields
 from ..storage.codec import CompressionType, digest
@@ -19,7 +19,7 @@ from ..storage.keys import ThreadKeys
 from ..storage.thread_fields import Counts
 from .buckets import all_threads
 from .engine import Engine
-from .reading import fetch
+from .reading import fetch, raise_locked
 from .removing import BUSY_TRIES
 from .uploading import stage
 
@@ -188,10 +188,15 @@ def rekey(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int
     if threads is None:
         threads = [thread for thread, _ in (yield from all_threads(engine))]
     keys.check_several(threads, "rekey: thread_ids")
-    done = 0
+    done, locked = 0, list[KeyProviderError]()
     for thread in tuple(threads):
         target = engine.address(thread)
         about = target.about("rekey")
+        try:
+            yield from engine.unlock(target)
+        except KeyProviderError as error:  # its key is gone, for ever maybe: the others are still done
+            locked.append(error)
+            continue
         for _ in range(BUSY_TRIES):
             changed = yield from _rekey_once(engine, target, about)
             if changed is not None:
@@ -204,12 +209,12 @@ def rekey(engine: Engine, threads: Sequence[Any] | None, progress: Callable[[int
         done += changed
         if progress is not None:
             progress(done)
+    raise_locked("rekey", locked)
     return done
 
 
 def _rekey_once(engine: Engine, target: Address, about: str) -> Operation[bool | None]:
     """Whether the thread was written anew; None if it changed meanwhile."""
-    yield from engine.unlock(target)
     counts, *_ = yield Read([("HGET", target.keys.hash, "S")], about)
     if counts is None:
         return False  # it expired or was deleted

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,13 +17,14 @@ from ..caching.bounded import BoundedCache
 from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
-from ..effects import Argument, Operation, Read, Script, all_commands, compute
+from ..effects import Argument, Operation, Read, Script, all_commands
 from ..errors import InvalidConfigError, LayoutError, ServerRefusedError
 from ..scripts import commands
 from ..storage import keys
 from ..storage.codec import CompressionType
 from ..storage.names import Names
-from ..storage.seals import Keyring, Seal
+from ..storage.seals import Keyring
+from .unlocking import Seals
 
 logger = logging.getLogger("langgraph_redis_state")
 
@@ -36,14 +36,6 @@ them, and lists one each, what puts build on one (`Memory`), and what saves of s
 
 PUT_BYTES = 2 * 1024 * 1024
 """What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
-
-
-KEY_SECONDS = 300.0
-"""A key provider is asked again for a thread after so many seconds."""
-
-
-ASKING = 1 << 40
-"""Stands for bytes of work, so that an event loop does not wait for a key provider."""
 
 
 SWEEP_SECONDS = 80.0
@@ -90,8 +82,7 @@ class Engine:
         """Threads that changed while retention looked at them: the next put looks again."""
         self.resting: BoundedCache[bytes, int] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
-        self.seals: BoundedCache[bytes, tuple[Seal, float]] = BoundedCache(4 << 20, lambda thread, _: len(thread) + 2000)
-        """The keys of threads, each with the moment since which they are known."""
+        self.seals = Seals(settings.keyring)
         self.layout_seen = self.layout_written = False
         self.swept, self.sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
         self.denied: dict[str, str] | None = None
@@ -105,22 +96,8 @@ class Engine:
         return Address.of(self.settings.prefix, config, self.settings.names)
 
     def unlock(self, target: Address) -> Operation[None]:
-        """Takes the keys of a thread, before any of it is read or written: those used lately, else derived or asked for."""
-        keyring = self.settings.keyring
-        if keyring.shared is not None:
-            target.seal = keyring.shared
-        if target.unlocked:
-            return
-        name, now = target.keys.name, time.monotonic()
-        known = self.seals.get(name)
-        if known is None or (keyring.asks and now - known[1] > KEY_SECONDS):
-            prefix, thread = target.prefix, target.thread.encode()
-            seal = keyring.seal(prefix, thread)
-            if seal is None:
-                seal = yield from compute(partial(keyring.asked, prefix, thread, target.about("asking for its key")), ASKING)
-            known = seal, now
-            self.seals.put(name, known)
-        target.seal = known[0]
+        """Takes the keys of a thread, before any of it is read or written."""
+        return self.seals.unlock(target)
 
     def run_name(self, run: Any) -> bytes:
         """A run id as it is stored; empty for none."""

@@ -21,6 +21,7 @@ from ..address import Address, configurable
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
 from ..effects import Emit, Note, Operation, Read, Stream, compute
+from ..errors import KeyProviderError
 from ..scripts import commands
 from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
@@ -213,8 +214,16 @@ def _list(
     # ids hold no NUL, so nothing lies between an id and that id followed by \x01
     start = only + b"\x01" if only else below
     targets = [target] if target else [engine.address(thread) for thread, _ in (yield from all_threads(engine))]
+    locked: list[KeyProviderError] = []
     for each in targets:
+        if left == 0:
+            break
         cursor: Cursor | None = (start, None)
+        try:
+            yield from engine.unlock(each)
+        except KeyProviderError as error:
+            locked.append(error)
+            cursor = None
         while cursor is not None and (left is None or left > 0):
             size = most if left is None or filter else min(most, left)
             tuples, cursor = yield from list_page(engine, serde, each, ns, cursor, size, filter)
@@ -227,6 +236,17 @@ def _list(
                 tuples = tuples[:left]
                 left -= len(tuples)
             yield Emit(tuples)
+    raise_locked("list", locked)
+
+
+def raise_locked(verb: str, locked: Sequence[KeyProviderError]) -> None:
+    """After a verb has gone through many threads: raises if there were some whose key provider gave no key."""
+    if len(locked) == 1:
+        raise locked[0]
+    if locked:
+        raise KeyProviderError(
+            f"{verb}: no keys of {len(locked)} threads, all others are done; the first: {locked[0]}"
+        ) from locked[0]
 
 
 def size_of(found: Sequence[StoredCheckpoint], parts: Parts) -> int:

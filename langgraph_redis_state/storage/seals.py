@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -302,6 +303,11 @@ class EncryptingSeal(DecryptingSeal):
 
 PLAIN: Final = Seal(Integrity((), False))
 
+ASYNC_PROVIDER: Final = (
+    "the key provider is async, and must be a plain function that returns the key; it is called in a worker thread where an "
+    "event loop runs, so it may block"
+)
+
 Secrets = Sequence[bytes]
 
 KeyProvider = Callable[[str], Any]
@@ -348,6 +354,10 @@ class Keyring:
                 f"{about}: the key provider gave no key for thread {thread.decode()!r} ({type(error).__name__}: {error}); "
                 "nothing was read or written"
             ) from error
+        if inspect.isawaitable(given):
+            if inspect.iscoroutine(given):
+                given.close()
+            raise KeyProviderError(f"{about}: {ASYNC_PROVIDER}")
         try:
             secrets = encryption_secrets(given)
         except ValueError as error:

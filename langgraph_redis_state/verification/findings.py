@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy"
+    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy", "locked"
 ]  # fmt: skip
 """Kinds of problems:
 
@@ -20,6 +20,7 @@ Kind = Literal[
   without their checkpoint, when that can no longer come. They take space until the next removal in that thread
 - `staging`: keys that an upload, a copy or a removal left behind, and that do not expire
 - `busy`: the thread changed each time it was read, so its parts could not be compared
+- `locked`: the key provider gives no key for the thread, so nothing of it can be read
 """
 
 REPAIRABLE = frozenset({"index", "bucket", "counts", "expiry", "orphan", "staging"})

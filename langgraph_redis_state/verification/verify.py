@@ -18,7 +18,7 @@ from typing import Any
 
 from ..address import Address
 from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
-from ..errors import CheckpointCorruptError
+from ..errors import CheckpointCorruptError, KeyProviderError
 from ..operations.buckets import stored_text
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
@@ -184,6 +184,11 @@ def _thread_of(n: int, member: bytes) -> bytes | None:
 
 def _check_thread(task: Task, address: Address, entries: Entries) -> Operation[Sequence[Finding | Repair]]:
     context = f"{'verify' if task.drop is None else 'repair'}: thread {address.thread!r}"
+    try:
+        yield from task.engine.unlock(address)
+    except KeyProviderError as error:
+        locked = Problem("locked", "the thread", f"{error}", "nothing: the key provider gives no key for it")
+        return [locked.found(address.thread) if task.drop is None else locked.mended(address.thread)]
     before = task.seen
     for _ in range(BUSY_TRIES):
         task.seen = before
@@ -207,7 +212,6 @@ def _check_thread(task: Task, address: Address, entries: Entries) -> Operation[S
 
 def _read_snapshot(task: Task, address: Address, entries: Entries, context: str) -> Operation[tuple[ThreadSnapshot, bool]]:
     """Reads a thread. Returns it, and whether it stayed the same meanwhile."""
-    yield from task.engine.unlock(address)
     first = yield from _thread_state(address, entries, context)
     fields: dict[bytes, Field] = {}
     unknown: set[bytes] = set()
