@@ -69,8 +69,8 @@ def put(
         if known and uncounted:
             draft.rebuilt = deltas.supersteps({}, draft.versions, values, known.rebuilt)
 
-    def again() -> None:
-        _serialize_again(engine, serde, target, values, draft)
+    def again() -> Operation[None]:
+        return _serialize_again(engine, serde, target, values, draft)
 
     expected = parent if engine.settings.conflict else None
     try:
@@ -125,7 +125,7 @@ def send(
     known: Manifest | None = None,
     guards: Sequence[bytes] | None = None,
     indexed: Sequence[tuple[bytes, bytes]] = (),
-    again: Callable[[], None] | None = None,
+    again: Callable[[], Operation[None]] | None = None,
     say: Literal["", "roots", "all"] = "all",
 ) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
     """Encodes a checkpoint and puts it, sending only parts that the server is not known to have. `say`: see `commands.put`.
@@ -167,7 +167,7 @@ def send(
             logger.info("%s: the server lacks %d parts, sending them again", about, len(error.names))
             lacking = error.names - encoded.fresh.keys() - encoded.pages.keys()
         if again is not None and draft.carried and (lacking or attempt):
-            again()
+            yield from again()
             encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
         pages, chunks = set(encoded.pages), set(encoded.fresh)
     engine.manifests.put(target.keys.name, target.ns, target.checkpoint, encoded.known, draft.parent)
@@ -236,17 +236,27 @@ def _serialize(
 
 def _serialize_again(
     engine: Engine, serde: SerializerProtocol, target: Address, values: Mapping[str, Any], draft: NewCheckpoint
-) -> None:
-    """The parent's chunks are gone from the server, so what was taken over is made again from the values."""
-    for name in [name for name, value in draft.carried.items() if value.digests]:
-        if name not in values:
-            raise CheckpointLostError(
-                f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
-                "is gone from the server (expired, deleted or evicted); nothing was written"
-            )
+) -> Operation[None]:
+    """The parent's chunks are gone from the server, so what was taken over is made again from the values. What was not given is
+    taken over again from the parent as it stands now, since `rekey` gives its chunks other names."""
+    stored = [name for name, value in draft.carried.items() if value.digests]
+    if absent := [name for name in stored if name not in values]:
+        parent = (yield from read_manifest(engine, serde, target, draft.parent)) if draft.parent else None
+        anew = _carried_over(parent, draft.versions, absent)
+        for name in absent:
+            if name not in anew or anew[name] == draft.carried[name]:
+                raise CheckpointLostError(
+                    f"{target.about('put')}, channel {name!r}: its value is stored only with an earlier checkpoint, which "
+                    "is gone from the server (expired, deleted or evicted); nothing was written"
+                )
+        draft.carried.update(anew)
+    for name in stored:
+        if name in absent:
+            continue
         type_, blob = dumped(serde, values[name], f"{target.about('put')}, channel {name!r}")
-        # the state may have changed since this call began: only what is still the same may stand for it
-        if bodies.chunked(type_, blob, type_ == "msgpack", {}, name=target.seal.name) != draft.carried[name]:
+        # the state may have changed since this call began: only what is still the same may stand for it, under whichever key
+        same = (bodies.chunked(type_, blob, type_ == "msgpack", {}, name=each) for each in target.seal.namings)
+        if draft.carried[name] not in same:
             raise CheckpointLostError(
                 f"{target.about('put')}, channel {name!r}: parts of its value are gone from the server (expired, deleted "
                 "or evicted) and the value has changed meanwhile; nothing was written"

@@ -118,6 +118,11 @@ class Seal:
         """The name of a chunk with this content."""
         return digest(plain)
 
+    @property
+    def namings(self) -> Sequence[Callable[[bytes], bytes]]:
+        """What gives the names that chunks of the thread have, now and since before keys changed."""
+        return (digest,)
+
     def close(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
         """What follows the header of a record: checksum and body."""
         return self._integrity.sign(place, header, body) + body
@@ -197,6 +202,9 @@ class _Cipher:
         self.naming, self.tags = made[128:160], made[160:]
         self.id = key_id(secret)
 
+    def name(self, plain: bytes) -> bytes:
+        return hashlib.blake2b(plain, key=self.naming, digest_size=DIGEST).digest()
+
 
 class DecryptingSeal(Seal):
     """Reads what is encrypted with each of the keys, and what is only signed, or if that is accepted plain. Writes as `Seal`
@@ -210,6 +218,10 @@ class DecryptingSeal(Seal):
         super().__init__(integrity)
         self._ciphers = [_Cipher(secret, place) for secret in secrets]
         self._source = source
+
+    @property
+    def namings(self) -> Sequence[Callable[[bytes], bytes]]:
+        return (digest, *(cipher.name for cipher in self._ciphers))
 
     def open(self, place: Sequence[bytes], what: object, header: bytes, checksum: bytes, body: bytes) -> bytes:
         if not header[1] & ENCRYPTED:
@@ -281,7 +293,7 @@ class EncryptingSeal(DecryptingSeal):
         return made
 
     def name(self, plain: bytes) -> bytes:
-        return hashlib.blake2b(plain, key=self._first.naming, digest_size=DIGEST).digest()
+        return self._first.name(plain)
 
     def close(self, place: Sequence[bytes], header: bytes, body: bytes) -> bytes:
         sealed: bytes = self._first.records.encrypt(body, [length_prefixed(place), header])
