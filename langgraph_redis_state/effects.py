@@ -1,10 +1,11 @@
 """The vocabulary between what an operation does and who does the waiting. No I/O here, and no asyncio.
 
 Rule 1: an operation is a generator. It yields an effect, is sent the reply, and returns its result.
-Rule 2: an effect is one of six: `Call` runs a script on the server, one round trip; `Calls` runs several that do not depend on
-each other, together; `Read` runs plain commands, for sweeps and large threads; `Scan` names all keys, for verification only;
-`Compute` runs a function, in a worker thread when it is large and somebody else waits for the event loop; `Note` is for
-telemetry. A stream is an operation that also yields `Emit`, with items for its caller.
+Rule 2: an effect is one of seven: `Call` runs a script on the server, one round trip; `Calls` runs several that do not depend
+on each other, together; `Read` runs plain commands, for sweeps and large threads; `Scan` names all keys, for verification only;
+`Compute` runs a function, in a worker thread when it is large and somebody else waits for the event loop; `Await` waits for
+another task or thread of the process; `Note` is for telemetry. A stream is an operation that also yields `Emit`, with items
+for its caller.
 Rule 3: a driver performs the effect or throws its error into the generator, which may add where it happened.
 
 So each method of the saver exists once, and the sync and the async driver (`client/driver.py`) are all that differs.
@@ -17,6 +18,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -119,6 +121,13 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Await:
+    """Waits until a future is done, for some seconds at most where that holds up a thread, which may be the one to do it."""
+
+    future: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Counts for telemetry, taken only if somebody wants them. No reply."""
 
@@ -132,7 +141,7 @@ class Emit:
     items: Sequence[Any]
 
 
-Effect = Call | Calls | Read | Scan | Compute | Note
+Effect = Call | Calls | Read | Scan | Compute | Await | Note
 Operation = Generator[Effect, Any, T]
 Stream = Generator[Effect | Emit, Any, None]
 """An operation that gives its caller items as it goes on."""

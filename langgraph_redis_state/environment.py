@@ -134,6 +134,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "LGRS_ENCRYPTION_KEY_FILE": ("encryption_key", _secrets),
     "LGRS_DECRYPT_ONLY": ("decrypt_only", _switch),
     "LGRS_NAME_KEY_FILE": ("name_key", _secret),
+    "LGRS_FRESHNESS": ("freshness", _switch),
     "LGRS_SERDE_KEY_FILE": ("", _secret),
     "LGRS_ALLOWED_TYPES": ("", _types),
 }

@@ -15,7 +15,8 @@ nothing.
     │   ├── CheckpointConflictError             another writer was first, and `conflict="raise"` is set
     │   ├── ThreadTooLargeError                 the thread would exceed `max_thread_bytes`
     │   ├── ThreadDeletedError                  a run that began before the thread was deleted wants to write
-    │   └── ThreadBusyError                     a thread changed faster than it could be copied or pruned
+    │   ├── ThreadBusyError                     a thread changed faster than it could be copied or pruned
+    │   └── WitnessError                        the `witness` of a saver raised; what it was to be told is stored
     ├── the stored bytes
     │   ├── CheckpointCorruptError              a checksum, a size or a format does not hold
     │   │   ├── IntegrityKeyError               the record is unkeyed, or signed with a key this saver does not have
@@ -80,6 +81,10 @@ class ThreadDeletedError(CheckpointerError):
 
 class ThreadBusyError(CheckpointerError):
     """The thread changed between reading and writing it, each time it was tried."""
+
+
+class WitnessError(CheckpointerError):
+    """The `witness` that the saver was given raised an error. The write itself is done."""
 
 
 class CheckpointCorruptError(CheckpointerError):

@@ -114,6 +114,18 @@ def keyring_option(
     return Keyring(Integrity(secrets(integrity_key), accept_unkeyed, required), keys_given, provider, decrypt_only)
 
 
+def freshness_option(freshness: object, witness: object, keyed: bool) -> bool:
+    if freshness not in (True, False):
+        raise ValueError(f"freshness must be True or False, not {freshness!r}")
+    if freshness and not keyed:
+        raise ValueError("freshness=True needs a key to seal with: pass integrity_key or encryption_key too")
+    if witness is not None and not freshness:
+        raise ValueError("a witness is told of statements, which are made with freshness=True")
+    if witness is not None and not callable(witness):
+        raise TypeError(f"witness must be a function of thread id, revision and digest, not {witness!r}")
+    return bool(freshness)
+
+
 def name_option(key: bytes | None, prefix: str) -> Names:
     if key is None:
         return PLAIN_NAMES

@@ -29,7 +29,7 @@ from .client.driver import arun, astream, run, stream
 from .durability import Durability
 from .embedded import EmbeddedServer
 from .operations import copying, delta_channels, reading, removing, writing
-from .operations.engine import CACHE_BYTES, Engine, Settings
+from .operations.engine import CACHE_BYTES, Engine, Settings, Witness
 from .options import (
     DEFAULT_URL,
     TTL,
@@ -37,6 +37,7 @@ from .options import (
     Secret,
     compression_option,
     durability_option,
+    freshness_option,
     keyring_option,
     metadata_keys,
     name_option,
@@ -91,6 +92,12 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
             records without a signature are read, unless there is an `integrity_key`. With `rekey` it turns encryption off.
         name_key: a secret of 32 bytes or more, one for each prefix and for ever: thread ids, namespaces, tags, run ids and
             indexed metadata are stored in a form that only this key gives back.
+        freshness: with a key, each write also seals what the thread holds then. So an older record or list of pending writes
+            that is put back at its own place, or one that is taken away, raises `CheckpointCorruptError` when it is read. All
+            savers that write to a prefix must have it. Writes to one thread go one after the other. See docs/security.md.
+        witness: with `freshness`, a function that is given thread id, revision (a growing number) and a digest of 16 bytes
+            after each write, in a worker thread where an event loop runs. Keep the last of each thread elsewhere, and compare
+            it with `statement()`: that finds a thread that was taken back whole. If it raises, the write raises `WitnessError`.
         cache_bytes: bytes of memory for all that the saver remembers: serialized messages and verified chunks, which are then
             not serialized or read again. What the next puts build on may take 4 MiB more. 0: only that; each read verifies
             every byte.
@@ -134,6 +141,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         encryption_key: EncryptionKey | None = None,
         decrypt_only: bool = False,
         name_key: bytes | None = None,
+        freshness: bool = False,
+        witness: Witness | None = None,
         cache_bytes: int = CACHE_BYTES,
         serde: SerializerProtocol | None = None,
         redis_options: Mapping[str, Any] | None = None,
@@ -158,19 +167,17 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
                 index=metadata_keys(index_metadata),
                 cache=validation.whole(cache_bytes, "cache_bytes (0 for none)", 0),
                 read_only=read_only,
+                fresh=freshness_option(freshness, witness, keyring.keyed),
+                witness=witness,
             )
         )
         injected = client is not None or async_client is not None
         own = None if injected and url == DEFAULT_URL else url
+        durable = durability_option(durability)
         self._connection = Connection(
-            own,
-            client=client,
-            async_client=async_client,
-            options=redis_options,
-            durability=durability_option(durability),
-            read_only=read_only,
+            own, client=client, async_client=async_client, options=redis_options, durability=durable, read_only=read_only
         )
-        warn_of_trust(own, client or async_client, serde, integrity_key is not None or keyring.encrypts)
+        warn_of_trust(own, client or async_client, serde, keyring.keyed)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:

@@ -19,7 +19,7 @@ from .history.diff import ChannelDiff
 from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
-from .operations import copying
+from .operations import copying, freshness
 from .verification import rights, verify
 from .verification.findings import Finding, Progress, Repair
 
@@ -227,6 +227,16 @@ class HistoryMethods(Connected):
     async def arights(self) -> dict[str, dict[str, str]]:
         """`rights`, awaited."""
         return await arun(rights.rights(self._engine), self._connection)
+
+    def statement(self, thread_id: str) -> tuple[int, bytes] | None:
+        """Of a saver with `freshness`: the revision of a thread, and 16 bytes that stand for all it holds, as the `witness` was
+        told after the last write. A revision below one that the witness was told: the whole thread was taken back. None: there
+        is no such thread."""
+        return run(freshness.read_statement(self._engine, thread_id), self._connection)
+
+    async def astatement(self, thread_id: str) -> tuple[int, bytes] | None:
+        """`statement`, awaited."""
+        return await arun(freshness.read_statement(self._engine, thread_id), self._connection)
 
     def verify(self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None) -> Iterator[Finding]:
         """Reads and checks every stored byte of a thread, or of all threads, and yields a `Finding` for each problem.

@@ -48,7 +48,7 @@ def assert_tidy(raw: Any, prefix: str, thread: str = "t") -> None:
                 wanted |= {b"D" + names[n : n + DIGEST] for n in range(0, len(names), DIGEST)}
     assert wanted == {name for name in fields if name[:1] in (b"D", b"P")}
     line = fields[b"S"].split()
-    stored = sum(len(name) + len(content) for name, content in fields.items() if name[:1] not in (b"S", b"T", b"O"))
+    stored = sum(len(name) + len(content) for name, content in fields.items() if name[:1] not in b"STOZF")
     assert [int(part) for part in line[4:8]] == [checkpoints, writes, sum(name[:1] == b"D" for name in wanted), stored]
     members = {name for name in fields if name[:1] in (b"C", b"G")}
     members |= {

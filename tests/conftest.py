@@ -100,7 +100,7 @@ def memory() -> InMemorySaver:
 if os.environ.get("LGRS_KEYS"):
     from keyed import give_keys
 
-    give_keys(names="names" in os.environ["LGRS_KEYS"])
+    give_keys(names="names" in os.environ["LGRS_KEYS"], fresh="fresh" in os.environ["LGRS_KEYS"])
 
 NEEDS_PYTHON_3_11 = (
     "several_interrupts_in_parallel_tasks-async",

@@ -1,5 +1,6 @@
 """Tests on savers that encrypt: with `LGRS_KEYS=encrypt` in the environment each saver gets a key that it was not given, with
-`LGRS_KEYS=encrypt,names` also a name key. A test that builds bytes of its own, or says how many there are, fails then."""
+`LGRS_KEYS=encrypt,names` also a name key, and with `LGRS_KEYS=encrypt,fresh` freshness. A test that builds bytes of its own,
+or says how many there are, fails then."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ ENCRYPTION_KEY = bytes(range(32))
 NAME_KEY = bytes(range(32, 64))
 
 
-def give_keys(names: bool) -> None:
-    """From now on each saver of this process encrypts; `names`: and hides them, and tests find its keys all the same."""
+def give_keys(names: bool, fresh: bool) -> None:
+    """From now on each saver of this process encrypts. `names`: and hides them, and tests find its keys all the same; `fresh`:
+    and makes statements."""
     made, built = RedisSaver.__init__, ThreadKeys.__init__
-    keys: dict[str, Any] = {"encryption_key": ENCRYPTION_KEY, **({"name_key": NAME_KEY} if names else {})}
+    keys: dict[str, Any] = {"encryption_key": ENCRYPTION_KEY, **({"name_key": NAME_KEY} if names else {}), "freshness": fresh}
 
     def keyed(self: RedisSaver, *url: Any, **options: Any) -> None:
         made(self, *url, **{**keys, **options})

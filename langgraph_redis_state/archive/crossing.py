@@ -42,8 +42,8 @@ def in_order(fields: Iterable[tuple[bytes, bytes]]) -> Pairs:
 class Crossing(Copying):
     """A thread that crosses, verified field by field where it comes from. Chunks come first, then pages."""
 
-    def __init__(self, origin: Address, target: Address, how: CompressionType) -> None:
-        super().__init__(origin, target, how, "export" if target.prefix == b"" else "import", anew=True)
+    def __init__(self, origin: Address, target: Address, how: CompressionType, stated: bool = False) -> None:
+        super().__init__(origin, target, how, "export" if target.prefix == b"" else "import", anew=True, stated=stated)
         self._checkpoints = self._pending = self._logical = self._referred = 0
 
     @classmethod
@@ -51,12 +51,12 @@ class Crossing(Copying):
         """From the server into an archive."""
         if engine.settings.names.fingerprint:
             return Revealing(engine, origin, serde)
-        return cls(origin, archived(origin.thread), CompressionType.NONE)
+        return cls(origin, archived(origin.thread), CompressionType.NONE, engine.settings.fresh)
 
     @classmethod
     def back(cls, engine: Engine, thread: str, target: Address) -> Crossing:
         """From an archive to the server."""
-        return cls(archived(thread), target, engine.settings.compression)
+        return cls(archived(thread), target, engine.settings.compression, engine.settings.fresh)
 
     @classmethod
     def within(cls, thread: str) -> Crossing:
@@ -111,7 +111,7 @@ class Revealing(Crossing):
     """A thread from under a `name_key` into an archive."""
 
     def __init__(self, engine: Engine, origin: Address, serde: SerializerProtocol) -> None:
-        super().__init__(origin, archived(origin.thread), CompressionType.NONE)
+        super().__init__(origin, archived(origin.thread), CompressionType.NONE, engine.settings.fresh)
         self._engine, self._serde = engine, serde
         self._found: dict[tuple[bytes, bytes], None] = {}
 

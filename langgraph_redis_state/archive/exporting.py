@@ -29,6 +29,7 @@ from ..errors import (
     ThreadBusyError,
     ThreadNotFoundError,
 )
+from ..operations import freshness
 from ..operations.buckets import all_threads
 from ..operations.copying import FIELDS_READ, metadata_query, metadata_told, read_fields
 from ..operations.reading import fetch
@@ -245,6 +246,7 @@ def _copy_fields(
     if after != before:
         return None
     crossing.check()
+    crossing.check_statement(freshness.gathered(saver._engine, target, crossing.here))
     return crossing.metadata(metadata_told(target.keys, members))
 
 

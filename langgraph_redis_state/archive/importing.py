@@ -30,6 +30,7 @@ from ..errors import (
     ThreadExistsError,
     ThreadNotFoundError,
 )
+from ..operations import freshness
 from ..operations.engine import Engine
 from ..operations.uploading import stage
 from ..saver import RedisSaver
@@ -213,6 +214,8 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
             yield from stage(target, staged, fields, members, about)
         _check_whole(wanted, crossing)
         counts = crossing.totals(end.changes, end.versions)
+        statement = crossing.make_statement(None)
+        yield from stage(target, staged, crossing.statement.items(), (), about)
         if (
             yield from commands.commit_copy(
                 target.keys,
@@ -227,6 +230,8 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
                 metadata=crossing.metadata(end.metadata),
             )
         ):
+            if statement is not None:
+                yield from freshness.stands(engine, target, (b"", crossing.statement[b"Z"]), statement, {})
             return counts.checkpoints
     raise CheckpointLostError(f"{about}: what was staged vanished {STAGING_TRIES} times; is the server out of memory?")
 

@@ -246,6 +246,7 @@ def keys() -> dict[str, Any]:
         "encryption_key": environment.value_of("LGRS_ENCRYPTION_KEY_FILE"),
         "decrypt_only": environment.value_of("LGRS_DECRYPT_ONLY") or False,
         "name_key": environment.value_of("LGRS_NAME_KEY_FILE"),
+        "freshness": environment.value_of("LGRS_FRESHNESS") or False,
     }
 
 

@@ -10,10 +10,11 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import closing
 from typing import Any, TypeVar
 
-from ..effects import Call, Calls, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
+from ..effects import Await, Call, Calls, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
@@ -32,6 +33,9 @@ BLOCKING = sys.maxsize
 """The size of work that waits for the network."""
 
 MOVING_PAUSE = 0.1
+
+AWAIT_SECONDS = 5.0
+"""A thread waits so long for another task: one of the event loop that it holds up would never be done."""
 
 
 def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
@@ -65,6 +69,9 @@ def _waited(client: SyncClient, step: Step) -> Any:
         return (client.eval_ro if step.read_only else client.eval)(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work()
+    if isinstance(step, Await):
+        wait([step.future], AWAIT_SECONDS)
+        return None
     if isinstance(step, Send):
         with (client if step.node is None else client_of_node(client, step.node)).pipeline(transaction=False) as pipeline:
             for command in step.commands:
@@ -108,6 +115,8 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
         return await (client.eval_ro if step.read_only else client.eval)(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
         return step.work() if step.size <= COMPUTE_INLINE else await asyncio.to_thread(step.work)
+    if isinstance(step, Await):
+        return None if step.future.done() else await asyncio.wrap_future(step.future)
     if isinstance(step, Send):
         if step.node is not None:
             return await send_to_node(step.node, step.commands)
@@ -159,7 +168,7 @@ def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
             continue
         until = 0.0
         try:
-            if isinstance(effect, Compute):
+            if isinstance(effect, Compute | Await):
                 reply = yield effect
                 continue
             if client is None:
@@ -182,7 +191,7 @@ def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:
             connection.contact = None
         except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
             error = caught
-            if not isinstance(effect, Compute):
+            if not isinstance(effect, Compute | Await):
                 error = yield from _explained(caught, effect, connection, client)
 
 

@@ -2,7 +2,7 @@
 
 Rule 1: an exchange is a generator. It yields a step, is sent the result of the step or thrown its error, and returns a reply.
 Rule 2: a step is one action of a client library: a `Call` by the SHA of its script, `ByText`, `Send`, `Connect`, `Disconnect`,
-`Pause`, or `Compute`.
+`Pause`, `Compute`, or `Await`.
 Rule 3: a driver (driver.py) performs the step, by blocking or by awaiting, and decides nothing.
 
 A script is sent by EVALSHA, and by EVAL if the server does not know it (a new server, a failover, SCRIPT FLUSH). If a
@@ -18,7 +18,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..effects import Call, Command, Compute, Read, ReplyMismatch, Scan, Script, new_token, packable
+from ..effects import Await, Call, Command, Compute, Read, ReplyMismatch, Scan, Script, new_token, packable
 from .library import Node, in_cluster, is_named
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Disconnect:
     """Closes the client's idle connections, since one of them may hold replies to other calls."""
 
 
-Step = Call | Look | ByText | Send | Connect | Disconnect | Pause | Compute
+Step = Call | Look | ByText | Send | Connect | Disconnect | Pause | Compute | Await
 Exchange = Generator[Step, Any, T]
 
 SCAN_COUNT = 1000

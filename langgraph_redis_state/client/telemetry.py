@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..effects import Call, Calls, Compute, Note, Operation, Read, Scan, Stream
+from ..effects import Await, Call, Calls, Compute, Note, Operation, Read, Scan, Stream
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram
@@ -84,14 +84,14 @@ class Watch:
                 for name, count in effect.counts().items():
                     self.counts[name] = self.counts.get(name, 0) + count
                 continue
-            if not isinstance(effect, Compute):
+            if not isinstance(effect, Compute | Await):
                 self._sent(effect)
             try:
                 reply = yield effect
             except Exception as caught:  # noqa: BLE001 - thrown into the operation, never dropped
                 error = caught
                 continue
-            if not isinstance(effect, Compute):
+            if not isinstance(effect, Compute | Await):
                 self.counts["bytes_received"] += _size(reply)
 
     def _sent(self, effect: Call | Calls | Read | Scan) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,6 +24,7 @@ from ..caching.manifests import Manifest
 from ..caching.parts import Parts
 from ..effects import Operation, Read, Script
 from ..errors import CheckpointNotFoundError, ThreadBusyError
+from ..operations import freshness
 from ..operations.engine import Engine
 from ..operations.reading import PAGE_CHECKPOINTS, Cursor, fetch, read_page
 from ..operations.removing import BUSY_TRIES, remove
@@ -101,7 +103,8 @@ def _fork(
         made.append((there.ns, there.checkpoint, encoded.record, history))
         pages |= encoded.pages
         known.append((ns, encoded.known))
-    done = yield from commands.fork(
+    call = partial(
+        commands.fork,
         target.keys,
         about,
         revision=survey.revision,
@@ -111,7 +114,8 @@ def _fork(
         metadata=filed,
         upload=(yield from upload(engine, target, about, pages, {})),
     )
-    if not done:
+    heads_made = [(ns, checkpoint, record) for ns, checkpoint, record, _ in made]
+    if not (yield from freshness.fork(engine, target, survey, heads_made, call)):
         return None
     for ns, each in known:
         engine.manifests.put(target.keys.name, ns.encode(), heads[ns].encode(), each)

@@ -16,7 +16,9 @@ from ..scripts import commands
 from ..storage import keys, records, thread_fields
 from ..storage.codec import CompressionType, digest
 from ..storage.keys import ThreadKeys
+from ..storage.statements import Gathered, Statement
 from ..storage.thread_fields import Counts
+from . import freshness
 from .buckets import all_threads
 from .engine import Engine
 from .reading import fetch, raise_locked
@@ -31,7 +33,15 @@ class Copying:
     """One copy. Every field is verified before it is sealed for its new place. Chunks come first, since their names may depend
     on the key, then pages, which name chunks, then what refers to both. `anew`: chunks are packed anew in any case."""
 
-    def __init__(self, origin: Address, target: Address, compression: CompressionType, verb: str, anew: bool = False) -> None:
+    def __init__(
+        self,
+        origin: Address,
+        target: Address,
+        compression: CompressionType,
+        verb: str,
+        anew: bool = False,
+        stated: bool = False,
+    ) -> None:
         self.origin, self.target, self.compression, self._anew = origin, target, compression, anew
         self.about = f"{verb}: thread {origin.thread!r}"
         self.renamed: dict[bytes, bytes] = {}
@@ -41,6 +51,11 @@ class Copying:
         self._writes, self._told = dict[bytes, int](), dict[records.RecordKey, int]()
         self.runs: dict[bytes, None] = {}
         """Of the checkpoints so far."""
+        self.here = Gathered() if stated else None
+        """What stands there, where statements are made, and what in the copy."""
+        self.there = Gathered() if stated else None
+        self.statement: dict[bytes, bytes] = {}
+        """The fields of the copy's statement."""
         self.stored = self.chunks = self.unique = self.members = 0
         """Bytes that the fields take, chunks, their plain bytes, and members of the index."""
 
@@ -57,7 +72,20 @@ class Copying:
 
     @property
     def fields(self) -> int:
-        return len(self._copied)
+        return len(self._copied) + len(self.statement)
+
+    def check_statement(self, statement: Statement | None) -> None:
+        """Holds what was copied against the statement that it had."""
+        if self.here is not None and statement is not None:
+            for _, error in self.here.check(statement, self.origin.place(b"C", b"", b""), self.origin.seal):
+                raise error
+
+    def make_statement(self, after: Statement | None) -> Statement | None:
+        """Makes the copy's statement, which follows another one; None: it has none."""
+        if self.there is None:
+            return None
+        made, self.statement = self.there.fields(after, self.target.place(b"C", b"", b""), self.target.seal)
+        return made
 
     def counts(self, before: Counts) -> bytes:
         """The counts of the copy, for the script."""
@@ -81,6 +109,10 @@ class Copying:
 
     def _resealed(self, name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         kind = name[:1]
+        if kind == b"F" or name == b"Z":
+            if self.here is not None:
+                self.here.add(name, content, self.origin.place(kind, *(keys.split_field(name) if kind == b"F" else (b"", b""))))
+            return None
         if kind == b"P":
             return self._page(name[1:], content)
         if kind == b"D":
@@ -122,6 +154,13 @@ class Copying:
 
     def _records(self, name: bytes, content: bytes) -> bytes:
         here, there = (each.place(name[:1], *keys.split_field(name)) for each in (self.origin, self.target))
+        made = self._resealed_records(name, content, here, there)
+        if self.here is not None and self.there is not None:
+            self.here.add(name, content, here)
+            self.there.add(name, made, there)
+        return made
+
+    def _resealed_records(self, name: bytes, content: bytes, here: records.RecordKey, there: records.RecordKey) -> bytes:
         if name[:1] != b"W":
             return self._moved(content, here, there)
         if keys.segment_of(name) == b"":
@@ -219,7 +258,7 @@ def _rekey_once(engine: Engine, target: Address, about: str) -> Operation[bool |
     if counts is None:
         return False  # it expired or was deleted
     names = yield from _field_names(target, about)
-    current, proof = True, _proof(engine, target)
+    current, proof = engine.settings.fresh == (b"Z" in names), _proof(engine, target)
     for at in range(0, len(names), FIELDS_READ):
         there = yield from read_fields(target, names[at : at + FIELDS_READ], about)
         current = current and all(_is_current(target, name, content) for name, content in there) and _opens(proof, there)
@@ -234,6 +273,8 @@ def _is_current(target: Address, name: bytes, content: bytes) -> bool:
         return by.is_current(content)
     if kind == b"G":
         return content[:2] == by.sign_tag((), b"")[:2]
+    if kind in (b"F", b"Z"):
+        return content[1:3] == bytes([by.flags, by.key_id])
     if kind in (b"C", b"H"):
         raws = [content]
     elif kind == b"W" and keys.segment_of(name) != b"":
@@ -285,10 +326,11 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str, repla
         if found:
             return False  # it came into being just now
         raise ThreadNotFoundError(f"{about}: there is no thread {origin.thread!r}")
-    before = Counts.of(counts, origin.keys.name, about)
+    totals = Counts.of(counts, origin.keys.name, about)
     op = os.urandom(8).hex().encode()
     staged = copy.keys.staging(op)
-    copying = Copying(origin, copy, engine.settings.compression, "rekey" if origin is copy else "copy_thread")
+    verb, fresh = "rekey" if origin is copy else "copy_thread", engine.settings.fresh
+    copying = Copying(origin, copy, engine.settings.compression, verb, stated=fresh)
     names = yield from _field_names(origin, about)
     for at in range(0, len(names), FIELDS_READ):
         there = yield from read_fields(origin, names[at : at + FIELDS_READ], about)
@@ -299,14 +341,18 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str, repla
     if now != counts:
         return False
     copying.check()
-    return (
-        yield from commands.commit_copy(
+    before = freshness.gathered(engine, origin, copying.here)
+    copying.check_statement(before)
+    statement = copying.make_statement(before if origin is copy else None)
+    yield from stage(copy, staged, copying.statement.items(), (), about)
+    done = yield from (
+        commands.commit_copy(
             copy.keys,
             about,
             staged,
             ttl=max(engine.settings.ttl, 0),  # what is staged expires soon, and a copy must not
             operation=op,
-            counts=copying.counts(before),
+            counts=copying.counts(totals),
             fields=copying.fields,
             members=copying.members,
             runs=copying.runs,
@@ -314,3 +360,6 @@ def _copy_once(engine: Engine, origin: Address, copy: Address, about: str, repla
             replaced=replaced,
         )
     )
+    if done and statement is not None:
+        yield from freshness.stands(engine, copy, (b"", copying.statement[b"Z"]), statement, {})
+    return done

@@ -18,6 +18,7 @@ from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, Take, loaded
 from ..serialization.deltas import Lineage
 from ..storage.bodies import Value
+from . import freshness
 from .engine import Engine
 from .reading import PAGE_BYTES, PAGE_CHECKPOINTS, fetch, read_reference_pages, size_of, stored
 
@@ -73,12 +74,13 @@ def read_lineage(
     first = True
     while lineage.remaining or (first and channels is None):
         walk = yield from commands.walk_ancestors(
-            target.keys, about, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, take is not None
+            target.keys, about, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, take is not None, engine.settings.fresh
         )
         if walk is None:
             if first:
                 break
             raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
+        freshness.check(engine, target, walk.statement, [*walk.found, walk.start], (), ())
         found, parts = stored(target, walk.found), Parts(walk.pages, walk.chunks, by=target.seal)
         (last,) = stored(target, [walk.start])
         if first and channels is None:

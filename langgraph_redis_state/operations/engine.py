@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from ..caching.bounded import BoundedCache
 from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
+from ..caching.standings import Standing
+from ..caching.turns import Turns
 from ..effects import Argument, Operation, Read, Script, all_commands
 from ..errors import InvalidConfigError, LayoutError, ServerRefusedError
 from ..scripts import commands
@@ -42,6 +44,10 @@ SWEEP_SECONDS = 80.0
 """A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
 
 
+Witness = Callable[[str, int, bytes], object]
+"""Told of a thread, the revision of its statement, and 16 bytes that stand for all it holds."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the constructor of the saver decided. Times in ms, 0 = none."""
@@ -60,6 +66,8 @@ class Settings:
     index: tuple[str, ...]
     cache: int
     read_only: bool = False
+    fresh: bool = False
+    witness: Witness | None = None
 
 
 def metadata_text(value: Any) -> bytes:
@@ -83,6 +91,9 @@ class Engine:
         self.resting: BoundedCache[bytes, int] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self.seals = Seals(settings.keyring)
+        self.standings: BoundedCache[bytes, Standing] = BoundedCache(4 << 20, lambda thread, each: len(thread) + each.size)
+        """What statements were seen or made last of threads."""
+        self.turns = Turns()
         self.layout_seen = self.layout_written = False
         self.swept, self.sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
         self.denied: dict[str, str] | None = None

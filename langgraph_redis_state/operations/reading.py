@@ -26,6 +26,8 @@ from ..scripts import commands
 from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..storage import keys
+from ..storage.statements import Entry, Where
+from . import freshness
 from .buckets import all_threads
 from .engine import Engine
 
@@ -57,6 +59,9 @@ class Page:
     now: int
     writes: int
     """How many pending writes the thread has, also those whose checkpoint is not there."""
+    statement: bytes | None
+    entries: Mapping[Where, Entry]
+    """What the statement of the thread says of these checkpoints, if there is one."""
 
 
 def get_tuple(engine: Engine, serde: SerializerProtocol, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
@@ -76,7 +81,10 @@ def fetch(
     not sent again: that the server still has it is not looked at here, but by the next put."""
     yield from engine.unlock(target)
     parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts(by=target.seal)
-    got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, parts.lists, parts.loose)
+    lists, loose, fresh = parts.lists, parts.loose, engine.settings.fresh
+    got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, lists, loose, fresh)
+    newest = [ns for ns, checkpoint in wanted if not checkpoint]
+    freshness.check(engine, target, got.statement, got.found, newest, [place for place in wanted if place[1]])
     parts.pages, parts.chunks = got.pages, got.chunks
     cached = len(parts.lists) + len(parts.plain)
     yield Note(lambda: {"parts_received": len(got.pages) + len(got.chunks), "parts_cached": cached})
@@ -86,7 +94,7 @@ def fetch(
 def stored(target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
     return [
         StoredCheckpoint(target.place(b"C", ns, checkpoint), target.seal, record, writes)
-        for ns, checkpoint, record, writes in found
+        for ns, checkpoint, record, writes, _ in found
     ]
 
 
@@ -147,10 +155,16 @@ def read_page(
     yield from engine.unlock(target)
     space = None if ns is None else keys.encode(ns, "checkpoint_ns")
     refresh = engine.refresh if use else min(engine.refresh, -1)
-    got = yield from commands.list_page(target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole)
+    fresh = engine.settings.fresh
+    got = yield from commands.list_page(
+        target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole, fresh
+    )
+    newest = {ns for ns, *_ in got.found} if space is None else {space}
+    entries = freshness.check(engine, target, got.statement, got.found, () if cursor[0] else newest, ())
     found = stored(target, got.found)
     following = (found[-1].checkpoint, found[-1].ns) if found and got.more else None
-    return Page(found, Parts(got.pages, got.chunks, by=target.seal), got.revision, following, got.tags, got.now, got.writes)
+    parts = Parts(got.pages, got.chunks, by=target.seal)
+    return Page(found, parts, got.revision, following, got.tags, got.now, got.writes, got.statement, entries)
 
 
 def _matches(serde: SerializerProtocol, found: StoredCheckpoint, filter: Mapping[str, Any]) -> bool:

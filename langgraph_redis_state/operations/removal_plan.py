@@ -102,7 +102,7 @@ class Removal:
         leaving = unlisted | {
             name(ns.encode(), checkpoint.encode())
             for ns, checkpoint in self.gone
-            for name in (keys.writes_field, keys.history_field)
+            for name in (keys.writes_field, keys.history_field, keys.frozen_field)
         }
         return (leaving | {name for name, content in written.items() if not content}) & self.listed
 

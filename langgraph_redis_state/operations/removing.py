@@ -24,7 +24,7 @@ from ..scripts import commands
 from ..storage import keys, records
 from ..storage.records import Header
 from ..storage.thread_fields import Counts
-from . import retention
+from . import freshness, retention
 from .buckets import threads_indexed
 from .delta_channels import read_lineage
 from .engine import Engine, logger
@@ -171,7 +171,9 @@ def remove_known(
     # the script measures the stored bytes and the plain bytes of chunks
     less = Counts.difference(checkpoints=len(gone), chunks=len(chunks), logical=logical, referred=chunked)
     plan = commands.RemovalPlan(False, less, names, fields, measured=names)
-    return next_revision(revision) if (yield from commands.remove(target.keys, about, revision, plan)) else None
+    call = partial(commands.remove, target.keys, about, revision, plan)
+    removed = yield from freshness.remove_known(engine, target, [(b"", id.encode()) for id in gone], call)
+    return next_revision(revision) if removed else None
 
 
 def next_revision(revision: bytes) -> bytes:
@@ -219,7 +221,10 @@ def remove(
         taken, held = yield from commands.measure_parts(target.keys, about, garbage[at : at + WEIGHED])
         size, plain = size + taken, plain + held
     plan = yield from compute(partial(removal.plan, garbage, counts.stored, size, plain, filed), sum(survey.sizes.values()))
-    return plan is None or (yield from commands.remove(target.keys, about, survey.revision, plan))
+    if plan is None:
+        return True
+    call = partial(commands.remove, target.keys, about, survey.revision, plan)
+    return (yield from freshness.remove(engine, target, survey, removal.gone, removal.replaced, call))
 
 
 def _add_left_over(engine: Engine, target: Address, about: str, removal: Removal) -> Operation[None]:

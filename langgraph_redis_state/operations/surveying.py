@@ -51,7 +51,8 @@ def read_deleted(engine: Engine, target: Address, places: Iterable[CheckpointKey
 
 
 def _add_page(target: Address, survey: ThreadHeaders, page: Page) -> None:
-    survey.revision = page.revision
+    survey.revision, survey.statement = page.revision, page.statement
+    survey.entries |= page.entries
     survey.tags = survey.tags or open_tags(target, page.tags)
     stored = survey.names.field
     survey.sizes |= {name: len(stored(name)) + len(content or b"") for name, content in page.tags.items()}

@@ -11,6 +11,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from ..storage.keys import ROOT
 from ..storage.names import PLAIN_NAMES, Names
 from ..storage.records import Header
+from ..storage.statements import Entry, Where
 
 LATE_MS = 600_000
 """A subgraph's checkpoint may be stored before its parent, and a pending write before its checkpoint. If that was so many ms
@@ -44,6 +45,10 @@ class ThreadHeaders:
     """What the field of each of these takes on the server: bytes of its name and its content."""
     histories: dict[CheckpointKey, Header] = field(default_factory=dict)
     """The delta histories (deltas.py) that are there, read by a removal."""
+    statement: bytes | None = None
+    """What is sealed of the thread at that revision (storage/statements.py)."""
+    entries: dict[Where, Entry] = field(default_factory=dict)
+    """What it says of each checkpoint."""
     names: Names = PLAIN_NAMES
 
     def interrupted(self, place: CheckpointKey) -> bool:

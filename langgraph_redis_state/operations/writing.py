@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
@@ -24,7 +25,7 @@ from ..serialization import deltas, encode
 from ..serialization.encode import EncodedCheckpoint, NewCheckpoint, dumped, refusal, stored_rest
 from ..storage import bodies, keys
 from ..storage.bodies import Value
-from . import retention
+from . import freshness, retention
 from .buckets import sweep
 from .engine import Engine, logger
 from .reading import read_manifest
@@ -130,12 +131,10 @@ def send(
 ) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
     """Encodes a checkpoint and puts it, sending only parts that the server is not known to have. `say`: see `commands.put`.
 
-    `expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: any. `indexed`:
-    metadata to index, '' as a value removes it. `known` is what the parent has. `guards`: what must be there, None: the
-    parent.
-
-    The server names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent,
-    and if they were taken over from the parent, `again` makes them from the values.
+    `expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: any. `indexed`: metadata to
+    index, '' as a value removes it. `known`: what the parent has. `guards`: what must be there, None: the parent. The server
+    names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent, and if they
+    were taken over from the parent, `again` makes them from the values.
     """
     yield from engine.unlock(target)
     encoded: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
@@ -144,22 +143,24 @@ def send(
         chunks, pages = chunks - known.chunks, pages.difference(known.pages)
     for attempt in range(TRIES):
         new_pages, new_chunks = ({name: encoded.pages[name] for name in pages}, {name: encoded.fresh[name] for name in chunks})
+        call = partial(
+            commands.put,
+            target.keys,
+            about,
+            ns=target.ns,
+            checkpoint=target.checkpoint,
+            record=encoded.record,
+            ttl=ttl,
+            run=draft.run,
+            expected=expected,
+            max_bytes=engine.settings.max_bytes,
+            metadata=indexed,
+            guards=_guards(target.ns, draft.parent, None) if guards is None else guards,
+            upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
+            say=say,
+        )
         try:
-            done = yield from commands.put(
-                target.keys,
-                about,
-                ns=target.ns,
-                checkpoint=target.checkpoint,
-                record=encoded.record,
-                ttl=ttl,
-                run=draft.run,
-                expected=expected,
-                max_bytes=engine.settings.max_bytes,
-                metadata=indexed,
-                guards=_guards(target.ns, draft.parent, None) if guards is None else guards,
-                upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
-                say=say,
-            )
+            done = yield from freshness.put(engine, target, encoded.record, call)
             break
         except PartsMissingError as error:
             if attempt == TRIES - 1:
@@ -295,7 +296,8 @@ def put_writes(
         lambda: encode.encode_writes(serialized, task, task_path, place, target.seal, settings.compression),
         sum(len(blob) for *_, blob in serialized),
     )
-    yield from commands.put_writes(
+    call = partial(
+        commands.put_writes,
         target.keys,
         about,
         ns=target.ns,
@@ -306,6 +308,7 @@ def put_writes(
         writes=encoded.writes,
         upload=(yield from upload(engine, target, about, encoded.pages, encoded.fresh)),
     )
+    yield from freshness.put_writes(engine, target, encoded.writes, call)
 
 
 def _carried_over(known: Manifest | None, versions: Mapping[str, Any], names: Iterable[str]) -> dict[str, Value]:

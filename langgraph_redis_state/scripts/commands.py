@@ -58,8 +58,11 @@ REPAIR = Script("repair", writes=True)
 Fields = Collection[tuple[bytes, bytes]]
 """Names with contents."""
 
-Stored = tuple[bytes, bytes, bytes | None, bytes | None]
-"""Namespace and id of a checkpoint, its record and its pending writes."""
+Stored = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None]
+"""Namespace and id of a checkpoint, its record, its pending writes and its frozen entry, if that was asked for."""
+
+Restatement = Sequence[bytes]
+"""What becomes of the statement of a thread, as lib/statement.lua takes it; empty: the saver makes none."""
 
 
 class Upload(NamedTuple):
@@ -94,6 +97,7 @@ class Checkpoints(NamedTuple):
     found: list[Stored]
     pages: dict[bytes, bytes]
     chunks: dict[bytes, bytes]
+    statement: bytes | None
 
 
 class Listed(NamedTuple):
@@ -106,6 +110,7 @@ class Listed(NamedTuple):
     now: int
     writes: int
     """How many pending writes the thread has, also those whose checkpoint is not there."""
+    statement: bytes | None
 
 
 class Ancestors(NamedTuple):
@@ -118,6 +123,7 @@ class Ancestors(NamedTuple):
     start: Stored
     history: bytes | None
     """Delta history of the last checkpoint that was read."""
+    statement: bytes | None
 
 
 class RemovalPlan(NamedTuple):
@@ -193,11 +199,14 @@ def put(
     metadata: Fields,
     guards: Collection[bytes],
     upload: Upload,
+    statement: Restatement = (),
     say: Literal["", "roots", "all"],
 ) -> Operation[Put]:
-    """`say`: more of the reply. Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError."""
+    """`say`: more of the reply. Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError,
+    StatementChangedError."""
     before = [thread.names.ns(ns), checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes, say]
-    arguments = [*before, *_metadata(thread, metadata), *counted(_named(thread, guards)), *upload.arguments]
+    arguments = [*before, *_metadata(thread, metadata), *counted(_named(thread, guards)), *counted(statement)]
+    arguments += upload.arguments
     reply = yield _call(PUT, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
     _, head, version, purged, stored, *more = reply
@@ -215,10 +224,12 @@ def put_writes(
     guards: Collection[bytes],
     writes: Collection[tuple[str, bytes, bytes]],
     upload: Upload,
+    statement: Restatement = (),
 ) -> Operation[None]:
     """`writes`: 'first' or 'last' (which of two with one marker stays), marker, record. Raises as `put`."""
     before = [thread.names.ns(ns), checkpoint, ttl, max_bytes]
-    arguments = [*before, *counted(_named(thread, guards)), *counted(writes), *upload.arguments]
+    arguments = [*before, *counted(_named(thread, guards)), *counted(writes), *counted(statement)]
+    arguments += upload.arguments
     reply = yield _call(PUT_WRITES, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
 
@@ -233,10 +244,12 @@ def fork(
     checkpoints: Collection[tuple[bytes, bytes, bytes, bytes]],
     metadata: Fields,
     upload: Upload,
+    statement: Restatement = (),
 ) -> Operation[bool]:
     """`checkpoints`: namespace, id, record, delta history. False if the thread changed since `revision`."""
     stored = [(thread.names.ns(ns), *rest) for ns, *rest in checkpoints]
-    arguments = [revision, ttl, max_bytes, *counted(stored), *_metadata(thread, metadata), *upload.arguments]
+    arguments = [revision, ttl, max_bytes, *counted(stored), *_metadata(thread, metadata), *counted(statement)]
+    arguments += upload.arguments
     reply = yield _call(FORK, thread, about, *arguments, staging=upload.staging)
     if reply[0] == b"none":
         raise ThreadNotFoundError(f"{about}: the thread went away while it was read")
@@ -286,13 +299,14 @@ def get(
     wanted: Collection[tuple[bytes, bytes]],
     have_pages: Collection[bytes] = (),
     have_chunks: Collection[bytes] = (),
+    stated: bool = False,
 ) -> Operation[Checkpoints]:
     """`wanted`: namespace and id, empty: the newest. Pages and chunks that the reader has are not sent."""
     places = (part for ns, checkpoint in wanted for part in (thread.names.ns(ns), checkpoint))
-    reply = yield _call(GET, thread, about, refresh, b"".join(have_pages), b"".join(have_chunks), *places)
+    reply = yield _call(GET, thread, about, refresh, b"".join(have_pages), b"".join(have_chunks), int(stated), *places)
     raise_for_reply(reply, about)
-    _, found, pages, chunks = reply
-    return Checkpoints(_stored(thread, found), _contents(pages), _contents(chunks))
+    _, found, pages, chunks, statement = reply
+    return Checkpoints(_stored(thread, found), _contents(pages), _contents(chunks), statement)
 
 
 def list_page(
@@ -305,29 +319,30 @@ def list_page(
     most: int,
     max_bytes: int,
     whole: bool,
+    stated: bool = False,
 ) -> Operation[Listed]:
     """`ns`: None: all; `cursor_ns`: None: the id of the cursor is left out in all namespaces."""
     space: list[Argument] = ["all" if ns is None else "one", thread.names.ns(ns or b"")]
     after: list[Argument] = [cursor, b"-" if cursor_ns is None else thread.names.ns(cursor_ns)]
-    reply = yield _call(LIST, thread, about, refresh, *space, *after, most, max_bytes, int(whole))
+    reply = yield _call(LIST, thread, about, refresh, *space, *after, most, max_bytes, int(whole), int(stated))
     raise_for_reply(reply, about)
-    _, found, pages, chunks, revision, more, tags, now, writes = reply
+    _, found, pages, chunks, revision, more, tags, now, writes, statement = reply
     named = {thread.names.field_of(name): content for name, content in pairs(tags)}
-    return Listed(
-        _stored(thread, found), _contents(pages), _contents(chunks), revision, bool(more), named, int(now), int(writes)
-    )
+    parts = _contents(pages), _contents(chunks)
+    return Listed(_stored(thread, found), *parts, revision, bool(more), named, int(now), int(writes), statement)
 
 
 def walk_ancestors(
-    thread: ThreadKeys, about: str, ns: bytes, checkpoint: bytes, most: int, max_bytes: int, whole: bool
+    thread: ThreadKeys, about: str, ns: bytes, checkpoint: bytes, most: int, max_bytes: int, whole: bool, stated: bool = False
 ) -> Operation[Ancestors | None]:
     """None if the checkpoint is not there. `whole`: with chunks, not only with pages."""
-    reply = yield _call(WALK_ANCESTORS, thread, about, thread.names.ns(ns), checkpoint, most, max_bytes, int(whole))
+    how = most, max_bytes, int(whole), int(stated)
+    reply = yield _call(WALK_ANCESTORS, thread, about, thread.names.ns(ns), checkpoint, *how)
     if not raise_for_reply(reply, about, b"none"):
         return None
-    _, found, pages, chunks, following, exists, start, history = reply
+    _, found, pages, chunks, following, exists, start, history, statement = reply
     read, (first,) = _stored(thread, found), _stored(thread, [start])
-    return Ancestors(read, _contents(pages), _contents(chunks), following, bool(exists), first, history)
+    return Ancestors(read, _contents(pages), _contents(chunks), following, bool(exists), first, history, statement)
 
 
 def tag(thread: ThreadKeys, about: str, field: bytes, content: bytes, ttl: int) -> Operation[bool | None]:
@@ -354,14 +369,14 @@ def measure_parts(thread: ThreadKeys, about: str, fields: Collection[bytes]) -> 
     return stored, plain
 
 
-def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan) -> Operation[bool]:
+def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan, statement: Restatement = ()) -> Operation[bool]:
     """False if the thread changed since `revision`. A thread that is not there has nothing left to remove."""
     named = (sorted(_named(thread, names)) for names in (plan.fields, plan.members))
     written = [(thread.names.field(name), content) for name, content in plan.written.items()]
     lists: list[Collection[Any]] = [*named, sorted(plan.runs), written, _named(thread, plan.measured)]
     before: list[Argument] = [revision, "keep" if plan.rebuild else "drop", *plan.deltas.totals]
     arguments = (each for items in lists for each in counted(items))
-    reply = yield _call(REMOVE, thread, about, *before, *arguments, *_metadata(thread, plan.metadata))
+    reply = yield _call(REMOVE, thread, about, *before, *arguments, *_metadata(thread, plan.metadata), *counted(statement))
     return reply[0] == b"none" or raise_for_reply(reply, about, b"stale")
 
 
@@ -418,7 +433,7 @@ def _metadata(thread: ThreadKeys, metadata: Fields) -> list[Argument]:
 
 
 def _stored(thread: ThreadKeys, entries: Sequence[Sequence[Any]]) -> list[Stored]:
-    return [(thread.names.ns_of(ns), checkpoint, record, writes) for ns, checkpoint, record, writes in entries]
+    return [(thread.names.ns_of(ns), *rest) for ns, *rest in entries]
 
 
 def _contents(flat: Sequence[bytes | None]) -> dict[bytes, bytes]:

@@ -3,16 +3,17 @@
 -- ARGV: 1 thread, 2 the revision they were made on, 3 TTL as in apply_ttl(), 4 most bytes of the thread (0 = any), 5 number of
 --       checkpoints, then for each its namespace, id, record (without stamp) and delta history ('' = none; with its stamp,
 --       and its parts are there, being those of the origin's); number of metadata to index, then as in
---       index_metadata(); then pages and chunks as in resolve_parts()
+--       index_metadata(); a list as in statement.lua; then pages and chunks as in resolve_parts()
 -- Reply: ok | stale (the thread changed since: make them again) | missing, digests with their kind | large, bytes | none | lost |
---        counts | settings
+--        counts | settings | stated (this writer makes no statements)
 -- Idempotent: found again, they are a success. Cut in the middle: it is not, a script is atomic; others see the new heads of all
 -- namespaces or of none.
--- include: bytes arguments batches record counts clock ttl thread receive buckets
+-- include: bytes arguments batches record counts clock ttl thread receive buckets statement
 local expected, given, most = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local first, last, at = list(5, 4)
-local meta, last_meta, parts = list(at, 2)
-local state, s, ttl, whose = load_thread()
+local meta, last_meta, at = list(at, 2)
+local stated, last_stated, parts = list(at, 1)
+local state, s, ttl, whose, sealed = load_thread('Z')
 if state ~= 'ok' then return { state } end
 local fields, records, histories = {}, {}, {}
 for k = first, last, 4 do
@@ -25,6 +26,9 @@ if there and sub(there, STAMP + 1) == records[1] then
   return { 'ok' }
 end
 if expected ~= revision(s) then return { 'stale' } end
+if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated) then
+  return { last_stated < stated and 'stated' or 'stale' }
+end
 check_key_types()
 
 local missing, written, bytes, chunks, unique = resolve_parts(records, parts)
@@ -52,6 +56,7 @@ s.changes = s.changes + 1
 written[#written + 1] = 'S'
 written[#written + 1] = format_counts(s)
 in_batches('HSET', T, written)
+restate(stated, last_stated)
 for k, field in ipairs(fields) do
   local ns, id = split_field(field)
   call('ZADD', I, 0, field)

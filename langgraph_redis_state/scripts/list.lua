@@ -1,16 +1,16 @@
 -- One page of checkpoints, newest first by id; over all namespaces it merges the root's range with the other namespaces'.
 -- ARGV: 1 thread, 2 TTL in ms to refresh (0 = the thread's own only, -1 = none, -2 = write nothing), 3 'one' | 'all' namespaces, 4 namespace (for 'one'),
 --       5 cursor: an id, only checkpoints below it ('' = from the newest), 6 cursor namespace, or '-' to leave out the
---       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks
--- Reply: ok, { ns, id, record or nil, writes or nil }, pages, chunks, revision, 1 if there may be more,
+--       cursor's id in every namespace, 7 most entries, 8 most bytes, 9 '1' = with pages and chunks, 10 '1' = with statements
+-- Reply: ok, { ns, id, record or nil, writes or nil, frozen entry or nil }, pages, chunks, revision, 1 if there may be more,
 --        tags with their fields (only without chunks, on the first page), now in ms, pending writes that the thread has,
---        also of checkpoints that are not there | lost | unindexed | counts
+--        also of checkpoints that are not there, statement or nil | lost | unindexed | counts
 -- include: bytes batches record counts clock ttl thread order collect
 local ttl, mode, ns, cursor, cursor_ns = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local most, budget, whole = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+local most, budget, whole, stated = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10] == '1'
 local state = check_thread(ttl == -2)
 if state == 'lost' or state == 'unindexed' then return { state } end
-if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {}, number(now), 0 } end
+if state == 'none' then return { 'ok', {}, {}, {}, '0', 0, {}, number(now), 0, false } end
 local s = parse_counts(call('HGET', T, 'S'))
 if not s and not whole then return { 'counts' } end -- a choice made on this page needs its revision
 local stored = s and s.stored or budget + 1
@@ -66,7 +66,7 @@ for k, place in ipairs(places) do
     if record then refs.add(record) end
     bytes = bytes + refs.add_writes(writes)
   end
-  found[#found + 1] = { place[1], place[2], record, writes }
+  found[#found + 1] = { place[1], place[2], record, writes, stated and call('HGET', T, 'F' .. place[1] .. '\0' .. place[2]) }
 end
 if #found > 0 and ttl >= 0 then refresh_ttl(ttl) end
 local pages, chunks = refs.result()
@@ -76,4 +76,4 @@ if not whole and cursor == '' then
   local values = hmget(T, names)
   for k, name in ipairs(names) do tags[2 * k - 1], tags[2 * k] = name, values[k] end
 end
-return { 'ok', found, pages, chunks, s and revision(s) or '', more, tags, number(now), s and number(s.writes) or 0 }
+return { 'ok', found, pages, chunks, s and revision(s) or '', more, tags, number(now), s and number(s.writes) or 0, stated and call('HGET', T, 'Z') }

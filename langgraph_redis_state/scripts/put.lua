@@ -3,27 +3,33 @@
 --       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
 --       that the thread must be at, 8 most bytes of the thread (0 = any), 9 what the reply shall say: 'roots', 'all' or '',
 --       10 number of metadata to index, then as in index_metadata();
---       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; then pages and chunks as in resolve_parts().
+--       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; a list as in statement.lua; then pages and
+--       chunks as in resolve_parts().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
 -- Reply: ok, the id that was the newest of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes;
 --        if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
+--        stated: as in statement_reply()
 -- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
 -- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
 -- has it, the put is accepted, and if no root checkpoint ever comes it expires with the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
--- include: bytes arguments batches record counts clock ttl thread order receive staging buckets tombstone
+-- include: bytes arguments batches record counts clock ttl thread order receive staging buckets tombstone statement
 local ns, id, record, given, run, expected, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local say = ARGV[9]
 local meta, last_meta, at = list(10, 2)
-local guards, last_guard, parts = list(at, 1)
+local guards, last_guard, at = list(at, 1)
+local stated, last_stated, parts = list(at, 1)
 local field = 'C' .. ns .. '\0' .. id
 local expected_at
 if expected ~= '-' then expected_at = expected:match('%z(.*)') end
 if expected_at then expected = expected:match('^%Z*') end
 
-local state, s, ttl, whose, old = load_thread(field)
+local state, s, ttl, whose, old, sealed = load_thread(field, 'Z')
 if not s then return refused({ state }) end
+if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated, sub(field, 2)) then
+  return statement_reply(sealed, state, stated, last_stated, sub(field, 2)) -- what is staged stays for the next try
+end
 local orphan = false
 if call('EXISTS', TOMB) == 1 then
   local reply = refused_as_deleted(field, guards, last_guard)
@@ -73,6 +79,7 @@ if same then rewrite('S', format_counts(s)) end
 local overdue = first and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(run ~= '' or overdue, last_meta >= meta or overdue)
 if not same then hset(fields) end
+if last_stated >= stated then restate(stated, last_stated) end
 
 -- from here on the write cannot fail: a full server lets a script end that has begun to write
 local purged = 0

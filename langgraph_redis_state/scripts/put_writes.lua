@@ -1,21 +1,25 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
 -- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in apply_ttl(), 5 most bytes of the thread (0 = any), 6 number
 --       of checkpoints that the run of a subgraph builds on, then their fields; number of writes, all of one task, then for each:
---       'first' or 'last' (which of two with one marker wins), marker, record; then pages and chunks as in resolve_parts(). KEYS[8], if given:
+--       'first' or 'last' (which of two with one marker wins), marker, record; a list as in statement.lua; then pages and chunks as in resolve_parts(). KEYS[8], if given:
 --       staging, as in put.
 -- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
---        writes (the list that is there is damaged, and must be changed)
+--        writes (the list that is there is damaged, and must be changed) | stated: as in statement_reply()
 -- Where they go is in writes.lua. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
--- include: bytes arguments batches record counts clock ttl thread receive writes staging buckets tombstone
+-- include: bytes arguments batches record counts clock ttl thread receive writes staging buckets tombstone statement
 local place, given, most = ARGV[2] .. '\0' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
 local guards, last_guard, at = list(6, 1)
-local writes, last_write, parts = list(at, 3)
+local writes, last_write, at = list(at, 3)
+local stated, last_stated, parts = list(at, 1)
 local field = 'W' .. place
 local LIST_MIN = 512
 
-local state, s, ttl, whose, blob, directory = load_thread(field, field .. '\0')
+local state, s, ttl, whose, blob, directory, sealed = load_thread(field, field .. '\0', 'Z')
 if not s or state == 'lost' then return refused({ state }) end
+if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated, place) then
+  return statement_reply(sealed, state, stated, last_stated, place) -- what is staged stays for the next try
+end
 local tomb_left = call('PTTL', TOMB)
 if tomb_left ~= -2 then
   local reply = refused_as_deleted('C' .. place, guards, last_guard)
@@ -115,6 +119,7 @@ end
 local overdue = state == 'none' and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(overdue, overdue)
 if #take > 0 then hset(fields) end
+if last_stated >= stated then restate(stated, last_stated) end
 if overdue then -- of a thread that expired
   call('ZREM', EXPIRY, thread)
   repeat until drop_bucket_entries(thread, 1000)

@@ -6,16 +6,17 @@
 --       fewer: checkpoints, writes, chunks, stored, logical, unique, referred (the last seven of COUNTS); then six lists, each
 --       with its length before it: fields; members of the index; run ids that the thread has no more; fields to write, each
 --       with its content (pending writes, and delta histories with parts of them that are not there yet); chunks and pages
---       that go and are not in those numbers yet, at most a few hundred; metadata as in index_metadata()
--- Reply: ok | stale (the thread changed since: choose again) | none | counts | settings
+--       that go and are not in those numbers yet, at most a few hundred; metadata as in index_metadata();
+--       then a list as in statement.lua
+-- Reply: ok | stale (the thread changed since: choose again) | none | counts | settings | stated (this writer makes no statements)
 -- Repeated after its reply was lost it is stale, and there is nothing left to choose. Cut in the middle: it is not, a script is
 -- atomic; others see the thread before or after.
 -- Reads everything before it writes anything. Frees memory first and writes after: it works on a full server, which lets a
 -- script end that has begun to write.
--- include: arguments batches counts clock ttl thread receive buckets
+-- include: arguments batches counts clock ttl thread receive buckets statement
 local expected, rebuild = ARGV[2], ARGV[3] == 'keep'
 local FEWER = 4 -- position of the first
-local state, s = load_thread()
+local state, s, _, _, sealed = load_thread('Z')
 if not s then return { state } end
 if state ~= 'ok' then return { 'none' } end
 if expected ~= revision(s) then return { 'stale' } end
@@ -28,7 +29,11 @@ local members, last_member, at = list(at, 1)
 local runs, last_run, at = list(at, 1)
 local written, last_written, at = list(at, 2)
 local parts, last_part, at = list(at, 1)
-local meta, last_meta = list(at, 2)
+local meta, last_meta, at = list(at, 2)
+local stated, last_stated = list(at, 1)
+if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated) then
+  return { last_stated < stated and 'stated' or 'stale' }
+end
 local stored, plain = measure_parts(ARGV, parts, last_part)
 s.stored, s.unique = s.stored - stored, s.unique - plain
 local forgotten = {}
@@ -61,6 +66,7 @@ else
   in_batches('ZREM', I, ARGV, members, last_member)
 end
 in_batches('HSET', T, ARGV, written, last_written)
+restate(stated, last_stated)
 in_batches('ZREM', RUNS, forgotten)
 s.changes = s.changes + 1
 call('HSET', T, 'S', format_counts(s))

@@ -10,6 +10,7 @@ from ..errors import (
     CheckpointConflictError,
     CheckpointCorruptError,
     CheckpointLostError,
+    InvalidConfigError,
     ThreadDeletedError,
     ThreadTooLargeError,
 )
@@ -22,6 +23,15 @@ class PartsMissingError(CheckpointLostError):
         super().__init__(message)
         self.names = names
         """Their digests."""
+
+
+class StatementChangedError(CheckpointCorruptError):
+    """The thread has another statement than the writer began with; nothing was written."""
+
+    def __init__(self, message: str, there: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.statement, self.frozen, self.record, self.writes, self.state = there
+        """The statement that is there, what stands at the checkpoint of the call, and 'ok' if there is a thread."""
 
 
 def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_bytes: int = 0) -> bool:
@@ -52,6 +62,13 @@ def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_b
             f"{about}: the server keeps losing parts of the state ({len(reply) - 1} are missing); nothing was written. "
             "Is maxmemory-policy evicting keys?",
             frozenset(name[1:] for name in reply[1:]),
+        )
+    if word == b"stated" and len(reply) > 1:
+        raise StatementChangedError(f"{about}: other writers change the thread all the time; nothing was written", reply[1:])
+    if word == b"stated":
+        raise InvalidConfigError(
+            f"{about}: the thread has a statement of what it holds, which each write must bring up to date, and this saver was "
+            "opened without freshness=True; nothing was written"
         )
     if word in (b"lost", b"unindexed"):
         raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")

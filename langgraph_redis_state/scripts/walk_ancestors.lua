@@ -1,12 +1,13 @@
 -- Walks the parent chain of a checkpoint: its ancestors, nearest first, with their writes and what the writes refer to. The walk
 -- ends at a checkpoint that has a delta history (H, see deltas.py): that stands for all its ancestors.
 -- ARGV: 1 thread, 2 namespace, 3 id ('' = newest): the walk begins at its parent, 4 most ancestors, 5 most bytes,
---       6 '1' = with chunks, '0' = with pages only
--- Reply: ok, { ns, id, record, writes or nil }, pages, chunks, next ('' = the root was reached), next is there (1 or 0),
---        the checkpoint it began at: { ns, id, record }, delta history of the last checkpoint walked (or of that it began at),
---        or nil, with what it refers to among the pages and chunks | none | lost
+--       6 '1' = with chunks, '0' = with pages only, 7 '1' = with statements
+-- Reply: ok, { ns, id, record, writes or nil, frozen entry or nil }, pages, chunks, next ('' = the root was reached), next is there
+--        (1 or 0), the checkpoint it began at: { ns, id, record, writes or nil, frozen entry or nil }, writes only with
+--        statements, delta history of the last checkpoint walked (or of that it began at),
+--        or nil, with what it refers to among the pages and chunks, statement or nil | none | lost
 -- include: bytes record thread order collect
-local ns, id, most, budget, whole = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local ns, id, most, budget, whole, stated = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7] == '1'
 local state = check_thread()
 if state == 'lost' then return { state } end
 if state == 'none' then return { 'none' } end
@@ -25,7 +26,13 @@ local function looked_at(at) -- parent, delta history or false
   local history = above ~= '' and read_uint(record, STAMP + 8, 3) > 0 and call('HGET', T, 'H' .. ns .. '\0' .. at)
   return above, history and parent_of(history) == above and history
 end
-local start = { ns, id, record, false }
+local start = { ns, id, record, false, false }
+local function frozen(id) return stated and call('HGET', T, 'F' .. ns .. '\0' .. id) end
+if stated then
+  local place = ns .. '\0' .. id
+  local got = call('HMGET', T, 'W' .. place, 'W' .. place .. '\0')
+  start[4], start[5] = all_writes(place, got[1], got[2]), frozen(id)
+end
 local found, refs, bytes = {}, collect_parts(), 0
 local parent, history = looked_at(id)
 record = nil
@@ -36,10 +43,10 @@ while parent ~= '' and not history do
   if not record or #found >= most or bytes > budget then break end
   local writes = all_writes(place, got[2], got[3])
   bytes = bytes + refs.add_writes(writes) + #record + #(writes or '')
-  found[#found + 1] = { ns, parent, record, writes }
+  found[#found + 1] = { ns, parent, record, writes, frozen(parent) }
   parent, history = looked_at(parent)
   record = nil
 end
 if history then refs.add(history) end
 local pages, chunks = refs.result(not whole)
-return { 'ok', found, pages, chunks, parent, record and 1 or 0, start, history }
+return { 'ok', found, pages, chunks, parent, record and 1 or 0, start, history, stated and call('HGET', T, 'Z') }

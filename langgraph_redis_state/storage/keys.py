@@ -19,7 +19,8 @@ key                     type              holds
 
 Fields of the thread: ``C<ns>\0<id>`` a checkpoint, ``W<ns>\0<id>`` its pending writes (if they are many, also the directory
 ``W<ns>\0<id>\0`` and segments ``W<ns>\0<id>\0<name>``, see thread_fields.py), ``H<ns>\0<id>`` what the DeltaChannels of a
-checkpoint whose parent was removed are rebuilt from, ``D<digest>`` a chunk, ``P<digest>`` a page of references, ``S``
+checkpoint whose parent was removed are rebuilt from, ``Z`` and ``F<ns>\0<id>`` what is true of the thread
+(statements.py), ``D<digest>`` a chunk, ``P<digest>`` a page of references, ``S``
 revision and counts, ``T`` the thread's own settings, ``G<name>`` a tag,
 ``O`` the last operation that had to be recognised when repeated. Members of its index: ``C<ns>\0<id>``, and for
 namespaces other than the root also ``A<id>\0<ns>``, so that newest-first over all namespaces merges two ranges.
@@ -190,6 +191,10 @@ def history_field(ns: bytes, checkpoint: bytes) -> bytes:
     return b"H" + ns + b"\0" + checkpoint
 
 
+def frozen_field(ns: bytes, checkpoint: bytes) -> bytes:
+    return b"F" + ns + b"\0" + checkpoint
+
+
 def across_member(ns: bytes, checkpoint: bytes) -> bytes:
     return b"A" + checkpoint + b"\0" + ns
 
@@ -201,7 +206,7 @@ def index_members(ns: bytes, checkpoint: bytes) -> tuple[bytes, ...]:
 
 
 def split_field(field: bytes) -> tuple[bytes, bytes]:
-    """(namespace, checkpoint id) of a `C`, `W` or `H` field."""
+    """(namespace, checkpoint id) of a `C`, `W`, `H` or `F` field."""
     ns, checkpoint, *_ = *field[1:].split(b"\0", 2), b""
     return ns, checkpoint
 

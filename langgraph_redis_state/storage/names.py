@@ -104,7 +104,7 @@ class HiddenNames(Names):
 
     def _translated(self, name: bytes, space_as: Callable[[bytes], bytes], tag_as: Callable[[bytes], bytes]) -> bytes:
         kind = name[:1]
-        if kind in b"CWH" and kind:
+        if kind in b"CWHF" and kind:
             space, nul, rest = name[1:].partition(b"\0")
             return kind + space_as(space) + nul + rest if space else name
         if kind == b"A":

@@ -241,13 +241,13 @@ def parsed(raw: bytes, place: RecordKey) -> tuple[Header, bytes, bytes, bytes]:
     try:
         if header.flags & WRITE:
             header.index = int.from_bytes(raw[at : at + 4], "big") - 2**31
-            task, at = _unpack_id(raw, at + 4)
+            task, at = unpack_id(raw, at + 4)
             header.task = task or ""
         else:
-            header.parent, at = _unpack_id(raw, at)
-            header.root, at = _unpack_id(raw, at)
-            header.run, at = _unpack_id(raw, at)
-            header.fork, at = _unpack_id(raw, at)
+            header.parent, at = unpack_id(raw, at)
+            header.root, at = unpack_id(raw, at)
+            header.run, at = unpack_id(raw, at)
+            header.fork, at = unpack_id(raw, at)
     except (IndexError, UnicodeDecodeError):
         raise CheckpointCorruptError(f"{place}: the header of the record is damaged") from None
     if at + DIGEST > len(raw):
@@ -260,7 +260,8 @@ def is_current(raw: bytes, by: Seal) -> bool:
     return raw[STAMP + 1] & ENCRYPTED == by.flags and raw[STAMP + 2] == by.key_id
 
 
-def _unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
+def unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
+    """An id in its header form, and where it ends."""
     size = raw[at]
     at += 1
     if size == 0x80:

@@ -346,9 +346,13 @@ class Keyring:
         return self._provider is not None
 
     @property
-    def encrypts(self) -> bool:
-        """Whether what is written is encrypted."""
-        return self.shared is None and self._seal is EncryptingSeal
+    def keyed(self) -> bool:
+        """Whether what is written is signed with a key, or encrypted."""
+        return bool(self._integrity.signing_id) or (self.shared is None and self._seal is EncryptingSeal)
+
+    @property
+    def accepts_unkeyed(self) -> bool:
+        return self._integrity.accept_unkeyed
 
     def seal(self, prefix: bytes, thread: bytes) -> Seal | None:
         """The seal of a thread; None if the provider must be asked first."""

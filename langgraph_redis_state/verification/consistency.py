@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import CheckpointCorruptError
 from ..storage import keys
+from ..storage.statements import Statement
 from ..storage.thread_fields import Counts, opened_line, sealed_line
 from .findings import REPAIRABLE, Finding, Kind, Repair
 from .snapshot import PARTS, RECORDS, Record, ThreadSnapshot, field_of, is_field, where_of, where_of_member
@@ -54,6 +55,7 @@ def find_problems(snapshot: ThreadSnapshot) -> Iterator[Problem]:
     found = [*_check_fields(snapshot, broken), *(() if 2 in snapshot.wrong else _check_index(snapshot, broken))]
     yield from found
     yield from _check_delta_channels(snapshot)
+    yield from _check_statement(snapshot, broken)
     whole = not any(problem.kind in ("damaged", "lost") for problem in found)
     yield from _check_left_over(snapshot)
     yield from _check_counts(snapshot, whole)
@@ -135,6 +137,26 @@ def _check_fields(snapshot: ThreadSnapshot, broken: BrokenRecords) -> Iterator[P
             else:
                 done = "removed, with its pending writes" if kind == b"C" else "removed"
                 yield Problem(what, where, problem, done, drop)
+
+
+def _check_statement(snapshot: ThreadSnapshot, broken: BrokenRecords) -> Iterator[Problem]:
+    """What the statement of the thread contradicts. Where it is damaged itself, nothing is held against it; and nothing that
+    is damaged or lost, since it would differ for that reason alone."""
+    fields = snapshot.fields
+    unread = [*broken, *(name for name, each in fields.items() if each.problem), *(snapshot.index.keys() - fields.keys())]
+    spared = {keys.split_field(name) for name in unread if name[:1] in RECORDS}
+    if not snapshot.fresh or snapshot.restated or any(each.problem and each.content for each in fields.values()):
+        return
+    done, gathered = "what is there was accepted, under a new statement", snapshot.gathered()
+    if gathered.sealed is None:
+        if not snapshot.unstated:
+            yield Problem("replayed", where_of(b"Z"), "it is gone", done, snapshot.restate)
+        return
+    address = snapshot.address
+    statement = Statement.open(gathered.sealed, address.place(b"Z", b"", b""), address.seal)
+    for place, error in gathered.check(statement, address.place(b"C", b"", b""), address.seal, spared):
+        problem = str(error).partition("replayed or removed: ")[2].partition(". ")[0] or str(error)
+        yield Problem("replayed", where_of(place.field), problem, done, snapshot.restate)
 
 
 def _check_delta_channels(snapshot: ThreadSnapshot) -> Iterator[Problem]:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "damaged", "lost", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy", "locked"
+    "damaged", "lost", "replayed", "unknown", "index", "bucket", "counts", "settings", "expiry", "orphan", "staging", "busy",
+    "locked",
 ]  # fmt: skip
 """Kinds of problems:
 
 - `damaged`: a checkpoint, pending write, tag, chunk or page of references is not what was written, or not signed as it must be
 - `lost`: something that an index or a record names is gone
+- `replayed`: a checkpoint, or pending writes, that the statement of the thread contradicts: they were put back or taken away
 - `unknown`: a field or key that this version does not write, or a key of the wrong type
 - `index`, `bucket`: an index of the thread, or of its bucket, differs from the thread's hash
 - `counts`, `settings`: the field S or T of a thread is damaged, or the counts are wrong

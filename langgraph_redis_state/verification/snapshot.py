@@ -14,10 +14,11 @@ from ..caching.parts import Parts
 from ..errors import CheckpointCorruptError
 from ..operations.thread_headers import CheckpointKey, left_over
 from ..scripts.commands import ThreadState
-from ..storage import bodies, chunks, keys, records, thread_fields
+from ..storage import bodies, chunks, keys, records, statements, thread_fields
 from ..storage.codec import DIGEST
 from ..storage.records import FIXED, STAMP, Header
 from ..storage.seals import Seal
+from ..storage.statements import Gathered
 
 RECORDS, PARTS = (b"C", b"W", b"H"), (b"D", b"P")
 """Kinds of fields."""
@@ -33,6 +34,7 @@ class Record:
     logical: int
     chunked: int
     header: Header = field(default_factory=Header)
+    checksum: bytes = b""
     places: int = 0
     problem: str = ""
 
@@ -51,6 +53,8 @@ class Field:
     segments: tuple[bytes, ...] = ()
     """The other fields of pending writes that stand in several: the directory and the segments."""
     problem: str = ""
+    content: bytes = b""
+    """Of what belongs to the statement of the thread, its content."""
     lost: list[str] = field(default_factory=list)
     """Of a delta history, the channels that it cannot rebuild."""
 
@@ -63,6 +67,12 @@ class ThreadSnapshot(ThreadState):
     deleted: set[CheckpointKey] = field(default_factory=set)
     """Absent checkpoints to which something belongs and which the tombstone names."""
     fields: dict[bytes, Field] = field(default_factory=dict)
+    fresh: bool = False
+    """Whether the statement of the thread is looked at, and made anew when something goes."""
+    unstated: bool = False
+    """A thread without a statement is accepted."""
+    restated: bool = False
+    """Whether a new statement is to be made."""
     unknown: set[bytes] = field(default_factory=set)
     """Names of fields that this version does not write."""
     index: dict[bytes, float] = field(default_factory=dict)
@@ -135,6 +145,7 @@ class ThreadSnapshot(ThreadState):
     def drop(self, name: bytes) -> None:
         """Removes a field with its index entries; of a checkpoint, its pending writes and its delta history too."""
         for each in (name, b"W" + name[1:], b"H" + name[1:]) if name[:1] == b"C" else (name,):
+            self.restated = self.restated or each[:1] in RECORDS
             self.fields.pop(each, None)
         for member in keys.members_of(name):
             self.index.pop(member, None)
@@ -145,6 +156,7 @@ class ThreadSnapshot(ThreadState):
         if each and staying:  # in one list
             size = len(self.address.keys.names.field(name)) + 4
             self.fields[name] = replace(each, size=size, records=staying, segments=(), problem="")
+            self.restated = True
         else:
             self.drop(name)
 
@@ -158,6 +170,25 @@ class ThreadSnapshot(ThreadState):
     def drop_key(self, n: int) -> None:
         self.wrong.remove(n)
         self.there = self.there and n != 1
+
+    def restate(self) -> None:
+        self.restated = True
+
+    def gathered(self) -> Gathered:
+        """What the statement of the thread speaks of."""
+        found = Gathered()
+        for name, each in self.fields.items():
+            where = keys.split_field(name)
+            if name[:1] == b"C":
+                found.records[where] = each.records[0].checksum if each.records else b""
+            elif name[:1] == b"W":
+                for record in each.records:
+                    found.writes[where][records.write_marker(record.header.index, record.header.task.encode())] = (
+                        record.checksum
+                    )
+            elif each.content:
+                found.add(name, each.content, self.address.place(name[:1], *where))
+        return found
 
     def add_to_index(self, *members: bytes) -> None:
         """Adds the members whose field still exists."""
@@ -179,7 +210,8 @@ def examine(address: Address, name: bytes, content: bytes) -> Field:
     by, named = address.seal, len(address.keys.names.field(name))
     found = Field(named + len(content))
     kind = name[:1]
-    place = address.place(name if kind == b"G" else kind, *(keys.split_field(name) if kind in RECORDS else (b"", b"")))
+    spoken = kind in RECORDS or kind == b"F"
+    place = address.place(name if kind == b"G" else kind, *(keys.split_field(name) if spoken else (b"", b"")))
     try:
         if kind == b"D":
             found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
@@ -188,6 +220,9 @@ def examine(address: Address, name: bytes, content: bytes) -> Field:
             found.refers = tuple(b"D" + chunk for chunk in Parts(pages={name[1:]: content}).page(name[1:], place))
         elif kind == b"G":
             found.refers = (keys.checkpoint_field(*thread_fields.open_tag(content, place, by)),)
+        elif kind == b"F" or name == b"Z":
+            found.content = content
+            statements.open_frozen(content, place, by) if kind == b"F" else statements.Statement.open(content, place, by)
         elif kind in (b"C", b"H"):
             found.records, found.size = [_examine_record(0, content, place, by, found)], named
         elif kind == b"W":
@@ -241,6 +276,7 @@ def _examine_record(at: int, raw: bytes, place: records.RecordKey, by: Seal, fou
     record = Record(at, len(raw), int.from_bytes(head[10:15], "big"), int.from_bytes(head[15:20], "big"))
     try:
         header, plain = records.open_record(raw, place, by)
+        record.checksum = statements.record_checksum(raw, place)
         values: Sequence[bodies.Entry | bodies.Write | bodies.History]
         places = 0
         if place.kind == b"C":
@@ -274,15 +310,15 @@ def _message(error: Exception, place: records.RecordKey) -> str:
 def where_of(name: bytes) -> str:
     """A description of a field of the hash."""
     kind = name[:1]
-    if kind in RECORDS and is_field(name):
+    if kind in (*RECORDS, b"F") and is_field(name):
         ns, checkpoint = map(keys.shown, keys.split_field(name))
-        of = {b"W": "pending writes of ", b"H": "delta history of "}.get(kind, "")
+        of = {b"W": "pending writes of ", b"H": "delta history of ", b"F": "statement on "}.get(kind, "")
         return f"{of}checkpoint {checkpoint!r} of namespace {ns!r}"
     if kind in PARTS and is_field(name):
         return f"{'chunk' if kind == b'D' else 'page of references'} {name[1:].hex()}"
     if kind == b"G":
         return f"tag {keys.shown(name[1:])!r}"
-    return {b"S": "counts (field S)", b"T": "TTL settings (field T)"}.get(name, f"field {name!r}")
+    return {b"S": "counts (field S)", b"T": "TTL settings (field T)", b"Z": "statement (field Z)"}.get(name, f"field {name!r}")
 
 
 def where_of_member(member: bytes) -> str:
@@ -294,12 +330,12 @@ def is_field(name: bytes) -> bool:
     kind, text = name[:1], name[1:]
     if kind in PARTS:
         return len(text) == DIGEST
-    if name in (b"S", b"T", b"O"):
+    if name in (b"S", b"T", b"O", b"Z"):
         return True
     parts = text.split(b"\0")
     if kind == b"W" and len(parts) == 3 and len(parts[2]) in (0, thread_fields.NAME):
         parts.pop()
-    shaped = len(parts) == 2 and parts[1] if kind in RECORDS else len(parts) == 1 and text if kind == b"G" else False
+    shaped = len(parts) == 2 and parts[1] if kind in (*RECORDS, b"F") else len(parts) == 1 and text if kind == b"G" else False
     return bool(shaped) and is_text(text)
 
 

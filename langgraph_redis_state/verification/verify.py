@@ -19,6 +19,7 @@ from typing import Any
 from ..address import Address
 from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
 from ..errors import CheckpointCorruptError, KeyProviderError
+from ..operations import freshness
 from ..operations.buckets import stored_text
 from ..operations.engine import Engine
 from ..operations.removing import BUSY_TRIES
@@ -26,9 +27,13 @@ from ..operations.surveying import read_deleted
 from ..operations.thread_headers import awaited
 from ..scripts import commands
 from ..storage import keys, thread_fields
+from ..storage.statements import Statement
 from .consistency import WRONG_TYPE, Problem, find_problems, paired, recount
 from .findings import REPAIRABLE, Finding, Progress, Repair
 from .snapshot import RECORDS, Field, ThreadSnapshot, examine, is_field, is_text, join_writes
+
+RECORD_KINDS = frozenset({"orphan"})
+"""Kinds whose repair removes records: not while a statement contradicts what is there, since a new one would accept that."""
 
 PORTION = 50
 """Fields read at once: at most some 13 MB, since no chunk is larger than 256 KiB."""
@@ -231,6 +236,7 @@ def _read_snapshot(task: Task, address: Address, entries: Entries, context: str)
     index = {address.keys.names.field_of(member): score for member, score in members.items()}
     last = yield from _thread_state(address, entries, context)
     last.fields, last.unknown, last.index = fields, unknown, index
+    last.fresh, last.unstated = task.engine.settings.fresh, task.engine.settings.keyring.accepts_unkeyed
     if 7 not in last.wrong:
         last.deleted = yield from read_deleted(task.engine, address, awaited(last.headers(), last.early()))
     same = (last.wrong, last.counts, last.settings, last.there) == (first.wrong, first.counts, first.settings, first.there)
@@ -262,20 +268,44 @@ def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operat
     active = max((record.header.created_at for record in snapshot.records(b"C")), default=0) or snapshot.now
     counts, read = snapshot.counts if stays else None, (before.counts or b"", before.settings or b"")
     repairs = _difference(before, snapshot, writes)
+    if snapshot.fresh and snapshot.restated:
+        repairs = yield from _restated(task, before, snapshot, repairs)
     same = yield from commands.repair(snapshot.address.keys, context, *read, counts or b"", active, repairs)
     return done if same else None
+
+
+def _restated(
+    task: Task, before: ThreadSnapshot, after: ThreadSnapshot, repairs: commands.Repairs
+) -> Operation[commands.Repairs]:
+    """The same changes, and a new statement of what is there then."""
+    address, gathered = after.address, after.gathered()
+    thread = address.place(b"C", b"", b"")
+    if gathered.sealed is None and after.unstated:
+        return repairs
+    former = None
+    with suppress(CheckpointCorruptError):  # then the new one follows none
+        former = gathered.sealed and Statement.open(gathered.sealed, address.place(b"Z", b"", b""), address.seal)
+    statement, fields = gathered.fields(former or None, thread, address.seal)
+    drop = {name for name in before.fields if name[:1] == b"F" and name not in fields}.union(
+        repairs.drop_fields
+    ) - fields.keys()
+    yield from freshness.stands(task.engine, address, (b"", fields[b"Z"]), statement, {})
+    return repairs._replace(drop_fields=drop, write_fields=[*repairs.write_fields, *fields.items()])
 
 
 def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:
     """Applies fixes to the snapshot until no problem is left that may be fixed. Returns what was done."""
     done: list[Repair] = []
     whole = len(snapshot.fields)
-    while chosen := [each for each in find_problems(snapshot) if each.fix is not None and task.may_fix(each)]:
+    found = list(find_problems(snapshot))
+    spared = RECORD_KINDS if not task.drop and any(each.kind == "replayed" for each in found) else ()
+    while chosen := [each for each in found if each.fix is not None and task.may_fix(each) and each.kind not in spared]:
         for problem in chosen:
             done.append(problem.mended(snapshot.address.thread))
             if problem.fix is not None:
                 problem.fix()
         recount(snapshot)
+        found = list(find_problems(snapshot))
     if len(snapshot.fields) < whole:  # a checkpoint was dropped, maybe the last of its run
         used = snapshot.used_runs()
         snapshot.runs = {member for member in snapshot.runs if paired(member, snapshot.thread) in used}
