@@ -31,6 +31,7 @@ from .errors import (
     ThreadExistsError,
     ThreadNotFoundError,
     ThreadTooLargeError,
+    WitnessError,
 )
 from .history.diff import ChannelDiff
 from .history.heads import Head, StoredWrite
@@ -100,4 +101,5 @@ __all__ = [
     "TodoItem",
     "TodoStatus",
     "Version",
+    "WitnessError",
 ]

@@ -132,9 +132,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "LGRS_INTEGRITY_KEY_FILE": ("integrity_key", _secrets),
     "LGRS_ACCEPT_UNKEYED": ("accept_unkeyed", _switch),
     "LGRS_ENCRYPTION_KEY_FILE": ("encryption_key", _secrets),
+    "LGRS_FRESHNESS": ("freshness", _switch),
     "LGRS_DECRYPT_ONLY": ("decrypt_only", _switch),
     "LGRS_NAME_KEY_FILE": ("name_key", _secret),
-    "LGRS_FRESHNESS": ("freshness", _switch),
     "LGRS_SERDE_KEY_FILE": ("", _secret),
     "LGRS_ALLOWED_TYPES": ("", _types),
 }

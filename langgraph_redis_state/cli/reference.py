@@ -50,6 +50,7 @@ lgrs rollback claim-7@-2                  # back, without losing anything
 | `LGRS_ACCEPT_UNKEYED` | | `true` or `false`: `accept_unkeyed`. |
 | `LGRS_ENCRYPTION_KEY_FILE` | | A file with the saver's `encryption_key`, in the same form. |
 | `LGRS_DECRYPT_ONLY` | | `true` or `false`: `decrypt_only`. |
+| `LGRS_FRESHNESS` | | `true` or `false`: `freshness`. |
 | `LGRS_NAME_KEY_FILE` | | A file with its `name_key`. |
 | `LGRS_SERDE_KEY_FILE` | | A file with the AES key of `EncryptedSerializer`, in the same form. |
 | `LGRS_PASSPHRASE_FILE` | | A file with the passphrase of archives. If it is set, `export` and `backup` encrypt. |

@@ -10,6 +10,7 @@ from .. import validation
 from ..address import Address
 from ..effects import Operation
 from ..errors import CheckpointNotFoundError, InvalidConfigError
+from ..operations import freshness
 from ..operations.delta_channels import read_lineage, refuse_broken
 from ..operations.engine import Engine
 from ..operations.reading import PAGE_CHECKPOINTS, START, read_page
@@ -24,7 +25,7 @@ def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Opera
     """The id of the checkpoint that `to` means: an id, a tag, or a negative number of steps back from the newest."""
     steps = validation.plain(to)
     if isinstance(steps, int) and not isinstance(steps, bool):
-        return (yield from _ancestor(target, steps, about))
+        return (yield from _ancestor(engine, target, steps, about))
     if isinstance(to, Mapping):
         raise InvalidConfigError(f"{about}: this is a config; pass the id: config['configurable']['checkpoint_id']")
     wanted = keys.encode(to, "checkpoint id or tag")
@@ -41,13 +42,18 @@ def resolve(engine: Engine, target: Address, to: str | int, about: str) -> Opera
     return wanted.decode()
 
 
-def _ancestor(target: Address, steps: int, about: str) -> Operation[str]:
+def _ancestor(engine: Engine, target: Address, steps: int, about: str) -> Operation[str]:
     if steps >= 0:
         raise ValueError(f"{about}: steps back are a negative number, not {steps!r}")
     cursor, left = b"", -steps
     while True:
         most = min(left, PAGE_CHECKPOINTS)
-        walk = yield from commands.walk_ancestors(target.keys, about, target.ns, cursor, most, 1 << 40, False)
+        fresh = engine.settings.fresh
+        walk = yield from commands.walk_ancestors(target.keys, about, target.ns, cursor, most, 1 << 40, False, fresh)
+        if walk is not None:
+            yield from engine.unlock(target)
+            read = [walk.start, *walk.found]
+            freshness.check(engine, target, walk.statement, read, () if cursor else [target.ns], ())
         if walk is None and not cursor:
             raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
         if walk is None or not walk.found:

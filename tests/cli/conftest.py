@@ -17,6 +17,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, store: str) -> None:
         "LGRS_SERDE_KEY_FILE",
         "LGRS_ACCEPT_UNKEYED",
         "LGRS_DECRYPT_ONLY",
+        "LGRS_FRESHNESS",
         "COLUMNS",
         "NO_COLOR",
     ):

@@ -30,6 +30,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "LGRS_CACHE_BYTES": ("0", 0),
     "LGRS_ACCEPT_UNKEYED": ("On", True),
     "LGRS_DECRYPT_ONLY": ("no", False),
+    "LGRS_FRESHNESS": ("true", True),
     "LGRS_ALLOWED_TYPES": ("shop.orders:Invoice,shop:A.B", [("shop.orders", "Invoice"), ("shop", "A.B")]),
 }
 
