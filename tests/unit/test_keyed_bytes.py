@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import ormsgpack
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,6 +28,7 @@ from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.names import HiddenNames
 from langgraph_redis_state.storage.records import RecordKey
 from langgraph_redis_state.storage.seals import EncryptingSeal, Integrity
+from langgraph_redis_state.storage.statements import Statement, markers_of, open_frozen, seal_frozen
 
 
 def plain(found: Any) -> Any:
@@ -136,6 +138,22 @@ def test_a_tag_is_under_a_key() -> None:
     assert stored == head + blake(place + lengths(head, names), key=KEYS["tags"]) + names
 
 
+def test_a_statement_and_a_frozen_entry_are_decrypted() -> None:
+    found, frozen = V["statement"], V["frozen"]
+    digest = blake(b"".join(marker + checksum for marker, checksum in sorted(found["markers"])))
+    assert digest == found["writes"]
+    first, last = found["heads"]
+    entries = [[*last, found["record"], b"", 6, True], [*first, found["record"], digest, 7, False]]
+    told = [int(found["revision"]), int(found["round"]), found["heads"], entries]
+    for stored, body, place in (
+        (found["stored"], told, lengths(b"1", PREFIX, THREAD, b"Z", b"", b"")),
+        (frozen["stored"], [found["record"], digest], lengths(b"1", PREFIX, THREAD, b"F", b"", frozen["checkpoint"])),
+    ):
+        assert stored[:3] == b"\1\4" + V["key_ids"][0]["id"]
+        plain = AESSIV(KEYS["records"]).decrypt(stored[3:], [place, stored[:3]])
+        assert ormsgpack.unpackb(plain) == body
+
+
 def test_names_are_encrypted_or_digests() -> None:
     def hidden(kind: bytes, text: bytes) -> bytes:
         return urlsafe_b64encode(AESSIV(NAME_KEYS["names"]).encrypt(b"\1" + text, [kind])).rstrip(b"=")
@@ -226,6 +244,17 @@ def test_the_package_cuts_these_pages_and_lists_and_signs_this_tag(seal: Encrypt
     place = RecordKey(PREFIX, THREAD, V["tag"]["field"], b"", b"")
     assert thread_fields.seal_tag(b"ns", b"id", place, seal) == V["tag"]["stored"]
     assert thread_fields.open_tag(V["tag"]["stored"], place, seal) == (b"ns", b"id")
+
+
+def test_the_package_reads_and_writes_this_statement(seal: EncryptingSeal) -> None:
+    place = RecordKey(PREFIX, THREAD, b"Z", b"", b"")
+    statement = Statement.open(V["statement"]["stored"], place, seal)
+    assert statement.seal(place, seal) == V["statement"]["stored"]
+    entry = statement.entries[b"", V["frozen"]["checkpoint"]]
+    place = RecordKey(PREFIX, THREAD, b"C", b"", V["frozen"]["checkpoint"])
+    assert open_frozen(V["frozen"]["stored"], place, seal) == entry._replace(round=0)
+    assert seal_frozen(entry, place, seal) == V["frozen"]["stored"]
+    assert markers_of(V["pending_writes"]["content"], place._replace(kind=b"W")) == dict(V["statement"]["markers"])
 
 
 def test_an_encrypted_thread_of_the_first_release_is_read_written_and_copied(url: str, raw: Any) -> None:
