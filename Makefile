@@ -34,7 +34,7 @@ integration integration-all:
 		>/dev/null 2>&1 || { echo "make integration needs a Docker engine, and none is reachable." >&2; exit 1; }
 	@$(BIN)/python -m pytest integration_tests $(addprefix --ignore=integration_tests/,migration agent_server recipes) -n 2 --dist loadgroup -m "$(WHICH)" --durations=10
 
-migration: $(VENV)/.dev $(VENV)/.bench ## migrate real graphs from each other saver whose package and server are here
+migration: $(VENV)/.migration ## migrate real graphs from each other saver whose package and server are here
 	@$(BIN)/python -m pytest integration_tests/migration
 
 agent-server: $(VENV)/.agent-server ## start the agent server of `langgraph dev` and drive it over HTTP (a minute; Python 3.11)
@@ -90,7 +90,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.demo $@
 
-$(VENV)/.agent-server $(VENV)/.recipes $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.made
+$(VENV)/.agent-server $(VENV)/.migration $(VENV)/.recipes $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.made
 	@echo "Installing what make $* needs, once ..."
 	@$(PIP) install -e '.[$*]'
 	@touch $@

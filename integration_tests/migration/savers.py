@@ -1,7 +1,9 @@
 """Savers of other packages, each empty and of its own, and the servers that they need.
 
-PostgreSQL's programs are looked for on this machine, and `LGRS_REDIS_STACK` names a Redis with RedisJSON and RediSearch. A
-saver whose package or server is not there is skipped, and pytest says so.
+PostgreSQL's programs are looked for on this machine. `LGRS_REDIS_STACK` names a Redis with RedisJSON and RediSearch.
+`LGRS_MONGODB` is the URL of a MongoDB; without it SecantusDB is started, a server from the Python index that speaks MongoDB's
+protocol, has its storage engine, and finds documents by the same indexes. A saver whose package or server is not there is
+skipped, and pytest says so.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import pytest
 
 from langgraph_redis_state.embedded import EmbeddedServer
 
-KINDS = ["memory", "sqlite", "postgres", "redis-stack", "redis-stack-shallow", "valkey", "plainredis", "own"]
+KINDS = ["memory", "sqlite", "postgres", "mongodb", "redis-stack", "redis-stack-shallow", "valkey", "plainredis", "own"]
 
 
 @contextlib.contextmanager
@@ -49,6 +51,17 @@ def postgres() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def mongodb() -> Iterator[str]:
+    """The URL of a server that speaks MongoDB's protocol."""
+    if "LGRS_MONGODB" in os.environ:
+        yield os.environ["LGRS_MONGODB"]
+        return
+    secantus = pytest.importorskip("secantus")
+    with tempfile.TemporaryDirectory(prefix="lgrs-mongodb-") as place, secantus.SecantusDBServer(storage_path=place) as server:
+        yield server.uri
+
+
+@contextlib.contextmanager
 def opened(kind: str, servers: Any) -> Iterator[Any]:
     """An empty saver."""
     with contextlib.ExitStack() as stack:
@@ -70,6 +83,12 @@ def _open(kind: str, servers: Any, stack: contextlib.ExitStack) -> Any:
     if kind == "postgres":
         saver_class = pytest.importorskip("langgraph.checkpoint.postgres").PostgresSaver
         return _open_postgres(saver_class, servers.postgres, stack)
+    if kind == "mongodb":
+        saver_class = pytest.importorskip("langgraph.checkpoint.mongodb").MongoDBSaver
+        name = f"d{uuid.uuid4().hex[:8]}"
+        mongo = stack.enter_context(saver_class.from_conn_string(servers.mongodb, db_name=name))
+        stack.callback(mongo.client.drop_database, name)
+        return mongo
     if kind.startswith("redis-stack"):
         module = pytest.importorskip("langgraph.checkpoint.redis")
         saver_class = module.ShallowRedisSaver if kind.endswith("shallow") else module.RedisSaver
@@ -121,6 +140,12 @@ class Servers:
         if "postgres" not in self._urls:
             self._urls["postgres"] = self._stack.enter_context(postgres())
         return self._urls["postgres"]
+
+    @property
+    def mongodb(self) -> str:
+        if "mongodb" not in self._urls:
+            self._urls["mongodb"] = self._stack.enter_context(mongodb())
+        return self._urls["mongodb"]
 
     @property
     def redis_stack(self) -> str:

@@ -1,6 +1,6 @@
 """Real graphs run on savers of other packages, and their threads migrate: nothing differs but what is listed here.
 
-Needs the extra `bench` for the savers. See `savers.py` for the servers.
+Needs the extra `migration` for the savers. See `savers.py` for the servers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from savers import KINDS, Servers, opened  # noqa: E402
 from scenarios import SCENARIOS  # noqa: E402
 
 from langgraph_redis_state import RedisSaver  # noqa: E402
-from langgraph_redis_state.migrate import migrate  # noqa: E402
+from langgraph_redis_state.migrate import amigrate, migrate, specs  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages
 
-LISTED = {"redis-stack": "order of tasks in delta channel "}
-"""The saver gives the writes of a checkpoint by index, then by task id, and replays them so. LangGraph's order, which the
-target has, is that of task paths. `test_a_redis_stack_saver_orders_writes_by_index` shows it."""
+LISTED = dict.fromkeys(["redis-stack", "mongodb"], "order of tasks in delta channel ")
+"""These savers give and replay the writes of a checkpoint in orders of their own. LangGraph's order, which the target has, is
+that of task paths. `test_some_savers_do_not_order_writes_by_task_path` shows it."""
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +54,51 @@ def test_nothing_differs_but_what_is_listed(servers: Servers, kind: str, name: s
         assert migrate(source, target).checkpoints == 0
 
 
-def test_a_redis_stack_saver_orders_writes_by_index(servers: Servers) -> None:
-    checkpoint = {"v": 4, "id": "1f061000-0000-6000-8000-000000000000", "ts": "2026-01-01T00:00:00+00:00", "channel_values": {}}
-    checkpoint |= {"channel_versions": {}, "versions_seen": {}, "updated_channels": None}
-    expected: Any = {
-        "memory": [("b", 1), ("b", 2), ("a", 1), ("a", 2)],  # by path
-        "redis-stack": [("a", 1), ("b", 1), ("a", 2), ("b", 2)],  # by index, then by task id
-    }
-    for kind, order in expected.items():
-        with opened(kind, servers) as saver:
-            config = saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, checkpoint, {}, {})
-            saver.put_writes(config, [("x", 1), ("x", 2)], "a", "~path 2")
-            saver.put_writes(config, [("x", 1), ("x", 2)], "b", "~path 1")
-            assert [(task, value) for task, _, value in saver.get_tuple(config).pending_writes] == order, kind
+CHECKPOINT: Any = {
+    "v": 4,
+    "id": "1f061000-0000-6000-8000-000000000000",
+    "ts": "2026-01-01T00:00:00+00:00",
+    "channel_values": {},
+    "channel_versions": {},
+    "versions_seen": {},
+    "updated_channels": None,
+}
+BY_PATH = [("b", 1), ("b", 2), ("a", 1), ("a", 2)]
+ORDERS = {
+    "memory": BY_PATH,
+    "redis-stack": [("a", 1), ("b", 1), ("a", 2), ("b", 2)],  # by index, then by task id
+    "mongodb": [("a", 1), ("a", 2), ("b", 1), ("b", 2)],  # by task id, then by index
+}
+
+
+@pytest.mark.parametrize("kind", list(ORDERS))
+def test_some_savers_do_not_order_writes_by_task_path(servers: Servers, kind: str) -> None:
+    with opened(kind, servers) as saver, RedisSaver(servers.embedded, prefix=f"t-{uuid.uuid4().hex[:8]}") as target:
+        config = saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, CHECKPOINT, {}, {})
+        saver.put_writes(config, [("x", 1), ("x", 2)], "a", "~path 2")
+        saver.put_writes(config, [("x", 1), ("x", 2)], "b", "~path 1")
+        assert [(task, value) for task, _, value in saver.get_tuple(config).pending_writes] == ORDERS[kind]
+        assert migrate(saver, target).ok
+        copied = target.get_tuple(config)
+        assert copied is not None
+        assert [(task, value) for task, _, value in copied.pending_writes or []] == BY_PATH
+
+
+def test_a_mongodb_saver_is_opened_by_name_and_read_without_listing_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened("mongodb", servers) as filled, RedisSaver(servers.embedded, prefix=f"t-{uuid.uuid4().hex[:8]}") as target:
+        build, script = SCENARIOS["a_chat_of_some_turns"]
+        asyncio.run(script(Play(build, lambda: filled, False, "sync")))
+        filled.writes_collection.update_many({}, {"$unset": {"task_path": ""}})  # as versions before 0.1.2 stored them
+        with contextlib.ExitStack() as stack:
+            source = specs.opened(f"mongodb:{filled.db.name}@{servers.mongodb}", stack)
+            assert source.db.name == filled.db.name
+            monkeypatch.setattr(source, "list", None)  # it would load every state at once
+            report = asyncio.run(amigrate(source, target, workers=2))
+            assert (report.ok, report.threads) == (True, 2)
+            assert report.verified == report.checkpoints == filled.checkpoint_collection.count_documents({})
+            assert specs.opened(f"mongodb:{servers.mongodb}", stack).db.name == "checkpointing_db"
 
 
 def test_a_shallow_saver_gives_the_newest_checkpoint_of_each_namespace(servers: Servers) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from .mongodb import MongoSource
 from .redis_savers import PlainRedisSource, RedisStackSource, ValkeySource
 from .sources import MemorySource, OwnSource, Source
 from .sql import PostgresSource, SqliteSource
@@ -17,6 +18,7 @@ _KINDS: tuple[tuple[str, str, type[Source]], ...] = (
     ("langgraph.checkpoint.sqlite.aio", "AsyncSqliteSaver", SqliteSource),
     ("langgraph.checkpoint.postgres", "PostgresSaver", PostgresSource),
     ("langgraph.checkpoint.postgres.aio", "AsyncPostgresSaver", PostgresSource),
+    ("langgraph.checkpoint.mongodb.saver", "MongoDBSaver", MongoSource),
     ("langgraph.checkpoint.redis", "RedisSaver", RedisStackSource),
     ("langgraph.checkpoint.redis.aio", "AsyncRedisSaver", RedisStackSource),
     ("langgraph.checkpoint.redis.shallow", "ShallowRedisSaver", RedisStackSource),

@@ -12,6 +12,7 @@ from ..saver import RedisSaver
 SPECS = {
     "sqlite": "sqlite:PATH",
     "postgres": "postgres:URL",
+    "mongodb": "mongodb:DATABASE@URL (MongoDBSaver; without DATABASE@: checkpointing_db)",
     "redis": "redis:URL (langgraph-checkpoint-redis)",
     "shallow": "shallow:URL (its ShallowRedisSaver)",
     "valkey": "valkey:URL (ValkeySaver)",
@@ -22,6 +23,7 @@ SPECS = {
 CLASSES = {
     "sqlite": ("langgraph.checkpoint.sqlite", "SqliteSaver"),
     "postgres": ("langgraph.checkpoint.postgres", "PostgresSaver"),
+    "mongodb": ("langgraph.checkpoint.mongodb", "MongoDBSaver"),
     "redis": ("langgraph.checkpoint.redis", "RedisSaver"),
     "shallow": ("langgraph.checkpoint.redis", "ShallowRedisSaver"),
     "valkey": ("langgraph_checkpoint_aws", "ValkeySaver"),
@@ -46,7 +48,10 @@ def opened(spec: str, stack: contextlib.ExitStack, own: Mapping[str, Any] | None
         return stack.enter_context(RedisSaver(url, prefix=prefix, read_only=True, **(own or {})))
     if kind == "plainredis":
         return _saver_class(kind)(url=where)
-    found = stack.enter_context(_saver_class(kind).from_conn_string(where))
+    named: dict[str, Any] = {}
+    if kind == "mongodb" and not where.startswith(("mongodb://", "mongodb+srv://")):
+        named["db_name"], _, where = where.partition("@")
+    found = stack.enter_context(_saver_class(kind).from_conn_string(where, **named))
     if kind in ("redis", "shallow"):
         found.setup()
     return found
