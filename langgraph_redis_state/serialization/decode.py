@@ -84,7 +84,7 @@ class StoredCheckpoint:
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
         """The checkpoint without values, and its metadata."""
-        rest, metadata = _loads(serde, *self.rest, f"{self.place}, metadata")
+        rest, metadata = loads(serde, *self.rest, f"{self.place}, metadata")
         if self.header.flags & records.CANONICAL:
             rest["channel_versions"] = _widened(rest["channel_versions"])
             rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
@@ -117,10 +117,11 @@ def _widened(versions: Mapping[str, int]) -> dict[str, str]:
 
 
 def loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str) -> Any:
-    return _loads(serde, value.type, joined(value, parts, where), where)
+    return loads(serde, value.type, joined(value, parts, where), where)
 
 
-def _loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:
+def loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:
+    """What the serializer makes of verified bytes. `what` names the place in the error."""
     try:
         return serde.loads_typed((type_, blob))
     except Exception as error:

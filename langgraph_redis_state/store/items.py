@@ -59,6 +59,9 @@ HEADER, STAMP, CHECK = 11, 29, 25
 KEYED: Final = b"\0items"
 """What stands for the thread when the keys of a store are derived: no thread has this id."""
 
+_NEWEST: Final = (1 << 56) - 1
+"""The µs that the smallest member of the order names: seven bytes, each as 255 - x."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _body = msgspec.msgpack.Decoder(tuple[str, bytes])
@@ -108,7 +111,7 @@ def namespace_of(name: bytes) -> tuple[str, ...]:
 def field_of(member: bytes) -> tuple[bytes, int]:
     """The field of a member of the order, and the µs that it names."""
     at = member.index(b"\0\0") + 2
-    return member[:at] + member[at + 7 :], int.from_bytes(bytes(255 - x for x in member[at : at + 7]), "big")
+    return member[:at] + member[at + 7 :], _NEWEST - int.from_bytes(member[at : at + 7], "big")
 
 
 def bucket_of(namespace: Sequence[str]) -> int:
@@ -152,15 +155,6 @@ class Place(NamedTuple):
         return namespace_of(name), key.decode()
 
 
-class StoredItem(NamedTuple):
-    """A verified record. `type` and `blob`: the serializer's form of the value."""
-
-    created_at: datetime
-    updated_at: datetime
-    type: str
-    blob: bytes
-
-
 def sealed(place: Place, type_: str, blob: bytes, ttl: int, vectors: int, seal: Seal, compression: CompressionType) -> bytes:
     """The record of an item without its stamp. `ttl` in ms, 0: none; `vectors`: how many it has."""
     plain = ormsgpack.packb([type_, blob])
@@ -170,8 +164,8 @@ def sealed(place: Place, type_: str, blob: bytes, ttl: int, vectors: int, seal: 
     return header + seal.close(place.signed, header, pack(plain, compression))
 
 
-def opened(raw: bytes, place: Place, seal: Seal) -> StoredItem:
-    """A stored record, after its checksum was verified.
+def opened(raw: bytes, place: Place, seal: Seal) -> tuple[str, bytes]:
+    """The serializer's form of the value, type and bytes, after the checksum of the record was verified.
 
     Raises CheckpointCorruptError or one of its kinds, without the place; nothing of the body is looked at before.
     """
@@ -184,13 +178,20 @@ def opened(raw: bytes, place: Place, seal: Seal) -> StoredItem:
         )
     header, checksum = raw[:HEADER], raw[STAMP : STAMP + DIGEST]
     body = seal.open(place.signed, "its record", header, checksum, raw[STAMP + DIGEST :])
-    if place_check(raw[:CHECK], place.field) != raw[CHECK:STAMP]:
-        raise CheckpointCorruptError("the server's stamp (times) is damaged")
     try:
-        type_, blob = _body.decode(unpack(body, BODY_MAX, "value"))
+        return _body.decode(unpack(body, BODY_MAX, "value"))
     except msgspec.MsgspecError as error:
         raise CheckpointCorruptError(f"the body is verified, but not laid out as an item's ({error})") from error
-    return StoredItem(_moment(raw[11:18]), _moment(raw[18:25]), type_, blob)
+
+
+def times(raw: bytes, place: Place) -> tuple[datetime, datetime]:
+    """When an item was created and updated, after the stamp of its record was verified.
+
+    Raises CheckpointCorruptError, without the place.
+    """
+    if place_check(raw[:CHECK], place.field) != raw[CHECK:STAMP]:
+        raise CheckpointCorruptError("the server's stamp (times) is damaged")
+    return _moment(raw[11:18]), _moment(raw[18:25])
 
 
 def has_vectors(raw: bytes) -> bool:

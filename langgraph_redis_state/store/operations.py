@@ -8,6 +8,7 @@ Rule 4: scripts that read write nothing. TTLs that are due are refreshed by a ca
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,14 +20,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.store.base import GetOp, Item, ListNamespacesOp, Op, PutOp, Result, SearchItem, SearchOp
 
 from .. import validation
-from ..caching.parts import Parts
 from ..effects import Argument, Call, Operation, compute, portion
 from ..errors import CheckpointCorruptError, CheckpointerError, CheckpointLostError, SerializationError, ServerRefusedError
 from ..operations.engine import Engine, logger
 from ..scripts import store_commands as scripts
-from ..serialization.decode import loaded
+from ..serialization.decode import loads
 from ..serialization.encode import dumped
-from ..storage.bodies import Value
 from ..storage.seals import Seal
 from . import items, matching, vectors
 from .items import Bounds, Place
@@ -205,27 +204,42 @@ class Items:
             batch.found.update(zip(there, (yield from self._made(Item, there.items())), strict=True))
             batch.due[bucket].update({fields[at]: None for at in due if fields[at] in batch.refresh})
 
-    def _made(self, kind: type[AnyItem], records: Iterable[tuple[bytes, bytes]]) -> Operation[list[AnyItem]]:
-        """Items of stored records, verified, decompressed and deserialized."""
+    def _made(
+        self,
+        kind: type[AnyItem],
+        records: Iterable[tuple[bytes, bytes]],
+        wanted: Mapping[str, object] | None = None,
+        most: int = sys.maxsize,
+    ) -> Operation[list[AnyItem | None]]:
+        """Items of stored records, verified, decompressed and deserialized: None for those that a filter does not select, and
+        no more after so many that it does."""
         listed = list(records)
         if not listed:
             return []
-        return (yield from compute(partial(self._make, kind, listed), sum(len(record) for _, record in listed)))
+        size = sum(len(record) for _, record in listed)
+        return (yield from compute(partial(self._make, kind, listed, wanted, most), size))
 
-    def _make(self, kind: type[AnyItem], records: Sequence[tuple[bytes, bytes]]) -> list[AnyItem]:
-        made = []
+    def _make(
+        self, kind: type[AnyItem], records: Sequence[tuple[bytes, bytes]], wanted: Mapping[str, object] | None, most: int
+    ) -> list[AnyItem | None]:
+        made: list[AnyItem | None] = []
         for name, record in records:
             place = self._place(name)
             try:
-                stored = items.opened(record, place, self._seal)
-                value = loaded(self._serde, Value(stored.type, stored.blob, (), len(stored.blob)), Parts(), "its value")
+                value = loads(self._serde, *items.opened(record, place, self._seal), "its value")
                 if not isinstance(value, dict):
                     raise CheckpointCorruptError(f"the value is {type(value).__name__}, not a dict; something else wrote it")
+                if not matching.selects(wanted, value):
+                    made.append(None)
+                    continue
+                created, updated = items.times(record, place)
             except (CheckpointCorruptError, SerializationError) as error:
                 raise type(error)(f"{place}: {error}") from error
             namespace, key = place.names
-            times = {"created_at": stored.created_at, "updated_at": stored.updated_at}
-            made.append(kind(namespace=namespace, key=key, value=value, **times))
+            made.append(kind(namespace=namespace, key=key, value=value, created_at=created, updated_at=updated))
+            most -= 1
+            if not most:
+                break
         return made
 
     # --- search ---
@@ -258,17 +272,19 @@ class Items:
                 there = yield from self._with_records(entries[:size], about)
                 del entries[:size]
                 size = READ_ITEMS
-                made = yield from self._made(SearchItem, [(entry.field, entry.record or b"") for entry in there])
-                for entry, item in zip(there, made, strict=True):
+                records = ((entry.field, entry.record or b"") for entry in there)
+                left = wanted - passed if op.filter else len(there)
+                made = yield from self._made(SearchItem, records, op.filter, left)
+                for entry, item in zip(there, made, strict=False):  # what is behind the last one is not needed
                     if entry.bucket in unranked and items.has_vectors(entry.record or b""):
                         raise CheckpointLostError(
                             f"{self._place(entry.field)}: its vectors are gone, the server evicted them; put the item again"
                         )
+                    if item is None:
+                        continue
                     if op.filter:
-                        if not matching.selects(op.filter, item.value):
-                            continue
                         passed += 1
-                        if passed <= op.offset or len(found) == op.limit:
+                        if passed <= op.offset:
                             continue
                     found.append(item)
                     if entry.due and op.refresh_ttl:
@@ -280,14 +296,15 @@ class Items:
 
     def _entries(self, skipped: int, bucket: int, page: scripts.Page) -> list[Entry]:
         """Those of a page. The order and a record must agree, since one script read both."""
-        entries = [Entry(name, bucket, items.field_of(name)[0]) for name in page.names]
-        for entry, record in zip(entries[skipped:], page.records, strict=False):
-            name, moment = items.field_of(entry.name)
+        named = [items.field_of(name) for name in page.names]
+        entries = [Entry(name, bucket, at) for name, (at, _) in zip(page.names, named, strict=True)]
+        for entry, (_, moment), record in zip(entries[skipped:], named[skipped:], page.records, strict=False):
+            place = self._place(entry.field)
             if record is None:
-                raise CheckpointLostError(f"{self._place(name)}: the order names it, and it is gone; repair() forgets it")
+                raise CheckpointLostError(f"{place}: the order names it, and it is gone; repair() forgets it")
             if moment != items.updated_us(record):
                 raise CheckpointCorruptError(
-                    f"{self._place(name)}: the order has it for another time than its record; one of them was damaged. "
+                    f"{place}: the order has it for another time than its record; one of them was damaged. "
                     "put or delete the item; if this goes on, repair()"
                 )
             entry.record = record
@@ -331,9 +348,9 @@ class Items:
             bound = max((names[-1][1] for names, _ in replies if len(names) == most), default=0.0)
             ranked = sorted((-score, field, bucket) for field, (score, bucket) in best.items() if score >= bound)
             there = yield from self._with_records([Entry(field, bucket, field) for _, field, bucket in ranked], about)
-            made = yield from self._made(SearchItem, [(entry.field, entry.record or b"") for entry in there])
-            pairs = zip(there, made, strict=True)
-            found = [(entry, item) for entry, item in pairs if matching.selects(op.filter, item.value)][:wanted]
+            records = ((entry.field, entry.record or b"") for entry in there)
+            made = yield from self._made(SearchItem, records, op.filter)
+            found = [(entry, item) for entry, item in zip(there, made, strict=True) if item is not None][:wanted]
             if len(found) >= wanted or not bound or most >= SIMILAR_MOST:
                 break
             most *= 8

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from audit import monitored
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.store.base import GetOp, InvalidNamespaceError, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from langgraph_redis_state import (
@@ -188,12 +189,28 @@ async def test_a_search_goes_on_over_many_pages(either: Any, monkeypatch: pytest
             names(await either.search(("u", "3"), limit=9, offset=offset))
             == [each for each in whole if each[0] == ("u", "3")][offset : offset + 9]
         )
-    thirds = [each for each in whole if int(each[1]) % 3 == 0]
     wanted = {"n": {"$gte": 0}}
     assert names(await either.search(("u",), filter=wanted, limit=60)) == whole
     found = await either.search(("u",), filter={"n": {"$gt": 29}}, limit=4, offset=20)
     assert names(found) == [each for each in whole if int(each[1]) > 29][20:24]
-    assert thirds
+
+
+def test_a_filtered_search_deserializes_no_more_than_it_looks_at(make: Any) -> None:
+    class Counting(JsonPlusSerializer):
+        loads = 0
+
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            self.loads += 1
+            return super().loads_typed(data)
+
+    serde = Counting()
+    memories = make(serde=serde)
+    memories.batch([PutOp(ADA, f"{n:02}", {"odd": bool(n % 2)}) for n in range(30)])  # one batch has one time
+    for offset, limit in ((0, 1), (0, 3), (4, 1), (3, 2), (14, 1), (14, 5), (0, 15), (15, 1)):
+        serde.loads = 0
+        found = memories.search(ADA, filter={"odd": True}, offset=offset, limit=limit)
+        assert [int(item.key) for item in found] == list(range(1, 30, 2))[offset : offset + limit]
+        assert serde.loads == min(2 * (offset + limit), 30), (offset, limit)
 
 
 SPACES = [

@@ -58,9 +58,9 @@ def test_a_record_is_the_same_byte_by_byte() -> None:
     place = Place(b"golden", FIELD)
     sealed = items.sealed(place, "msgpack", b"\x81\xa1n\x01", 60_000, 0, PLAIN, CompressionType.LZ4)
     assert sealed.hex() == GOLDEN_SEALED
-    stored = items.opened(bytes.fromhex(GOLDEN_STORED), place, PLAIN)
-    assert (stored.type, stored.blob) == ("msgpack", b"\x81\xa1n\x01")
-    assert (stored.created_at.isoformat(), stored.updated_at.isoformat()) == GOLDEN_TIMES
+    stored = bytes.fromhex(GOLDEN_STORED)
+    assert items.opened(stored, place, PLAIN) == ("msgpack", b"\x81\xa1n\x01")
+    assert tuple(moment.isoformat() for moment in items.times(stored, place)) == GOLDEN_TIMES
 
 
 GOLDEN_SEALED = "010000000000000000ea60192c070d8d0a07cab247287e9c8fa6780092a76d73677061636bc40481a16e01"
