@@ -97,4 +97,9 @@ def complete_thread(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def thread_argument(name: str = "thread", **settings: Any) -> Callable[[F], F]:
-    return click.argument(name, metavar=name.upper(), shell_complete=complete_thread, **settings)
+    shown = name.upper()
+    if settings.get("nargs") == -1:
+        shown = f"[{shown}]..."
+    elif not settings.get("required", True):
+        shown = f"[{shown}]"
+    return click.argument(name, metavar=shown, shell_complete=complete_thread, **settings)

@@ -15,7 +15,7 @@ from ..archive import ArchiveSaver, Progress, Report, export_threads, import_thr
 from ..archive import backup as write_backup
 from ..inspection import looking
 from ..inspection.selecting import find_thread
-from ..inspection.values import plain
+from ..inspection.values import counted, plain
 from ..migrate import Progress as MigrationProgress
 from ..migrate import migrate as copy_threads
 from ..migrate.specs import SPECS, opened
@@ -150,6 +150,9 @@ def import_(
         if dry_run:
             damaged = verify_archive(list(files), passphrase())
             report = Report(threads=len(_named(files)), problems=[f"{each}" for each in damaged])
+            if report.ok and not session.as_json:
+                session.say(f"{counted(report.threads, 'thread')}, every byte verified; nothing was imported")
+                return
         else:
             with _progress(session, "importing threads") as tell:
                 report = import_threads(
@@ -216,7 +219,7 @@ def migrate(session: Session, source: str, threads: tuple[str, ...], workers: in
     """Copies threads from another saver, exactly, while its application still writes.
 
     Repeat it after an error, or for what is new meanwhile. Run it where the classes in the states can be imported. The source
-    is not changed. Exit code 1 if a thread failed or differs.
+    is not changed. Exit code 1 if a thread failed or differs, or if the source has none.
     """
     given = click.get_current_context().get_parameter_source("source")
     where = source.partition(":")[2]
@@ -246,5 +249,7 @@ def migrate(session: Session, source: str, threads: tuple[str, ...], workers: in
         )
     else:
         session.say(f"{report}" + ("" if size is None else f"\n{size:,} bytes stored under the prefix"))
-    if not report.ok:
+    if not report.threads:
+        session.tell("the source has no threads; is --from right?")
+    if not (report.ok and report.threads):
         session.exit_code = ERROR

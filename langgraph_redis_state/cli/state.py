@@ -13,7 +13,7 @@ from rich.text import Text
 from .. import ChannelDiff, RedisSaver, Stats
 from ..inspection import looking
 from ..inspection.selecting import NoCheckpoint, find_checkpoint, find_thread, select
-from ..inspection.values import line, plain, preview, readable, size
+from ..inspection.values import counted, line, plain, preview, readable, size
 from . import printing
 from .command import command, thread_argument
 from .look import alive_option, mask_option, ns_option, version_record
@@ -66,7 +66,7 @@ def show(session: Session, thread: str, channel: str | None, ns: str, mask: bool
     ]
     session.out.print(printing.table([("channel", ""), ("type", ""), ("value", "")], rows))
     if tup.pending_writes:
-        session.next(f"writes {shell_word(thread)}", f"{len(tup.pending_writes)} pending writes are stored beside it")
+        session.next(f"writes {shell_word(thread)}", f"{counted(len(tup.pending_writes), 'pending write')} beside it")
     session.next(f"show {shell_word(thread)} CHANNEL", "a whole value")
 
 
@@ -294,7 +294,7 @@ def watch(
         if until == status or (until == "stopped" and status != "running"):
             return
         if ends is not None and time.monotonic() > ends:
-            session.tell(f"it is {status} after {timeout}")
+            session.tell(f"--timeout is over, and the status is {status}")
             session.exit_code = 3
             return
         time.sleep(every.total_seconds())

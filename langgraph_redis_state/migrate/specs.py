@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ..saver import RedisSaver
@@ -38,7 +39,7 @@ def opened(spec: str, stack: contextlib.ExitStack, own: Mapping[str, Any] | None
         own: options of `RedisSaver`, for a source of this package. It is opened with `read_only`.
 
     Raises:
-        ValueError: there is no such kind, or the package of the saver cannot be imported.
+        ValueError: there is no such kind, the package of the saver cannot be imported, or a file is not there.
     """
     kind, _, where = spec.partition(":")
     if kind not in SPECS or not where:
@@ -48,6 +49,8 @@ def opened(spec: str, stack: contextlib.ExitStack, own: Mapping[str, Any] | None
         return stack.enter_context(RedisSaver(url, prefix=prefix, read_only=True, **(own or {})))
     if kind == "plainredis":
         return _saver_class(kind)(url=where)
+    if kind == "sqlite" and not Path(where).is_file():  # SQLite would make an empty one
+        raise ValueError(f"--from {spec!r}: there is no file {where!r}")
     named: dict[str, Any] = {}
     if kind == "mongodb" and not where.startswith(("mongodb://", "mongodb+srv://")):
         named["db_name"], _, where = where.partition("@")

@@ -52,7 +52,7 @@ def test_a_file_is_written_and_imported(mine: Any, lgrs: Lgrs, saver: RedisSaver
 def test_a_dry_run_verifies_files_without_a_server(mine: Any, lgrs: Lgrs, tmp_path: Path) -> None:
     file = tmp_path / "file"
     mine("export", "ada", "-o", file)
-    assert lgrs("-u", "redis://127.0.0.1:1", "import", "--dry-run", str(file)).out.startswith("1 threads")
+    assert lgrs("-u", "redis://127.0.0.1:1", "import", "--dry-run", str(file)).out.startswith("1 thread, every byte")
     content = bytearray(file.read_bytes())
     content[frames.HEAD + 40] ^= 1
     file.write_bytes(content)
@@ -114,6 +114,13 @@ def test_threads_migrate_from_another_saver(
     assert "LGRS_FROM" in call("--from", "postgres:postgresql://user:secret@host/x").err
     monkeypatch.setenv("LGRS_FROM", spec)
     assert call().code == 0
+
+
+def test_a_source_without_threads_or_without_a_file_is_no_success(lgrs: Lgrs, url: str, prefix: str, tmp_path: Path) -> None:
+    empty = lgrs("migrate", "--from", f"lgrs:{prefix}-empty@{url}", "--dry-run")
+    assert (empty.code, "no threads" in empty.err) == (1, True)
+    absent = lgrs("migrate", "--from", f"sqlite:{tmp_path / 'absent'}")
+    assert (absent.code, "there is no file" in absent.err, list(tmp_path.iterdir())) == (2, True, [])
 
 
 def test_what_a_source_raises_when_it_is_opened_is_told(lgrs: Lgrs, monkeypatch: pytest.MonkeyPatch) -> None:
