@@ -80,7 +80,10 @@ class RedisStore(Connected, BaseStore):
         for name in options.keys() & _ANSWERS.keys():
             raise TypeError(f"{type(self).__name__} has no argument {name!r}: {_ANSWERS[name]} (docs/migration.md)")
         if idle := options.keys() & _NOT_FOR_STORES:
-            raise TypeError(f"{sorted(idle)}: not for stores; ttl={{'default_ttl': minutes}} lets items expire")
+            raise TypeError(
+                f"{type(self).__name__} has no argument {min(idle)!r}, which is for threads; what a store takes is in "
+                "docs/store.md, and ttl={'default_ttl': minutes} lets items expire"
+            )
         if callable(options.get("encryption_key")):
             raise TypeError("encryption_key: a store takes a key, or several; a key provider gives the keys of threads")
         if index is not None and options.get("encryption_key") is not None:

@@ -370,7 +370,7 @@ async def test_names_and_options_of_other_stores(url: str, prefix: str) -> None:
         with pytest.raises(TypeError, match="migration"):
             RedisStore(url, **{name: None})
     for options in ({"max_versions": 3}, {"tombstone": 1}):
-        with pytest.raises(TypeError, match="not for stores"):
+        with pytest.raises(TypeError, match="is for threads"):
             RedisStore(url, **options)  # type: ignore[arg-type]
     for ttl in ({"default": 1}, 5, {"default_ttl": -1}, {"sweep_interval_minutes": 0}):
         with pytest.raises(ValueError, match="ttl"):
