@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[1]
 BIG = [f"{n}: " + "some words that differ " * 8 for n in range(1_500)]
 """About 300 KB in 1,500 elements: several chunks."""
 
+KEYS = {"encryption_key": bytes(range(32)), "name_key": bytes(range(32, 64)), "freshness": True}
+
 Make = Callable[..., RedisSaver]
 Surface = Callable[[RedisSaver], Any]
 both_surfaces = pytest.mark.parametrize("surface", [SyncSurface, lambda saver: saver], ids=["sync", "async"])
@@ -54,13 +56,15 @@ async def test_sync_methods_pass_every_conformance_test_of(capability: Capabilit
 
 
 @pytest.mark.parametrize("surface", ["sync", "async"])
-async def test_a_real_graph_does_step_by_step_what_it_does_in_memory(make: Make, surface: str) -> None:
+@pytest.mark.parametrize("keys", [{}, KEYS], ids=["plain", "under keys"])
+async def test_a_real_graph_does_step_by_step_what_it_does_in_memory(make: Make, surface: str, keys: dict[str, Any]) -> None:
     memory = InMemorySaver()
     expected = await play(memory, memory, surface, "t")
-    first, second = make(), make()
+    first, second = make(**keys), make(**keys)
     found = await play(first, second, surface, "t")
     for n, (step, other) in enumerate(zip(expected, found, strict=True)):
         assert_same({"step": n, "gave": step}, {"step": n, "gave": other})
+    assert list(first.verify("t")) == []
     for saver in (first, second):
         await saver.aclose()
 

@@ -22,7 +22,7 @@ SWEEP_MINUTES = 60
 
 _NOT_FOR_STORES = {
     *("refresh_ttl_on_read", "max_versions", "max_age", "max_thread_bytes", "tombstone", "conflict"),
-    *("index_metadata", "cache_bytes", "name_key"),
+    *("index_metadata", "cache_bytes", "name_key", "freshness", "witness"),
 }
 
 _OF_CONNECTIONS = (
