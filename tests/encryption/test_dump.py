@@ -30,7 +30,7 @@ def dump(raw: Any, prefix: str) -> bytes:
 @pytest.mark.parametrize(
     ("options", "shows"),
     [
-        (KEYS, set()),
+        ({**KEYS, "freshness": True}, set()),
         (
             {"encryption_key": KEYS["encryption_key"]},
             {b"secretthread", b"secretnode", b"secrettag", b"secretrun", b"secretuser", b"secretkey"},
