@@ -245,12 +245,10 @@ def _learnt(engine: Engine, target: Address, where: Where, there: StatementChang
         if there.state == b"ok":
             _check_unstated(engine, place)
         return Standing(unstated=there.state == b"ok")
-    known = Standing(there.statement, Statement.open(there.statement, statement_place(target), target.seal))
-    entry, markers = _checked(known.statement, target, (*where, there.record, there.writes, there.frozen))
-    known.writes = {where: (entry.writes, markers)}
-    if where not in known.statement.entries and there.frozen is not None:
-        known.frozen[where] = entry
-    return known
+    statement = Statement.open(there.statement, statement_place(target), target.seal)
+    entry, markers = _checked(statement, target, (*where, there.record, there.writes, there.frozen))
+    frozen = where not in statement.entries and there.frozen is not None
+    return Standing(there.statement, statement, {where: (entry.writes, markers)}, {where: entry} if frozen else {})
 
 
 def _check_unstated(engine: Engine, place: RecordKey) -> None:
@@ -314,11 +312,10 @@ def check(
         return {}
     name = target.keys.name
     known = engine.standings.get(name)
-    if known is None or known.sealed != sealed:
-        before, known = known, Standing(sealed, Statement.open(sealed, statement_place(target), target.seal))
-        if before is None or before.statement.revision < known.statement.revision:
-            engine.standings.put(name, known)
-    statement = known.statement
+    if known is not None and known.sealed == sealed:
+        statement = known.statement
+    else:
+        statement = Statement.open(sealed, statement_place(target), target.seal)
     for ns in newest:
         first = next((checkpoint for space, checkpoint, *_ in found if space == ns), None)
         head = statement.heads.get(ns)
@@ -329,5 +326,8 @@ def check(
         if where not in read and (entry := statement.entries.get(where)) and entry.record:
             raise replayed(target.place(b"C", *where), "it is gone")
     seen = {where: (entry.writes, markers) for where, (entry, markers) in read.items() if where in statement.entries}
-    known.writes = {**known.writes, **seen}
+    if known is None or known.statement.revision < statement.revision:
+        engine.standings.put(name, Standing(sealed, statement, seen))
+    elif known.sealed == sealed and any(known.markers(where) is None for where in seen):
+        engine.standings.put(name, replace(known, writes={**known.writes, **seen}))
     return {where: entry for where, (entry, _) in read.items()}
