@@ -21,7 +21,7 @@ from ..errors import CheckpointCorruptError, ThreadBusyError, WitnessError
 from ..scripts.commands import Restatement, Stored
 from ..scripts.replies import StatementChangedError
 from ..storage import keys
-from ..storage.records import STAMP, RecordKey, write_marker
+from ..storage.records import STAMP, RecordKey
 from ..storage.statements import (
     NEWEST,
     Entry,
@@ -31,13 +31,16 @@ from ..storage.statements import (
     Statement,
     Where,
     checksum_of,
-    markers_of,
+    extended,
+    in_order,
+    mark_of,
     newest_in,
     record_checksum,
     replayed,
     seal_frozen,
     writes_digest,
 )
+from ..storage.thread_fields import split_writes
 from .engine import Engine
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders
 from .unlocking import ASKING
@@ -93,8 +96,8 @@ def put_writes(
         if before is None:
             return None
         came = {marker: checksum for policy, marker, checksum in new if policy == "last" or marker not in before}
-        after = {**before, **came}
-        digest = writes_digest(after)
+        entry = known.statement.entries.get(where) or known.frozen.get(where)
+        after, digest = extended(before, entry.writes if entry else b"", came)
         return Changed(known.statement.wrote(where, digest, known.frozen.get(where)), {}, {where: (digest, after)})
 
     return (yield from _stated(engine, target, change, call))
@@ -151,7 +154,8 @@ def remove(
             if where not in entries:
                 back.append(where)
             entry = entries.get(where) or survey.entries[where]._replace(round=before.round, kept=True)
-            entries[where] = entry._replace(writes=writes_digest(_markers(writes, target.place(b"W", *where))))
+            marks = (mark_of(raw, target.place(b"W", *where)) for _, raw in writes)
+            entries[where] = entry._replace(writes=writes_digest(in_order(marks)))
     newest = newest_in(where for where in map(_where, survey.headers) if where not in went)
     changed = Changed(before.left(entries, newest), {})
     return (yield from _restate(engine, target, survey.statement, changed, back, call))
@@ -197,10 +201,6 @@ def _restate(
 
 def _where(place: CheckpointKey) -> Where:
     return place[0].encode(), place[1].encode()
-
-
-def _markers(writes: StoredWrites, place: RecordKey) -> Markers:
-    return {write_marker(header.index, header.task.encode()): record_checksum(raw, place) for header, raw in writes}
 
 
 def restatement(
@@ -289,7 +289,8 @@ def _checked(statement: Statement, target: Address, found: Stored) -> tuple[Entr
     """The entry of a checkpoint and its pending writes, or CheckpointCorruptError if the statement says something else."""
     ns, checkpoint, record, writes, frozen = found
     place = target.place(b"C", ns, checkpoint)
-    markers = markers_of(writes, place._replace(kind=b"W"))
+    at = place._replace(kind=b"W")
+    markers = in_order(mark_of(raw, at) for raw in (split_writes(writes, at) if writes else ()))
     checksum = b"" if record is None else record_checksum(record, place)
     return statement.check(place, Entry(checksum, writes_digest(markers)), frozen, target.seal), markers
 

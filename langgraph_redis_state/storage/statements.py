@@ -13,8 +13,10 @@ small.
 *Z and F*: format (1), flags (1), key id (1), checksum or synthetic IV (16), body, which is msgpack. Statement:
 ``[revision, round, [[ns, id], ...], [[ns, id, record, writes, round, kept], ...]]``; frozen: ``[record, writes]``. A revision
 counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. `record` is the checksum
-of a record (16, or empty: it is not there), `writes` BLAKE2b-128 over the marker and the checksum of each pending write, in
-the order of markers (or empty: there are none). Namespaces are as they are stored, ids in header form.
+of a record (16, or empty: it is not there), `writes` the digest of its pending writes (or empty: there are none). That is a
+chain, so that the last write costs no more than the first: in the order of their revisions, those of one call in the order of
+markers, each link is BLAKE2b-128 over the one before, a marker and a checksum. Namespaces are as they are stored, ids in
+header form.
 """
 
 from __future__ import annotations
@@ -51,8 +53,11 @@ OTHERS: Final = 2
 Where = tuple[bytes, bytes]
 """Namespace and id of a checkpoint."""
 
+Mark = tuple[int, bytes, bytes]
+"""Of a pending write: the revision of its thread that it came with, its marker and its checksum."""
+
 Markers = Mapping[bytes, bytes]
-"""The pending writes of a checkpoint: the checksum of each, by its marker."""
+"""The pending writes of a checkpoint: the checksum of each, by its marker, in the order in which they came."""
 
 
 class Entry(NamedTuple):
@@ -167,20 +172,33 @@ def record_checksum(record: bytes, place: RecordKey) -> bytes:
     return parsed(record, place)[1]
 
 
-def markers_of(writes: bytes | None, place: RecordKey) -> dict[bytes, bytes]:
-    """Of the pending writes of a checkpoint, as a list."""
-    found: dict[bytes, bytes] = {}
-    for raw in split_writes(writes, place) if writes else ():
-        header, checksum, *_ = parsed(raw, place)
-        found[write_marker(header.index, header.task.encode())] = checksum
-    return found
+def mark_of(raw: bytes, place: RecordKey) -> Mark:
+    """Of a pending write as it is stored."""
+    header, checksum, *_ = parsed(raw, place)
+    return header.version, write_marker(header.index, header.task.encode()), checksum
+
+
+def in_order(marks: Iterable[Mark]) -> dict[bytes, bytes]:
+    return {marker: checksum for _, marker, checksum in sorted(marks)}
+
+
+def extended(markers: Markers, digest: bytes, came: Mapping[bytes, bytes]) -> tuple[Markers, bytes]:
+    """Pending writes, and their digest, after a call that brought some."""
+    last = dict(sorted(came.items()))
+    if markers.keys().isdisjoint(last):
+        return {**markers, **last}, _chained(digest, last)
+    after = {marker: checksum for marker, checksum in markers.items() if marker not in last} | last
+    return after, writes_digest(after)
 
 
 def writes_digest(markers: Markers) -> bytes:
-    if not markers:
-        return b""
-    whole = b"".join([marker + markers[marker] for marker in sorted(markers)])
-    return hashlib.blake2b(whole, digest_size=DIGEST).digest()
+    return _chained(b"", markers)
+
+
+def _chained(digest: bytes, markers: Markers) -> bytes:
+    for marker, checksum in markers.items():
+        digest = hashlib.blake2b(digest + marker + checksum, digest_size=DIGEST).digest()
+    return digest
 
 
 _STATEMENT = msgspec.msgpack.Decoder(
@@ -211,7 +229,7 @@ class Gathered:
 
     def __init__(self) -> None:
         self.records: dict[Where, bytes] = {}
-        self.writes: defaultdict[Where, dict[bytes, bytes]] = defaultdict(dict)
+        self.writes: defaultdict[Where, list[Mark]] = defaultdict(list)
         self.frozen: dict[Where, bytes] = {}
         self.sealed: bytes | None = None
 
@@ -221,14 +239,14 @@ class Gathered:
         if kind == b"C":
             self.records[where] = record_checksum(content, place)
         elif kind == b"W" and segment_of(name) != b"":
-            self.writes[where].update(markers_of(as_list(content)[1], place))
+            self.writes[where] += [mark_of(raw, place) for raw in split_writes(as_list(content)[1], place)]
         elif kind == b"F":
             self.frozen[where] = content
         elif name == b"Z":
             self.sealed = content
 
     def entry(self, where: Where) -> Entry:
-        return Entry(self.records.get(where, b""), writes_digest(self.writes.get(where, {})))
+        return Entry(self.records.get(where, b""), writes_digest(in_order(self.writes.get(where, ()))))
 
     def check(
         self, statement: Statement, thread: RecordKey, by: Seal, spared: Collection[Where] = ()

@@ -183,9 +183,8 @@ class ThreadSnapshot(ThreadState):
                 found.records[where] = each.records[0].checksum if each.records else b""
             elif name[:1] == b"W":
                 for record in each.records:
-                    found.writes[where][records.write_marker(record.header.index, record.header.task.encode())] = (
-                        record.checksum
-                    )
+                    marker = records.write_marker(record.header.index, record.header.task.encode())
+                    found.writes[where].append((record.header.version, marker, record.checksum))
             elif each.content:
                 found.add(name, each.content, self.address.place(name[:1], *where))
         return found

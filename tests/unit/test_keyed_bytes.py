@@ -28,7 +28,7 @@ from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.names import HiddenNames
 from langgraph_redis_state.storage.records import RecordKey
 from langgraph_redis_state.storage.seals import EncryptingSeal, Integrity
-from langgraph_redis_state.storage.statements import Statement, markers_of, open_frozen, seal_frozen
+from langgraph_redis_state.storage.statements import Statement, in_order, mark_of, open_frozen, seal_frozen
 
 
 def plain(found: Any) -> Any:
@@ -140,7 +140,9 @@ def test_a_tag_is_under_a_key() -> None:
 
 def test_a_statement_and_a_frozen_entry_are_decrypted() -> None:
     found, frozen = V["statement"], V["frozen"]
-    digest = blake(b"".join(marker + checksum for marker, checksum in sorted(found["markers"])))
+    digest = b""
+    for marker, checksum in found["markers"]:
+        digest = blake(digest + marker + checksum)
     assert digest == found["writes"]
     first, last = found["heads"]
     entries = [[*last, found["record"], b"", 6, True], [*first, found["record"], digest, 7, False]]
@@ -254,7 +256,8 @@ def test_the_package_reads_and_writes_this_statement(seal: EncryptingSeal) -> No
     place = RecordKey(PREFIX, THREAD, b"C", b"", V["frozen"]["checkpoint"])
     assert open_frozen(V["frozen"]["stored"], place, seal) == entry._replace(round=0)
     assert seal_frozen(entry, place, seal) == V["frozen"]["stored"]
-    assert markers_of(V["pending_writes"]["content"], place._replace(kind=b"W")) == dict(V["statement"]["markers"])
+    marks = [mark_of(raw, place._replace(kind=b"W")) for raw in V["pending_writes"]["records"]]
+    assert list(in_order(marks).items()) == [(*each,) for each in V["statement"]["markers"]]
 
 
 def test_an_encrypted_thread_of_the_first_release_is_read_written_and_copied(url: str, raw: Any) -> None:
