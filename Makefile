@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
+.PHONY: help demo test keyed browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -20,6 +20,11 @@ demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the byte
 
 test: $(VENV)/.dev ## run the tests, on an embedded server
 	@$(BIN)/python -m pytest tests -n auto --dist worksteal --durations=10
+
+keyed: $(VENV)/.dev ## run the contract, history, state and archive tests on savers that encrypt, and that hide names
+	@for keys in encrypt encrypt,names; do \
+		KEYED=$$keys $(BIN)/python -m pytest tests/contract tests/history tests/state tests/archive -n auto --dist worksteal || exit 1; \
+	done
 
 browser: $(VENV)/.dev ## run the tests of the page in headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/python -m pytest tests/web/test_browser.py -m browser

@@ -37,8 +37,14 @@ def put(
 
 
 def keys_of(client: Any, prefix: str) -> set[str]:
-    """Names of all keys under a prefix, without prefix and bucket."""
-    return {key.decode().partition("}:")[2] or key.decode() for key in client.scan_iter(match=f"{prefix}:*", count=10_000)}
+    """Names of all keys under a prefix, without prefix and bucket, with thread ids as they are given."""
+    shown = ThreadKeys(prefix, b"").names.thread_of
+
+    def named(key: bytes) -> str:
+        kind, colon, thread = (key.partition(b"}:")[2] or key).partition(b":")
+        return (kind + colon + (shown(thread) if kind in (b"t", b"i", b"x") else thread)).decode()
+
+    return {named(key) for key in client.scan_iter(match=f"{prefix}:*", count=10_000)}
 
 
 def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict[str, int]:

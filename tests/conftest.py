@@ -97,10 +97,10 @@ def memory() -> InMemorySaver:
     return InMemorySaver()
 
 
-if os.environ.get("LGRS_KEYS"):
-    from keyed import give_keys
+if os.environ.get("KEYED"):
+    from keyed import give_keys, leave_out
 
-    give_keys(names="names" in os.environ["LGRS_KEYS"], fresh="fresh" in os.environ["LGRS_KEYS"])
+    give_keys(names="names" in os.environ["KEYED"], fresh="fresh" in os.environ["KEYED"])
 
 NEEDS_PYTHON_3_11 = (
     "several_interrupts_in_parallel_tasks-async",
@@ -115,6 +115,8 @@ NEEDS_PYTHON_3_11 = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("KEYED"):
+        leave_out(items)
     if sys.version_info >= (3, 11):
         return
     # asyncio tasks take a context only since 3.11, so LangGraph knows no config in async nodes before, with any saver

@@ -1,10 +1,13 @@
-"""Tests on savers that encrypt: with `LGRS_KEYS=encrypt` in the environment each saver gets a key that it was not given, with
-`LGRS_KEYS=encrypt,names` also a name key, and with `LGRS_KEYS=encrypt,fresh` freshness. A test that builds bytes of its own,
-or says how many there are, fails then."""
+"""Tests on savers that encrypt, for `make keyed`: with `KEYED=encrypt` in the environment each saver gets a key that it was not
+given, with `KEYED=encrypt,names` also a name key, and with `KEYED=encrypt,fresh` freshness."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.storage.keys import ThreadKeys
@@ -12,6 +15,35 @@ from langgraph_redis_state.storage.names import HiddenNames
 
 ENCRYPTION_KEY = bytes(range(32))
 NAME_KEY = bytes(range(32, 64))
+
+PROCESSES = "it starts processes whose savers get no key"
+UNSIGNED = "it is about savers that do not encrypt, beside others that sign"
+FIGURES = "it compares with figures of threads that are not encrypted"
+PLAIN_NAMES = "it looks for names in indexes as they are given, or writes them there"
+
+LEFT_OUT = {
+    "test_equal_sets_are_equal_though_two_processes_store_different_bytes": PROCESSES,
+    "test_processes_that_save_one_state_lose_none": PROCESSES,
+    "test_signed_states": UNSIGNED,
+    "test_with_a_key_a_tag_that_somebody_else_wrote_is_refused": UNSIGNED,
+    "test_100_versions_of_50_keys_cost_what_the_guide_says": FIGURES,
+    "test_the_counts_are_true_after_any_sequence_of_verbs": "a copy encrypts chunks anew, so those of another compression have "
+    "another size than in its source",
+}
+"""Tests that cannot hold with a key, and why."""
+
+LEFT_OUT_WITH_NAMES = {
+    "test_a_saver_that_writes_forgets_what_expired_in_buckets_that_nobody_writes_to": PLAIN_NAMES,
+    "test_a_sweep_is_bounded_and_goes_on_where_it_stopped": PLAIN_NAMES,
+    "test_a_sweep_that_fails_does_not_fail_the_put": PLAIN_NAMES,
+    "test_a_limit_gives_the_first_of_all_wherever_they_are": PLAIN_NAMES,
+    "test_what_is_no_id_in_an_index_is_an_error_that_names_it": PLAIN_NAMES,
+    "test_without_versioning_one_is_kept": PLAIN_NAMES,
+    "test_the_tag_index_does_not_grow_with_saves": PLAIN_NAMES,
+    "test_export_import_and_export_again_give_equal_files": "an archive has the metadata that the exporting saver indexes, and "
+    "the two savers index different ones",
+}
+"""Those that cannot hold with a name key."""
 
 
 def give_keys(names: bool, fresh: bool) -> None:
@@ -29,3 +61,12 @@ def give_keys(names: bool, fresh: bool) -> None:
     RedisSaver.__init__ = keyed  # type: ignore[method-assign]
     if names:
         ThreadKeys.__init__ = found  # type: ignore[method-assign]
+
+
+def leave_out(items: Sequence[pytest.Item]) -> None:
+    """Skips the tests of the lists above, with their reasons."""
+    reasons = {**LEFT_OUT, **(LEFT_OUT_WITH_NAMES if "names" in os.environ["KEYED"] else {})}
+    for item in items:
+        reason = reasons.get(getattr(item, "originalname", item.name))
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -21,7 +21,7 @@ def left(raw: Any, prefix: str, thread: str = "t") -> float | None:
     first, second, now = expiries(raw, *keys.all[:2])
     assert first != -2, "there is no such thread"
     assert second in (first, -2)  # writes whose checkpoint has not come have no index
-    assert raw.zscore(keys.all[3], thread) == (None if first == -1 else first)
+    assert raw.zscore(keys.all[3], keys.name) == (None if first == -1 else first)
     return None if first == -1 else (first - now) / 1000
 
 
@@ -38,7 +38,8 @@ def bucket(raw: Any, prefix: str, thread: str = "t") -> dict[str, int]:
 
 def check_bucket(raw: Any, prefix: str, thread: str = "t", slack: int = 86_400_000) -> None:
     """No key of the bucket expires before a thread in it, and if all threads expire, none later than `slack` ms after them."""
-    threads = [name.decode() for name in raw.zrange(ThreadKeys(prefix, thread.encode()).all[2], 0, -1)]
+    keys = ThreadKeys(prefix, thread.encode())
+    threads = [keys.names.thread_of(name).decode() for name in raw.zrange(keys.all[2], 0, -1)]
     of_threads = [expiries(raw, ThreadKeys(prefix, name.encode()).hash)[0] for name in threads]
     for name, moment in bucket(raw, prefix, thread).items():
         if -1 in of_threads:
@@ -65,7 +66,7 @@ def put(saver: RedisSaver, thread: str = "t", parent: str | None = None, **confi
 
 def traces(raw: Any, prefix: str, threads: Sequence[str]) -> list[bytes]:
     """Every key and member under the prefix that names one of these threads."""
-    wanted = [name.encode() for name in threads]
+    wanted = [ThreadKeys(prefix, name.encode()).name for name in threads]
     found = []
     for key in raw.scan_iter(match=f"{prefix}:*", count=10_000):
         members = raw.zrange(key, 0, -1) if raw.type(key) == b"zset" else []

@@ -18,8 +18,8 @@ from shapes import at, put
 
 import langgraph_redis_state
 from langgraph_redis_state import CheckpointLostError, InvalidConfigError, RedisSaver, ThreadExistsError
-from langgraph_redis_state.address import Address
 from langgraph_redis_state.server import ServedSaver, SharedAllowList, checkpointer, serializer
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
@@ -124,7 +124,7 @@ async def test_a_chain_that_was_broken_otherwise_is_an_error_behind_an_adapter_t
     for n in range(4):
         await graph(Adapter(served)).ainvoke({"n": n}, THREAD)
     third = [each.config["configurable"]["checkpoint_id"] async for each in served.alist(THREAD)][2].encode()
-    stored = Address.of(prefix, THREAD).keys
+    stored = ThreadKeys(prefix, b"t")
     assert raw.hdel(stored.hash, *(field for field in raw.hkeys(stored.hash) if third in field))
     assert raw.zrem(stored.all[1], *(member for member in raw.zrange(stored.all[1], 0, -1) if third in member))
     with pytest.raises(CheckpointLostError):
@@ -187,7 +187,7 @@ async def test_the_checkpointer_takes_its_options_from_the_environment(
     monkeypatch.delenv("LGRS_SOAK", raising=False)
     async with checkpointer() as saver:
         await put(saver, at("t"), {"x": 1})
-        assert 7100 < saver.client.ttl(Address.of(prefix, THREAD).keys.hash) <= 7200
+        assert 7100 < saver.client.ttl(ThreadKeys(prefix, b"t").hash) <= 7200
     with pytest.raises(Exception, match="closed"):
         await saver.aget_tuple(at("t"))
 

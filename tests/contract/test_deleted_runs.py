@@ -359,7 +359,8 @@ def test_what_belongs_to_something_in_the_tombstone_is_found_at_once(saver: Redi
     saver.put_writes(at("t", "sub:2", never), [("x", 1)], "task")
     fresh = saver.put(at("t"), checkpoint({"x": 1}), metadata(), {"x": 1})
     assert list(saver.verify()) == []
-    raw.zadd(ThreadKeys(prefix, b"t").tombstone, {f"C\0{never}": 0, f"Csub:2\0{never}": 0})
+    keys = ThreadKeys(prefix, b"t")
+    raw.zadd(keys.tombstone, {keys.names.field(f"C{ns}\0{never}".encode()): 0 for ns in ("", "sub:2")})
     assert [each.kind for each in saver.verify()] == ["orphan"] * 3
     saver.prune(["t"])
     assert [id_of(each.config) for each in saver.list(at("t", None))] == [id_of(fresh)]

@@ -39,7 +39,7 @@ class Clock:
         if second == -2 != first:  # writes whose checkpoint has not come yet: there is no index
             second = first
         assert first == second
-        score = self.client.zscore(keys.all[3], thread)
+        score = self.client.zscore(keys.all[3], keys.name)
         if first >= 0:  # and the index of the bucket knows that moment
             assert score == first
         elif first == -1:
@@ -114,7 +114,7 @@ def test_writes_tidy_up_after_threads_that_expired_in_their_bucket(url: str, pre
         members = {
             name: clock.client.zrange(bucket_key(prefix, number, name), 0, -1) for name in ("threads", "expiry", "runs", "m")
         }
-        assert members == {"threads": [b"living"], "expiry": [], "runs": [], "m": []}
+        assert members == {"threads": [ThreadKeys(prefix, living.encode()).name], "expiry": [], "runs": [], "m": []}
         assert number < BUCKETS
 
 

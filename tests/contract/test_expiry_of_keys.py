@@ -18,7 +18,7 @@ def left(raw: Any, prefix: str, thread: str) -> int:
     keys = ThreadKeys(prefix, thread.encode())
     first, second, now = expiries(raw, *keys.all[:2])
     assert first == second, "the two keys of the thread expire at different moments"
-    score = raw.zscore(keys.all[3], thread.encode())
+    score = raw.zscore(keys.all[3], keys.name)
     if first > 0:
         assert score == first, "the bucket's index says another moment"
     return first - now if first > 0 else first
@@ -105,9 +105,10 @@ def test_what_expired_disappears_from_the_indexes_of_its_bucket(url: str, raw: A
         config = put(saver, at("t"), {"n": 1}, run_id="run of t")
         put(saver, config, {"n": 2}, run_id="run of t")
         keys = ThreadKeys(prefix, b"t")
-        assert raw.zrange(keys.all[2], 0, -1) == [b"t"]
+        assert raw.zrange(keys.all[2], 0, -1) == [keys.name]
         assert raw.zrange(keys.all[3], 0, -1) == []
-        assert raw.zrange(keys.all[4], 0, -1) == [b"Rrun of t\0t", b"Tt\0run of t"]
+        run = keys.names.run(b"run of t")
+        assert raw.zrange(keys.all[4], 0, -1) == [b"R" + run + b"\0" + keys.name, b"T" + keys.name + b"\0" + run]
 
 
 def test_a_thread_that_expired_and_came_back_without_ttl_is_not_forgotten(url: str, raw: Any, prefix: str) -> None:

@@ -97,12 +97,12 @@ def test_the_bytes_that_are_replicated_are_at_most_three_times_those_that_are_st
         for tasks in (10, times(150, 1000, 10_000)):
             config = start(saver, f"{tasks} tasks")
             keys = ThreadKeys("lgrs", f"{tasks} tasks".encode())
-            stored, sent = saver.stats(keys.name.decode()).stored_bytes, replicated.info("replication")["master_repl_offset"]
+            stored, sent = saver.stats(f"{tasks} tasks").stored_bytes, replicated.info("replication")["master_repl_offset"]
             memory = replicated.memory_usage(keys.hash, samples=0)
             for n in range(tasks):
                 saver.put_writes(config, [("results", text(n))], f"{n:08}-0000-4000-8000-000000000000", "~")
             sent = replicated.info("replication")["master_repl_offset"] - sent
-            assert sent <= 3 * (saver.stats(keys.name.decode()).stored_bytes - stored), tasks
+            assert sent <= 3 * (saver.stats(f"{tasks} tasks").stored_bytes - stored), tasks
             assert replicated.memory_usage(keys.hash, samples=0) - memory <= 400 * tasks
 
 

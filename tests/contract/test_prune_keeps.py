@@ -111,7 +111,7 @@ def test_little_or_much_may_stay_and_all_that_is_not_checkpoints_stays_too(
     assert raw.hget(keys.hash, "T") == settings
     times = [raw.pttl(key) for key in keys.all[:2]]
     assert all(before - 60_000 < each <= before for each in times)
-    assert raw.zscore(keys.all[3], "t") is not None
+    assert raw.zscore(keys.all[3], keys.name) is not None
     assert len(writes) - 39 + left == len([name for name in raw.hkeys(keys.hash) if name[:1] == b"W"])
     assert_tidy(raw, prefix)
 

@@ -175,7 +175,7 @@ def test_settings_made_in_between_hold(
                 assert left[0] == 1
             for key in keys.all[:2]:
                 assert ttl - 10_000 < raw.pttl(key) <= ttl
-            assert (raw.zscore(keys.all[3], "t") is None) == (ttl < 0)
+            assert (raw.zscore(keys.all[3], keys.name) is None) == (ttl < 0)
             assert not list(saver.verify("t"))
             audit(raw, prefix, "t", clean=True)
     assert raw.hget(keys.hash, "T") is None

@@ -9,6 +9,7 @@ from exercise import BIG
 from shapes import SyncSurface, at, ids, listed, put
 
 from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.storage.keys import ThreadKeys
 
 
 def keys_of(client: Any, prefix: str) -> list[bytes]:
@@ -17,7 +18,7 @@ def keys_of(client: Any, prefix: str) -> list[bytes]:
 
 def data_keys_of(client: Any, prefix: str, thread: str) -> list[bytes]:
     """The hash and the sorted set of a thread (layout v1)."""
-    return [key for kind in "ti" for key in client.scan_iter(match=f"{prefix}:{{*}}:{kind}:{thread}", count=10_000)]
+    return [key for key in ThreadKeys(prefix, thread.encode()).all[:2] if client.exists(key)]
 
 
 @pytest.mark.parametrize("surface", ["sync", "async"])

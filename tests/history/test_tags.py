@@ -116,14 +116,15 @@ def test_a_damaged_tag_is_corruption_and_never_another_checkpoint(saver: RedisSa
     made = chain(saver, 3)
     saver.tag("t", "name", made[0])
     saver.tag("t", "other", made[1])
-    key = ThreadKeys(prefix, b"t").hash
-    good, other = raw.hget(key, b"Gname"), raw.hget(key, b"Gother")
+    keys = ThreadKeys(prefix, b"t")
+    key, name = keys.hash, keys.names.field(b"Gname")
+    good, other = raw.hget(key, name), raw.hget(key, keys.names.field(b"Gother"))
     for n in range(len(good)):
-        raw.hset(key, b"Gname", good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :])
+        raw.hset(key, name, good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :])
         with pytest.raises(CheckpointCorruptError):
             saver.tags("t")
     for bad in (b"", b"\1", good[:-1], good + b"x", other):
-        raw.hset(key, b"Gname", bad)
+        raw.hset(key, name, bad)
         with pytest.raises(CheckpointCorruptError, match="t"):
             saver.rollback("t", "name")
         with pytest.raises(CheckpointCorruptError):
