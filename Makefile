@@ -21,10 +21,10 @@ demo: $(VENV)/.demo ## run an agent, kill it, resume it, fork it, count the byte
 test: $(VENV)/.dev ## run the tests, on an embedded server
 	@$(BIN)/python -m pytest tests -n auto --dist worksteal --durations=10
 
-keyed: $(VENV)/.dev ## run the contract, history, state and archive tests on savers that encrypt, and that hide names
-	@for keys in encrypt encrypt,names; do \
-		KEYED=$$keys $(BIN)/python -m pytest tests/contract tests/history tests/state tests/archive -n auto --dist worksteal || exit 1; \
-	done
+keyed: WHICH := $(addprefix tests/,contract history state archive)
+keyed: $(VENV)/.dev ## run the contract tests and others on savers that encrypt, then on those that hide names too
+	@KEYED=encrypt $(BIN)/python -m pytest $(WHICH) tests/damage tests/cli -n auto --dist worksteal
+	@KEYED=encrypt,names $(BIN)/python -m pytest $(WHICH) -n auto --dist worksteal
 
 browser: $(VENV)/.dev ## run the tests of the page in headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/python -m pytest tests/web/test_browser.py -m browser

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from audit import audit, grow, keys_of
 from shapes import at, id_of, plain, words
+from soak import in_turn
 from whole import KINDS, Watching, build, kind_of
 from whole import told as everything
 
@@ -129,8 +130,10 @@ def stands_encrypted(content: bytes, name: bytes) -> bool:
     return content[0] >= 0x80 if kind == b"D" else kind in (b"C", b"H") and bool(content[STAMP + 1] & ENCRYPTED)
 
 
-@pytest.mark.parametrize("given", ["a key", "two keys", "a provider"])
-@pytest.mark.parametrize("signed", [{}, {"integrity_key": b"a key that signs, of some bytes"}])
+@pytest.mark.parametrize(
+    ("given", "signed"),
+    in_turn(["a key", "two keys", "a provider"], [{}, {"integrity_key": b"a key that signs, of some bytes"}]),
+)
 def test_encryption_is_turned_off_and_nothing_stays_encrypted(
     url: str, prefix: str, raw: Any, given: str, signed: dict[str, Any]
 ) -> None:
