@@ -63,7 +63,7 @@ Options of all commands may stand before or behind the command.
 
 ## Naming a checkpoint
 
-`THREAD` is the id of a thread. Where something is only looked at, its beginning is enough if only one begins so.
+`THREAD` is the id of a thread. For commands that only look, the beginning of an id is enough if no other id begins with it.
 
 | | |
 | --- | --- |
@@ -99,8 +99,8 @@ brought it lost against another: `refused: conflict`.
 
 ## Values
 
-With `--json` each line is one object. Its fields stand below and stay; there may come more. All of it is ASCII. In a value,
-what JSON lacks is a mapping with one name that begins with `$`:
+With `--json` each line is one object, in ASCII. Its fields are listed with each command. A later version may add fields, and
+keeps these. A value that JSON cannot express is a mapping with a name that begins with `$`:
 
 | | |
 | --- | --- |
@@ -112,7 +112,7 @@ what JSON lacks is a mapping with one name that begins with `$`:
 | `{"$map": [[key, value], ...]}` | a mapping whose keys are not all text |
 
 With `--mask`, kinds and sizes stand in place of values: `•str 12`. Errors are one object on stderr: `error`, `message`,
-`near` (names that are near), `exit`.
+`near` (similar names), `exit`.
 """
 
 
