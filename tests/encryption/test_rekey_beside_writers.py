@@ -21,12 +21,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "another key": {"encryption_key": [NEW, OLD]},
     "turned off": {"encryption_key": OLD, "decrypt_only": True},
     "names hidden": {"encryption_key": [NEW, OLD], "name_key": NAMES},
+    "fresh": {"encryption_key": [NEW, OLD], "freshness": True},
 }
 changes = pytest.mark.parametrize("to", CHANGES)
 
 
 def before(to: str) -> dict[str, Any]:
-    return {"encryption_key": OLD, **({"name_key": NAMES} if "name_key" in CHANGES[to] else {})}
+    return {"encryption_key": OLD, **{name: CHANGES[to][name] for name in ("name_key", "freshness") if name in CHANGES[to]}}
 
 
 def after(to: str) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def test_what_scripts_and_indexes_keep_is_as_before(url: str, prefix: str, raw: 
         late = saver.get_tuple(at("deleted")).config
         saver.delete_thread("deleted")
         keys = {thread: saver._engine.address(thread).keys for thread in "tu"}
-        assert {kind_of(keys["t"].names.field_of(name)) for name in raw.hkeys(keys["t"].hash)} == KINDS
+        assert {kind_of(keys["t"].names.field_of(name)) for name in raw.hkeys(keys["t"].hash)} >= KINDS
         truth = {thread: everything(saver, thread) for thread in "tu"}
         moments = {thread: expiries(raw, *each.all[:2])[:2] for thread, each in keys.items()}
         kept = {key: raw.zrange(key, 0, -1, withscores=True) for each in keys.values() for key in each.all[1:6]}
@@ -155,7 +156,9 @@ def test_what_scripts_and_indexes_keep_is_as_before(url: str, prefix: str, raw: 
     with RedisSaver(url, prefix=prefix, ttl=50, **CHANGES[to], **index) as saver:
         assert saver.rekey() == 2
     with RedisSaver(url, prefix=prefix, ttl="keep", cache_bytes=0, **after(to), **index) as saver:
-        assert {thread: expiries(raw, *each.all[:2])[:2] for thread, each in keys.items()} == moments
+        for thread, each in keys.items():  # a script of Redis 6.2 reads what is left by a clock that goes on meanwhile
+            first, second, _ = expiries(raw, *each.all[:2])
+            assert first == second == pytest.approx(moments[thread][0], abs=5)
         assert {key: raw.zrange(key, 0, -1, withscores=True) for key in kept} == kept
         assert raw.hget(keys["t"].hash, "T") == settings
         assert [each.last_activity for each in saver.list_threads()] == activity

@@ -127,6 +127,8 @@ def stands_encrypted(content: bytes, name: bytes) -> bool:
         return any(raw[STAMP + 1] & ENCRYPTED for raw in split_writes(as_list(content)[1], place))
     if kind == b"G":
         return bool(content[0] & ENCRYPTED)
+    if kind in (b"Z", b"F"):
+        return bool(content[1] & ENCRYPTED)
     return content[0] >= 0x80 if kind == b"D" else kind in (b"C", b"H") and bool(content[STAMP + 1] & ENCRYPTED)
 
 
@@ -196,6 +198,25 @@ def test_until_rekey_what_was_written_plain_is_read_and_what_somebody_else_wrote
         with pytest.raises(IntegrityKeyError, match="neither signed nor encrypted"):
             told(saver, "plain")
         assert not watching.loaded
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_encryption_is_turned_off_with_freshness_or_without(url: str, prefix: str, raw: Any, stays: bool) -> None:
+    signed = {"integrity_key": b"a key that signs, of some bytes", "freshness": True} if stays else {}
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD, freshness=True) as saver:
+        build(saver)
+        truth, key = everything(saver), saver._engine.address("t").keys.hash
+    with RedisSaver(url, prefix=prefix, encryption_key=OLD, decrypt_only=True, **signed) as saver:
+        assert saver.rekey() == 1
+        assert saver.rekey() == 0
+        assert everything(saver) == truth
+    with RedisSaver(url, prefix=prefix, cache_bytes=0, **signed) as saver:
+        assert everything(saver) == truth
+        assert not list(saver.verify())
+        stored = raw.hgetall(key)
+        assert not [name for name, content in stored.items() if stands_encrypted(content, name)]
+        assert {name[:1] for name in stored} & {b"Z", b"F"} == ({b"Z", b"F"} if stays else set())
+        grow(saver, "t", 1, 2, saver.get_tuple(at("t", "beside")).config)
 
 
 def test_decrypt_only_without_a_key_is_refused() -> None:
