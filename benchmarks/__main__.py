@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{missing}. Benchmarks need more: pip install -e '.[bench]'", file=sys.stderr)
         return 1
 
-    from . import report, servers, suite, targets
+    from . import report, servers, suite, targets, threads
     from .candidates import versions
 
     unknown = set(options.section or ()) - set(suite.SECTIONS)
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run.setdefault("seconds each", {})[name] = round(time.monotonic() - started, 1)
                 bar.advance(task)
         bar.update(task, description="done")
+    run["sections"] |= threads.written()
     run["load"].append(os.getloadavg()[0])
     run["seconds"] = round(time.monotonic() - began, 1)
 

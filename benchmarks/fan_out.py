@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import redis
 from langgraph.checkpoint.base import empty_checkpoint
@@ -49,15 +50,22 @@ def measure(saver: RedisSaver, client: redis.Redis, tasks: int) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     columns = ["tasks", "stored, bytes each", "replicated", "memory", "replicated / stored", "a call, ms", "get_tuple, ms"]
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client, RedisSaver(server.url) as saver:
-        replica = client.connection_pool.get_connection()
-        replica.send_command("PSYNC", "?", "-1")
-        threading.Thread(target=_receive, args=(replica,), daemon=True).start()
-        while not client.info("replication")["connected_slaves"]:
-            time.sleep(0.1)
         print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-        for tasks in map(int, arguments or ("1", "5", "10", "100", "1000", "10000")):
-            print(f"| {' | '.join(measure(saver, client, tasks))} |", flush=True)
-        replica.disconnect()
+        with replica(client):
+            for tasks in map(int, arguments or ("1", "5", "10", "100", "1000", "10000")):
+                print(f"| {' | '.join(measure(saver, client, tasks))} |", flush=True)
+
+
+@contextlib.contextmanager
+def replica(client: Any) -> Iterator[None]:
+    """A connection that asks for what replicas get, and reads it."""
+    connection = client.connection_pool.get_connection()
+    connection.send_command("PSYNC", "?", "-1")
+    threading.Thread(target=_receive, args=(connection,), daemon=True).start()
+    while not client.info("replication")["connected_slaves"]:
+        time.sleep(0.1)
+    yield
+    connection.disconnect()
 
 
 def _receive(replica: redis.Connection) -> None:

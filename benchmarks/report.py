@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,8 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
         parts.append(latencies(chat["at 100"]))
     if short := sections.get("short chats"):
         parts += ["## A chat of 10 messages\n", latencies(short)]
+    if steps := sections.get("steps"):
+        parts += _steps(steps)
     if very := sections.get("very long chat"):
         parts += [f"## A chat of {very['length']:,} messages\n", latencies({k: v for k, v in very.items() if k != "length"})]
     if growth := sections.get("growth"):
@@ -168,6 +170,10 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
                     ],
                 )
             )
+    if costs := sections.get("cost growth"):
+        parts += ["## What calls cost, by the size of the thread\n", "![costs](benchmarks/costs.svg)\n"]
+        parts.append("Medians, in ms, with a small state; a prune removes half of the checkpoints:\n")
+        parts.append(_by_size(costs, "checkpoints", "{:.3g}".format))
     if states := sections.get("states"):
         titles = {
             "agent": "A tool agent: ten channels, every fourth step 20 tasks at once, each with a subgraph",
@@ -235,6 +241,7 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
     if pending := sections.get("pending write"):
         parts.append(f"## A pending write of {pending['serialized']} bytes\n")
         parts.append(table(["", "bytes in Redis"], [(name, f"{each:.0f}") for name, each in pending["bytes"].items()]))
+    parts += _threads_and_tasks(sections)
     if history := sections.get("long history"):
         parts.append(f"## A thread of {history['checkpoints']:,} checkpoints\n")
         put = history["put"]
@@ -272,12 +279,70 @@ def _sections(sections: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def _steps(steps: Mapping[str, Any]) -> list[str]:
+    """put and put_writes of one step, and the server's part."""
+    lengths = [length for length in steps if length.isdigit()]
+    parts = [
+        "## One step of a chat: put and put_writes\n",
+        "The median of the sum, and of the server's CPU time (its main thread):\n",
+    ]
+    names = _names(steps[length]["step ms"] for length in lengths)
+
+    def cell(name: str, length: str) -> str:
+        served = steps[length]["server ms"].get(name)
+        return f"**{steps[length]['step ms'][name]:.3g}**" + (f" / {served:.3g}" if served is not None else "")
+
+    head = ["ms: step / server", *(f"{length} messages" for length in lengths)]
+    parts.append(table(head, [(name, *(cell(name, length) for length in lengths)) for name in names]))
+    taken = ", ".join(f"`{script}` {us:.0f} µs" for script, us in steps["scripts us"].items())
+    parts.append(f"The scripts of this package with a chat of 10, by commandstats of many in a row: {taken}.\n")
+    return parts
+
+
+def _by_size(sizes: Mapping[str, Mapping[str, float]], what: str, form: Callable[[float], str]) -> str:
+    """A row for each kind of cost, a column for each size, and the exponent of its growth."""
+    kinds = list(next(iter(sizes.values())))
+    rows = []
+    for kind in kinds:
+        points = [(int(size_), each[kind]) for size_, each in sizes.items()]
+        rows.append((kind, *(form(y) for _, y in points), f"{exponent(points):.2f}" if len(points) > 1 else ""))
+    return table([what, *(f"{int(size_):,}" for size_ in sizes), "exponent"], rows)
+
+
+def _threads_and_tasks(sections: Mapping[str, Any]) -> list[str]:
+    """Threads of few messages, pending writes of many tasks, many threads."""
+    parts: list[str] = []
+    if small := sections.get("small threads"):
+        lengths = list(next(iter(small["memory"].values())))
+        parts += ["## Threads of few messages\n", "Redis memory of a thread with its whole history:\n"]
+        rows = [(name, *(size(each[length]) for length in lengths)) for name, each in small["memory"].items()]
+        parts.append(table(["messages", *lengths], rows))
+    if tasks := sections.get("fan-out"):
+        parts += ["## Pending writes of many tasks at one checkpoint\n", "Each writes 120 bytes:\n"]
+        rows = [
+            (
+                f"{int(count):,}",
+                *(f"{each[kind]:.0f} B" for kind in ("stored", "replicated", "memory")),
+                f"{each['median_ms']:.3f}",
+            )
+            for count, each in tasks.items()
+        ]
+        parts.append(table(["tasks", "stored, each", "replicated", "memory", "a call, ms"], rows))
+    if threads := sections.get("threads"):
+        parts += [
+            "## Many threads\n",
+            "Of a run of `python -m benchmarks.threads`, which wrote [threads.md](benchmarks/threads.md). Medians, in ms:\n",
+            _by_size({count: each["ms"] for count, each in threads.items()}, "threads", "{:.3g}".format),
+        ]
+    return parts
+
+
 def _at(points: Mapping[Any, float], mark: int) -> float | None:
     return points.get(mark, points.get(str(mark)))
 
 
 def plots(sections: Mapping[str, Any], folder: Path) -> None:
-    """memory.svg, growth.svg, latency.svg"""
+    """memory.svg, growth.svg, latency.svg, costs.svg"""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -319,6 +384,14 @@ def plots(sections: Mapping[str, Any], folder: Path) -> None:
         lines(both[0], growth["chat"], "a chat")
         lines(both[1], growth["constant"], "a state of constant size")
         save(figure, "growth")
+    if costs := sections.get("cost growth"):
+        figure, axes = plt.subplots(figsize=(6, 4))
+        for kind in next(iter(costs.values())):
+            axes.plot([int(each) for each in costs], [each[kind] for each in costs.values()], marker="o", label=kind)
+        axes.set(xscale="log", yscale="log", xlabel="checkpoints of the thread", ylabel="ms, median", title="what calls cost")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        save(figure, "costs")
 
 
 def write(run: Mapping[str, Any], page: Path) -> None:

@@ -36,30 +36,33 @@ SCRIPTS, LENGTHS, ROUNDS, CALLS = ("put", "put_writes", "get"), (10, 50, 200), 8
 
 def work(url: str, prefix: str) -> None:
     """For each line of the input, a number of messages, prints the samples of each script."""
-    saver, client, numbers, last = (
-        RedisSaver(url, prefix=prefix),
-        redis.Redis.from_url(url),
-        itertools.count(),
-        dict[str, Any](),
-    )
-    made = commands._call
+    saver, client, numbers = RedisSaver(url, prefix=prefix), redis.Redis.from_url(url), itertools.count()
+    for line in sys.stdin:
+        thread = f"thread-{next(numbers):06}-0000-0000-000000000000"
+        print(json.dumps(sampled(saver, client, int(line), thread)), flush=True)
+        saver.delete_thread(thread)
+
+
+def sampled(saver: Any, client: redis.Redis, length: int, name: str) -> dict[str, list[float]]:
+    """µs of each script with a chat of so many messages."""
+    last, made = dict[str, Any](), commands._call
 
     def captured(script: Any, *arguments: Any, **more: Any) -> Any:
         last[script.name] = made(script, *arguments, **more)
         return last[script.name]
 
     commands._call = captured
-    for line in sys.stdin:
-        length = int(line)
-        thread = Thread(saver, f"thread-{next(numbers):06}-0000-0000-000000000000")
+    try:
+        thread = Thread(saver, name)
         for state in itertools.islice(chat(length + 4, begin=length - 1), 4):
             call = thread.call(state)
             saver.put(*call.put)
             for writes, task in call.writes:
                 saver.put_writes(thread.config, writes, task)
             saver.get_tuple(thread.latest)
-        print(json.dumps({name: measure(client, last[name]) for name in SCRIPTS}), flush=True)
-        saver.delete_thread(thread.name)
+    finally:
+        commands._call = made
+    return {script: measure(client, last[script]) for script in SCRIPTS}
 
 
 def measure(client: redis.Redis, call: Any) -> list[float]:

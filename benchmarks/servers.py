@@ -117,6 +117,12 @@ class Server:
         cpu = self.client.info("cpu")
         return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
+    def main_thread_seconds(self) -> float:
+        """CPU time of the thread that runs commands (Redis 6.2 and newer)."""
+        cpu = self.client.info("cpu")
+        parts = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        return sum(float(cpu[part if part in cpu else part.removesuffix("_main_thread")]) for part in parts)
+
     @contextlib.contextmanager
     def scripts(self) -> Iterator[dict[str, list[float]]]:
         """How long this server was busy with each command inside the block, in ms, by its name."""

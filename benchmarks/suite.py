@@ -30,6 +30,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.storage.keys import ThreadKeys
 
+from . import costs
 from .candidates import ALL, FLOORS, MEMORY, OURS, Candidate
 from .graphs import chat_graph, delta_graph, fan_out_graph
 from .measure import Timing, Timings, longest_stall, quiet, turns
@@ -61,6 +62,7 @@ class Scale:
     runs: int = 15
     imports: int = 9
     stalls: int = 5
+    blocks: int = 5
     seconds: float = 15.0
     """A candidate that needs longer for a long workload is stopped; the report says where."""
     megabytes: int = 400
@@ -69,7 +71,7 @@ class Scale:
 
 QUICK = Scale(
     threads_of_ten=15, reads=10, pages=2, histories=1, steps=20, documents=12, history=2000, long_history=2400, rounds=2,
-    runs=4, imports=3, stalls=2, seconds=1.0, megabytes=150, long_chat=1000, long_chat_steps=11,
+    runs=4, imports=3, stalls=2, blocks=2, seconds=1.0, megabytes=150, long_chat=1000, long_chat_steps=11,
 )  # fmt: skip
 
 
@@ -863,14 +865,18 @@ def _named(where: tuple[str, int, str]) -> str:
 SECTIONS: dict[str, Callable[[Bench], Results]] = {
     "imports": imports,
     "short chats": short_chats,
+    "steps": costs.steps,
     "long chat": long_chat,
     "very long chat": very_long_chat,
     "states": states,
     "pending write": pending_write,
+    "small threads": costs.small_threads,
+    "fan-out": costs.fan_out,
     "concurrent": concurrent,
     "graph runs": graph_runs,
     "stalls": stalls,
     "growth": growth,
     "long history": long_history,
+    "cost growth": costs.cost_growth,
     "profiles": profiles,
 }

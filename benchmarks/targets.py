@@ -40,6 +40,11 @@ def _against(table: Mapping[str, Any], *others: str) -> tuple[float, str]:
     return wall, f" (CPU {cpu:.2f} x)"
 
 
+def best(each: Mapping[str, float]) -> float:
+    """The least of the other Redis savers."""
+    return min(each[name] for name in REDIS if name in each)
+
+
 def longest_command(history: Mapping[str, Any]) -> tuple[float, str, str]:
     """The longest time in ms that a command of ordinary work holds the server; which work, with which state."""
     longest = history["longest command ms"]
@@ -69,9 +74,9 @@ class _Judge:
 
 
 def judge(sections: Mapping[str, Any]) -> list[Verdict]:
-    """All targets, in the order of the issue that set them."""
+    """All targets."""
     judge = _Judge()
-    chat, short, states = sections.get("long chat", {}), sections.get("short chats", {}), sections.get("states", {})
+    chat, states = sections.get("long chat", {}), sections.get("states", {})
     growth, history = sections.get("growth", {}), sections.get("long history", {})
 
     def last(name: str) -> float:
@@ -99,39 +104,7 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
             return float(each[OURS] / min(each[name] for name in REDIS if name in each))
 
         judge.at_most(f"Redis memory, {what}, against the best other Redis saver", 0.1, "<= 1/10", share, "{:.3f}")
-    put = chat.get("put at 500", {}).get("put", {})
-    judge.at_most(
-        "put, chat of 500, against InMemorySaver",
-        1.5,
-        "<= 1.5 x (stretch: 0.7 x)",
-        lambda: _against(put, MEMORY),
-    )
-    judge.at_most(
-        "put, chat of 500, against the best other Redis saver",
-        0.6,
-        "<= 0.6 x",
-        lambda: _against(put, *REDIS),
-    )
-    for call, limit in (("put", 1.5), ("put_writes", 1.3)):
-        judge.at_most(
-            f"{call}, chat of 10, against one SET",
-            limit,
-            f"<= {limit} x",
-            lambda c=call: _against(short[c], SET),
-        )
-    reads = chat.get("reads", {})
-    judge.at_most(
-        "get_tuple latest, chat of 500, against InMemorySaver",
-        1.3,
-        "<= 1.3 x",
-        lambda: _against(reads["get_tuple latest"], MEMORY),
-    )
-    judge.at_most(
-        f"get_tuple latest, chat of 500, against {MODULES}",
-        0.2,
-        "<= 1/5",
-        lambda: _against(reads["get_tuple latest"], MODULES),
-    )
+    _speed(judge, sections)
     traffic = chat.get("traffic", {})
 
     def received() -> float:
@@ -153,6 +126,17 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
         "<= 1.2 x",
         lambda: history["put"]["long"]["median_ms"] / history["put"]["short"]["median_ms"],
     )
+    for length in ("2", "4", "10"):
+        judge.at_most(
+            f"Redis memory, a thread of {length} messages, against the best other Redis saver",
+            0.5,
+            "<= 1/2",
+            lambda n=length: (lambda each: each[OURS] / best(each))(
+                {name: one[n] for name, one in sections["small threads"]["memory"].items()}
+            ),
+            "{:.3f}",
+        )
+    _pending_writes(judge, sections)
     judge.at_most(
         "a 120-byte pending write in Redis",
         400,
@@ -168,6 +152,89 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
         lambda: longest_command(history)[0],
         "{:.1f} ms",
     )
+    _concurrency(judge, sections)
+    judge.at_most(
+        "import time over langgraph-checkpoint",
+        60,
+        "<= 60 ms",
+        lambda: sections["imports"]["langgraph_redis_state"],
+        "{:.0f} ms",
+    )
+    return judge.verdicts
+
+
+def _speed(judge: _Judge, sections: Mapping[str, Any]) -> None:
+    """Time of calls, and of the server, against other savers."""
+    chat, short, steps = sections.get("long chat", {}), sections.get("short chats", {}), sections.get("steps", {})
+    for length in ("10", "50", "200", "500"):
+        judge.at_most(
+            f"put + put_writes of one step, chat of {length}, against the best other Redis saver's sum",
+            0.8,
+            "<= 0.8 x",
+            lambda n=length: (lambda each: each[OURS] / best(each))(steps[n]["step ms"]),
+        )
+    judge.at_most(
+        "put, chat of 10, against the fastest other Redis saver", 1.2, "<= 1.2 x", lambda: _against(short["put"], *REDIS)
+    )
+    judge.at_most("put, chat of 10, against one SET", 2, "<= 2 x", lambda: _against(short["put"], SET))
+    judge.at_most(
+        "put_writes, chat of 10, against the fastest other Redis saver",
+        0.9,
+        "<= 0.9 x",
+        lambda: _against(short["put_writes"], *REDIS),
+    )
+    for length in ("10", "50", "200"):
+        judge.at_most(
+            f"server CPU of one step, chat of {length}, against the best other Redis saver's",
+            1,
+            "<= 1 x",
+            lambda n=length: (lambda each: (each[OURS] / best(each), f" ({1000 * each[OURS]:.0f} µs)"))(steps[n]["server ms"]),
+        )
+    for call, limit in (("put", 35), ("put_writes", 25)):
+        judge.at_most(
+            f"script of {call} by commandstats, chat of 10",
+            limit,
+            f"<= {limit} µs",
+            lambda c=call: steps["scripts us"][c],
+            "{:.0f} µs",
+        )
+    put = chat.get("put at 500", {}).get("put", {})
+    judge.at_most("put, chat of 500, against InMemorySaver", 0.7, "<= 0.7 x", lambda: _against(put, MEMORY))
+    reads = chat.get("reads", {})
+    judge.at_most(
+        "get_tuple latest, chat of 500, against InMemorySaver",
+        1.1,
+        "<= 1.1 x",
+        lambda: _against(reads["get_tuple latest"], MEMORY),
+    )
+    judge.at_most(
+        f"get_tuple latest, chat of 500, against {MODULES}",
+        0.2,
+        "<= 1/5",
+        lambda: _against(reads["get_tuple latest"], MODULES),
+    )
+
+
+def _pending_writes(judge: _Judge, sections: Mapping[str, Any]) -> None:
+    """What wide fan-outs cost."""
+    tasks = sections.get("fan-out", {})
+    for count in ("10", "1000", "10000"):
+        judge.at_most(
+            f"bytes replicated for {int(count):,} pending writes, against bytes stored",
+            3,
+            "<= 3 x",
+            lambda n=count: tasks[n]["replicated"] / tasks[n]["stored"],
+        )
+    judge.at_most(
+        "put_writes at 10,000 tasks of one checkpoint against 10",
+        1.5,
+        "<= 1.5 x",
+        lambda: tasks["10000"]["median_ms"] / tasks["10"]["median_ms"],
+    )
+
+
+def _concurrency(judge: _Judge, sections: Mapping[str, Any]) -> None:
+    """Many threads at once: on one event loop, and on one server."""
 
     def throughput() -> float:
         rates = sections["concurrent"]["calls a second"]
@@ -185,16 +252,16 @@ def judge(sections: Mapping[str, Any]) -> list[Verdict]:
     )
     judge.at_most(
         "of that, without the serializer: cutting, hashing, compressing, I/O",
-        10,
-        "<= 10 ms",
+        5,
+        "<= 5 ms",
         lambda: max(each[READY] for each in stalls.values() if READY in each),
         "{:.1f} ms",
     )
+    threads = sections.get("threads", {})
     judge.at_most(
-        "import time over langgraph-checkpoint",
-        60,
-        "<= 60 ms",
-        lambda: sections["imports"]["langgraph_redis_state"],
-        "{:.0f} ms",
+        "list_threads(limit=50) among 100,000 threads",
+        20,
+        "<= 20 ms",
+        lambda: threads["100000"]["ms"]["list_threads(limit=50)"],
+        "{:.1f} ms",
     )
-    return judge.verdicts
