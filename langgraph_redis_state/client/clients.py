@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from .batching import Batches
+from .direct import direct_client
 from .library import redis_module
 from .options import accepted, connection_classes, parameters, settings_for
 from .url import ServerAddress
@@ -72,9 +73,10 @@ def build(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
         settings.setdefault("redis_connect_func", ping_after_connect(in_cluster=False))
     if target.topology == "sentinel":
         sentinels = redis_module(".sentinel")
-        return _of_sentinels(sentinels.Sentinel, sentinel_pool(sentinels.SentinelConnectionPool), target, settings)
+        pool_class, made = sentinel_pool(sentinels.SentinelConnectionPool), direct_client(redis_module().Redis)
+        return _of_sentinels(sentinels.Sentinel, pool_class, target, settings, redis_class=made)
     pool = waiting_pool()(connection_class=kind, **_address(target), **settings)
-    return Clients(redis_module().Redis.from_pool(pool))
+    return Clients(direct_client(redis_module().Redis).from_pool(pool))
 
 
 def build_async(target: ServerAddress, options: Mapping[str, Any]) -> Clients:
@@ -120,7 +122,9 @@ def _address(target: ServerAddress) -> dict[str, Any]:
     return {"host": host, "port": port, "db": target.db}
 
 
-def _of_sentinels(sentinel_class: Any, pool_class: Any, target: ServerAddress, settings: dict[str, Any]) -> Clients:
+def _of_sentinels(
+    sentinel_class: Any, pool_class: Any, target: ServerAddress, settings: dict[str, Any], **made_as: Any
+) -> Clients:
     """A client of the primary that the sentinels name. The URL's user is the primary's."""
     rest = {name: value for name, value in settings.items() if name not in ("sentinel_kwargs", "min_other_sentinels")}
     rest["db"] = target.db
@@ -141,7 +145,7 @@ def _of_sentinels(sentinel_class: Any, pool_class: Any, target: ServerAddress, s
         min_other_sentinels=settings.get("min_other_sentinels", 0),
         sentinel_kwargs={**shared, **brief, "retry": None, "protocol": 2, **settings.get("sentinel_kwargs", {})},
     )
-    client = sentinel.master_for(target.service, connection_pool_class=pool_class, **rest)
+    client = sentinel.master_for(target.service, connection_pool_class=pool_class, **made_as, **rest)
     return Clients(client, tuple(sentinel.sentinels))
 
 

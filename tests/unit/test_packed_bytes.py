@@ -12,7 +12,7 @@ import redis
 from shapes import at, checkpoint, metadata
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence, Replicas
-from langgraph_redis_state.client import clients, workarounds
+from langgraph_redis_state.client import clients, direct, workarounds
 from langgraph_redis_state.errors import DurabilityError
 
 
@@ -27,10 +27,10 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
         return pack(command)
 
     monkeypatch.setattr(hiredis, "pack_command", recorded)
-    for made in (workarounds.packer, clients.packing_fast, workarounds.waiting_pool):
+    for made in (workarounds.packer, clients.packing_fast, workarounds.waiting_pool, direct.direct_client):
         made.cache_clear()
     yield seen
-    for made in (workarounds.packer, clients.packing_fast, workarounds.waiting_pool):
+    for made in (workarounds.packer, clients.packing_fast, workarounds.waiting_pool, direct.direct_client):
         made.cache_clear()
 
 
