@@ -44,7 +44,12 @@ def packable(arguments: Iterable[Argument]) -> list[bytes]:
     return [each if type(each) is bytes else _packable(each) for each in arguments]
 
 
+_SMALL = tuple(b"%d" % n for n in range(256))
+
+
 def _packable(argument: Argument) -> bytes:
+    if type(argument) is int and 0 <= argument < 256:  # lengths of lists, mostly
+        return _SMALL[argument]
     if isinstance(argument, bytes):
         return bytes(argument)
     if isinstance(argument, str):
@@ -168,7 +173,8 @@ class Script:
         verb = _text(self.name)
         if self._bare:
             return f"local token = table.remove(ARGV)\nlocal function verb()\n{verb}end\n{_ANSWER}"
-        return linked("".join(map(_text, libraries(verb))), f"local function verb()\n{verb}end\n{_ANSWER}")
+        alone = "return answered(" in verb
+        return linked("".join(map(_text, libraries(verb))), verb if alone else f"local function verb()\n{verb}end\n{_ANSWER}")
 
     @cached_property
     def commands(self) -> frozenset[str]:
@@ -189,6 +195,8 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))--.*\n?", re.MULTILINE)
 
 _DEFINITION = re.compile(r"^local (?:function )?([\w, ]+)(?:.*\n)(?:(?:[ }].*)?\n)*(?:end\n)?", re.MULTILINE)
 
+_PLAIN = re.compile(r"local [\w, ]+ = [^({\n]*\n*")
+
 _RARE = re.compile(r"^local function (\w+)\(.*-- rare", re.MULTILINE)
 
 
@@ -196,26 +204,34 @@ def linked(library: str, text: str) -> str:
     """Some Lua behind what it uses of a library, directly or not.
 
     A server makes each function anew for each call, which takes longer than most of them. So functions that the library marks
-    as rare are made when the first of them is called: they stand in one function, which is given the name of the one to call.
+    as rare are made when the first of them is called: they stand in one function, which is given the name of the one to call,
+    together with what only they use. Constants and names of keys are made there again, since each variable that a function
+    shares must be found for each call.
     """
-    words, kept, rare = set(re.findall(r"\w+", _COMMENT.sub("\n", text))), list[str](), dict[str, str]()
+    hot, cold = set(re.findall(r"\w+", _COMMENT.sub("\n", text))), set[str]()
     rarely = set(_RARE.findall(library))
+    kept, rare, plain = list[str](), dict[str, str](), list[str]()
     for found in reversed(list(_DEFINITION.finditer(_COMMENT.sub("\n", library)))):
-        names = re.findall(r"\w+", found[1])
-        if words.isdisjoint(names):
-            continue
-        words.update(re.findall(r"\w+", found[0]))
-        if names[0] in rarely:
-            rare = {names[0]: found[0]} | rare
-        else:
+        names, words = re.findall(r"\w+", found[1]), re.findall(r"\w+", found[0])
+        often, seldom = not hot.isdisjoint(names), not cold.isdisjoint(names)
+        if names[0] in rarely or (seldom and not often and found[0].startswith("local function")):
+            if often or seldom:
+                rare = {names[0]: found[0]} | rare
+                cold.update(words)
+        elif seldom and _PLAIN.fullmatch(found[0]):
+            plain.insert(0, found[0])
+            if often:
+                kept.insert(0, found[0])
+        elif often or seldom:
             kept.insert(0, found[0])
+            hot.update(words)
     if not rare:
         return "".join(kept) + text
     calls = re.compile(rf"(?<!function )\b({'|'.join(rare)})\((\))?")
     body = "".join([*kept, "RARELY", text])
     body = calls.sub(lambda call: f"rarely('{call[1]}'" + (")" if call[2] else ", "), body)
-    table = ", ".join(f"{name} = {name}" for name in rare)
-    made = f"if not made then\n{''.join(rare.values())}made = {{ {table} }}\nend\nreturn made[name](...)\n"
+    table = ", ".join(f"{name} = {name}" for name in rare if name in rarely)
+    made = f"if not made then\n{''.join([*plain, *rare.values()])}made = {{ {table} }}\nend\nreturn made[name](...)\n"
     return "local rarely, made\n" + body.replace("RARELY", f"rarely = function(name, ...)\n{made}end\n", 1)
 
 

@@ -15,6 +15,7 @@ local meta, last_meta, at = list(at, 2)
 local stated, last_stated, parts = list(at, 1)
 local state, s, ttl, whose, sealed = load_thread('Z')
 if state ~= 'ok' then return { state } end
+ensure_index(s)
 local fields, records, histories = {}, {}, {}
 for k = first, last, 4 do
   fields[#fields + 1] = 'C' .. ARGV[k] .. '\0' .. ARGV[k + 1]

@@ -26,37 +26,41 @@ if expected ~= '-' then expected_at = expected:match('%z(.*)') end
 if expected_at then expected = expected:match('^%Z*') end
 
 local state, s, ttl, whose, old, sealed = load_thread(field, 'Z')
-if not s then return refused({ state }) end
+if not s then return answered(refused({ state })) end
 if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated, sub(field, 2)) then
-  return statement_reply(sealed, state, stated, last_stated, sub(field, 2)) -- what is staged stays for the next try
+  return answered(statement_reply(sealed, state, stated, last_stated, sub(field, 2))) -- what is staged stays for the next try
 end
 local orphan = false
 if call('EXISTS', TOMB) == 1 then
   local reply = refused_as_deleted(field, guards, last_guard)
-  if reply then return reply end
+  if reply then return answered(reply) end
   for k = guards, last_guard do orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0 end
 end
-if state == 'lost' and last_guard >= guards then return refused({ 'lost' }) end
-local head = newest(ns) or ''
+if state == 'lost' and last_guard >= guards then return answered(refused({ 'lost' })) end
+local head = newest(ns)
+if not head then -- is the index there at all?
+  ensure_index(s)
+  head = newest(ns) or ''
+end
 local rootless = (ns == '' and head or newest('') or '') == ''
 -- a root checkpoint of a run whose thread was deleted was refused, so this one begins the thread anew
 local first = rootless and (ns == '' or not orphan)
 local left = call('PTTL', T)
 
 local missing, fields, bytes, chunks, unique = resolve_parts({ record }, parts)
-if #missing > 1 then return refused(missing) end
+if #missing > 1 then return answered(refused(missing)) end
 
 local same = old and sub(old, STAMP + 1) == record
 if not same and expected ~= '-' then
   local in_turn = head == expected and (old or not is_greater(head, id))
-  if not in_turn or (expected_at and expected_at ~= revision(s)) then return refused({ 'conflict', head }) end
+  if not in_turn or (expected_at and expected_at ~= revision(s)) then return answered(refused({ 'conflict', head })) end
 end
 local version = old and read_uint(old, 7, 5) or s.versions + 1
 local created = old and read_uint(old, 1, 6) or now
 local added = same and read_uint(old, 12, 5)
 if not same then
   bytes = bytes + #field + #record + STAMP
-  if most > 0 and s.stored + bytes > most then return refused({ 'large', number(s.stored + bytes) }) end
+  if most > 0 and s.stored + bytes > most then return answered(refused({ 'large', number(s.stored + bytes) })) end
   added = math.max(bytes, 0) -- less than none where it replaced chunks that took more
   fields[#fields + 1] = field
   fields[#fields + 1] = stamp(created, version, added, field) .. record
@@ -113,4 +117,4 @@ if KEYS[8] then call('UNLINK', KEYS[8]) end
 local reply = { 'ok', head, version, purged, number(s.stored) }
 if say ~= '' then reply[6] = call('ZLEXCOUNT', I, '[C\0', '[C\0\255') end
 if say == 'all' then reply[7], reply[8], reply[9], reply[10] = revision(s), created, added, call('PTTL', T) end
-return reply
+return answered(reply)

@@ -16,53 +16,50 @@ local field = 'W' .. place
 local LIST_MIN = 512
 
 local state, s, ttl, whose, blob, directory, sealed = load_thread(field, field .. '\0', 'Z')
-if not s or state == 'lost' then return refused({ state }) end
+if not s or state == 'lost' then return answered(refused({ state })) end
 if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated, place) then
-  return statement_reply(sealed, state, stated, last_stated, place) -- what is staged stays for the next try
+  return answered(statement_reply(sealed, state, stated, last_stated, place)) -- what is staged stays for the next try
 end
+if s.checkpoints > 0 and call('ZCARD', I) == 0 then ensure_index(s) end
 local tomb_left = call('PTTL', TOMB)
 if tomb_left ~= -2 then
   local reply = refused_as_deleted('C' .. place, guards, last_guard)
-  if reply then return reply end
+  if reply then return answered(reply) end
 end
 local left = call('PTTL', T)
 local list = { field, blob or false } -- field, content, then writes that come
 local segment = { field .. '\0', false }
-local function name_segment() segment[1] = segment[1] .. sub(redis.sha1hex(sub(ARGV[writes + 1], 5)), 1, NAME) end
 local damaged = false
 if directory then
-  name_segment()
+  segment[1] = segment[1] .. segment_name(ARGV[writes + 1])
   segment[2] = call('HGET', T, segment[1])
   damaged = byte(directory) ~= 2 or (#directory - 4) % NAME ~= 0 or (segment[2] and not entries_at(segment[2]))
 end
-local function find(where, marker) -- position and size of the write with it
-  local blob = where[2]
-  if not blob:find(marker, 5, true) then return nil end
-  if not where.positions then where.positions = positions_of(blob) end -- read only when a marker may be there
-  damaged = damaged or not where.positions
-  return where.positions and where.positions[marker]
-end
 
-local records, take, size = {}, {}, 0
+local records, take, size, refers = {}, {}, 0, false
 for k = writes, last_write, 3 do
   local policy, marker, record = ARGV[k], ARGV[k + 1], ARGV[k + 2]
-  local where, there = list, list[2] and find(list, marker)
-  if not there and segment[2] then where, there = segment, find(segment, marker) end
-  if damaged then return refused({ 'writes' }) end
+  local where, there = list, nil
+  -- a list is read only where the marker may be in it
+  if list[2] and list[2]:find(marker, 5, true) then there = position_in(list, marker) end
+  if not there and segment[2] then
+    where = segment
+    if there ~= false and segment[2]:find(marker, 5, true) then there = position_in(segment, marker) end
+  end
+  if damaged or there == false then return answered(refused({ 'writes' })) end
   if policy == 'last' or not there then
     records[#records + 1] = record
     take[#take + 1] = { marker, record, there, there and where }
     size = size + 4 + STAMP + #record
+    refers = refers or sub(record, 4, 7) ~= '\0\0\0\0'
   end
 end
-local missing, fields, bytes, chunks, unique = resolve_parts(records, parts)
-if #missing > 1 then return refused(missing) end
-
-local function write(name, content, before)
-  fields[#fields + 1] = name
-  fields[#fields + 1] = content
-  bytes = bytes + #content - (before and #before or -#name)
+local missing, fields, bytes, chunks, unique = nil, {}, 0, 0, 0
+if refers or ARGV[parts] ~= '0' or ARGV[parts + 1] ~= '0' then
+  missing, fields, bytes, chunks, unique = resolve_rarely(records, parts)
+  if #missing > 1 then return answered(refused(missing)) end
 end
+
 local function add(where) -- the writes that come to a list or segment; how many more it has then
   local blob = where[2] or where.new or '\1\0\0\0'
   local from, count, before = entries_at(blob) or 5, read_uint(blob, 2, 3), s.writes
@@ -86,7 +83,9 @@ local function add(where) -- the writes that come to a list or segment; how many
   local more = s.writes - before
   local entries = replaced and without(blob, from, replaced) or sub(blob, from)
   local head = sub(blob, 1, 1) .. write_uint(count + more, 3) .. sub(blob, 5, from - 1)
-  write(where[1], head .. entries .. table.concat(tail), where[2])
+  local content, n = head .. entries .. table.concat(tail), #fields
+  fields[n + 1], fields[n + 2] = where[1], content
+  bytes = bytes + #content - (where[2] and #where[2] or -#where[1])
   return more
 end
 if #take > 0 then
@@ -99,16 +98,19 @@ if #take > 0 then
   end
   if #list > 2 then add(list) end
   if #segment > 2 then
-    if not directory then name_segment() end
+    if not directory then segment[1] = segment[1] .. segment_name(ARGV[writes + 1]) end
     local names, total = directory and sub(directory, 5) or '', read_uint(directory or list[2], 2, 3)
     if not segment[2] then
       if #names == NAME * NAMES then segment.new, names = '\3\0\0\0' .. names, '' end
       names = names .. sub(segment[1], -NAME)
     end
-    write(field .. '\0', '\2' .. write_uint(total + add(segment), 3) .. names, directory)
+    local content = '\2' .. write_uint(total + add(segment), 3) .. names
+    fields[#fields + 1] = field .. '\0'
+    fields[#fields + 1] = content
+    bytes = bytes + #content - (directory and #directory or -#field - 1)
   end
   s.stored = s.stored + bytes
-  if most > 0 and s.stored > most then return refused({ 'large', number(s.stored) }) end
+  if most > 0 and s.stored > most then return answered(refused({ 'large', number(s.stored) })) end
   s.chunks = s.chunks + chunks
   s.unique = s.unique + unique
   fields[#fields + 1] = 'S'
@@ -130,4 +132,4 @@ if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) <
 if expiring then tidy_bucket(3) end
 if moved or new or expiring or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-return { 'ok' }
+return answered({ 'ok' })

@@ -19,6 +19,7 @@ local FEWER = 4 -- position of the first
 local state, s, _, _, sealed = load_thread('Z')
 if not s then return { state } end
 if state ~= 'ok' then return { 'none' } end
+ensure_index(s)
 if expected ~= revision(s) then return { 'stale' } end
 local left = call('PTTL', T)
 check_key_types()

@@ -8,6 +8,7 @@ local how, given = ARGV[2], ARGV[3]
 local state, s, _, whose = load_thread()
 if state == 'settings' and how ~= 'apply' then s = parse_counts(call('HGET', T, 'S')); state = 'ok' end -- this is what mends them
 if not s or state == 'lost' or state == 'none' then return { state } end
+ensure_index(s)
 local ttl = tonumber(given)
 rewrite('S', format_counts(s))
 if how == 'apply' then

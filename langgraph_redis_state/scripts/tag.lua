@@ -7,6 +7,7 @@
 local field, content, given = ARGV[2], ARGV[3], ARGV[4]
 local state, s, ttl, whose = load_thread()
 if not s or state == 'lost' then return { state } end
+ensure_index(s)
 if state == 'none' or (content ~= '' and call('HEXISTS', T, sub(content, 19)) == 0) then return { 'none' } end
 local function used() -- for the TTL
   if content ~= '' then apply_ttl(given, ttl, whose); expire_bucket() end

@@ -61,7 +61,7 @@ local function begin_update(runs, meta)
   if runs then call('ZCARD', RUNS) end
   if meta then call('ZCARD', META) end
   local expiring = call('ZCARD', EXPIRY) > 0
-  return expiring, call('ZADD', THREADS, number(now), thread) == 1
+  return expiring, call('ZADD', THREADS, string.format('%s%03d', clock[1], now % 1000), thread) == 1
 end
 local function update_bucket() -- after a write of another kind, that looked at the types of all keys
   call('ZADD', THREADS, number(now), thread)

@@ -1,5 +1,9 @@
 -- Big-endian integers and the four-byte check, by plain string functions: servers differ in cmsgpack and struct.
-local function number(n) return string.format('%.0f', n) end
+local SMALL = 2147483648 -- below it '%d' is the same on every server, and takes a third of the time
+local function number(n) -- as text; `n` may be text of a score
+  n = n + 0
+  return string.format(n < SMALL and n > -SMALL and '%d' or '%.0f', n)
+end
 local function read_uint(s, at, n) -- big-endian unsigned of 2 to 5 bytes, or 6 (written out: they are read in every loop)
   local v, w, x, y, z, last = byte(s, at, at + n - 1)
   if n == 2 then return v * 256 + w end

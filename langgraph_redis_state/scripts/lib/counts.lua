@@ -3,14 +3,14 @@
 local function seal_line(line) -- S or T, with its check: see records.py
   return line .. ' ' .. sub(redis.sha1hex(line .. thread), 1, 8)
 end
--- S: '1', these numbers, check. `born`: when the thread was made, in µs of the server's clock, so that a revision means this
+-- S: '1', these numbers, check. `born`: when the thread was made, as text, in µs of the server's clock, so that a revision means this
 -- thread, and not one that was deleted and had the same id. The last two are plain bytes of chunks, each chunk once and as often
 -- as records refer to it: what sharing saves.
 local COUNTS = { 'born', 'changes', 'versions', 'checkpoints', 'writes', 'chunks', 'stored', 'logical', 'unique', 'referred' }
 local TOTALS = 4 -- the first of those that say what there is
 local function parse_counts(raw) -- nil if it is damaged
   if not raw then
-    local s = { born = now_us, changes = 0, versions = 0, checkpoints = 0, writes = 0 }
+    local s = { born = number(now_us), changes = 0, versions = 0, checkpoints = 0, writes = 0 }
     s.chunks, s.stored, s.logical, s.unique, s.referred = 0, 0, 0, 0, 0
     return s
   end
@@ -23,10 +23,12 @@ local function parse_counts(raw) -- nil if it is damaged
   }
 end
 local function format_counts(s)
-  return seal_line(string.format('1 %.0f %d %d %d %d %d %.0f %.0f %.0f %.0f', s.born, s.changes, s.versions, s.checkpoints, s.writes,
+  local large = math.max(s.stored, s.logical, s.unique, s.referred) >= SMALL
+  local form = large and '1 %s %d %d %d %d %d %.0f %.0f %.0f %.0f' or '1 %s %d %d %d %d %d %d %d %d %d'
+  return seal_line(form:format(s.born, s.changes, s.versions, s.checkpoints, s.writes,
     s.chunks, s.stored, s.logical, s.unique, s.referred))
 end
-local function revision(s) return number(s.born) .. ' ' .. number(s.changes) end
+local function revision(s) return s.born .. ' ' .. number(s.changes) end -- rare
 local function add_to_counts(s, record, at, sign) -- the values of a record, whose header begins at `at`, come or go
   local a, b, c, d, e, f, g, h, i, j = byte(record, at + 10, at + 19)
   s.logical = s.logical + sign * ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e)

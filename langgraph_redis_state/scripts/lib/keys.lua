@@ -7,5 +7,7 @@
 -- verb sees and which is put behind its reply (effects.py): so the client knows whose answer it got.
 -- Only plain string functions: no cmsgpack, no struct. unpack() takes at most some 8,000 values, hence BATCH.
 local T, I, THREADS, EXPIRY, RUNS, META, TOMB = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local thread, token = ARGV[1], table.remove(ARGV)
+local token = table.remove(ARGV)
+local thread = ARGV[1]
+local function answered(reply) reply[#reply + 1] = token; return reply end -- by verbs that stand in no function of their own
 local call, byte, sub, char, floor = redis.call, string.byte, string.sub, string.char, math.floor

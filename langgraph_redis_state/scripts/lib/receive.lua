@@ -64,3 +64,4 @@ local function resolve_parts(incoming, at)
   end
   return missing, fields, bytes, count, unique
 end
+local function resolve_rarely(incoming, at) return resolve_parts(incoming, at) end -- rare: where most calls bring no parts

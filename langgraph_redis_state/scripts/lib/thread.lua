@@ -41,8 +41,10 @@ local function load_thread(...)
     ttl, whose = parse_settings(got[2])
     if not ttl then return 'settings' end
   end
-  if s.checkpoints > 0 and call('ZCARD', I) == 0 then rebuild_index() end
   return 'ok', s, ttl, whose, got[3], got[4], got[5]
+end
+local function ensure_index(s) -- rare: before a writer looks into the index
+  if s.checkpoints > 0 and call('ZCARD', I) == 0 then rebuild_index() end
 end
 -- For readers, who need neither counts nor settings and are not stopped by damage there: 'ok', 'none', 'lost'.
 -- `looks`: to write nothing: 'unindexed' where an index would have to be rebuilt.

@@ -11,6 +11,7 @@ local function entries_at(content) -- position of the first write of a list or s
   local format = byte(content)
   return format == 1 and 5 or format == 3 and 5 + NAME * NAMES or nil
 end
+local function segment_name(marker) return sub(redis.sha1hex(sub(marker, 5)), 1, NAME) end
 -- Calls visit(position, length) for each write; false if the list is not what was written, which must be known before anything is
 -- cut out of it.
 local function walk_writes(blob, visit)
@@ -34,6 +35,10 @@ local function positions_of(blob) -- rare: position and size of each write, by i
     positions[sub(blob, mark, stop - 1)] = { at, size }
   end)
   return sound and positions or nil
+end
+local function position_in(where, marker) -- rare: position and size of a write in { field, content }; false: the content is damaged
+  if where.positions == nil then where.positions = positions_of(where[2]) or false end
+  return where.positions and where.positions[marker]
 end
 local function without(blob, from, gone) -- rare: the writes from that position on, but for these positions and sizes
   local kept = {}
