@@ -1,4 +1,5 @@
-"""The short way of a script to a single server: the sync client of redis-py, with an `evalsha` that does only what is needed.
+"""The short way of a script to a single server: the sync client of redis-py, with an `evalsha` that does only what is needed,
+and a `packet` of commands.
 
 redis-py's own way takes more time than a small script on the server: it looks for commands that need more than sending,
 records metrics that mostly nobody collects, and takes a connection from the pool in many steps. Here a script is packed once,
@@ -16,18 +17,20 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from .library import is_named, redis_module
 from .workarounds import packer
 
+R = TypeVar("R")
+
 
 @cache
 def direct_client(client_class: Any) -> Any:
-    """The same client, whose `evalsha` takes the short way. It needs hiredis, and a pool that waits (`Idle`). redis-py 5 keeps
-    its own way: there a client decides which errors are retried (`_disconnect_raise`), and not its `Retry`."""
+    """The same client, whose `evalsha` and `packet` take the short way. It needs hiredis, and a pool that waits (`Idle`).
+    redis-py 5 keeps its own way: there a client decides which errors are retried (`_disconnect_raise`), and not its `Retry`."""
     packing = packer()
     if packing is None or hasattr(client_class, "_disconnect_raise"):
         return client_class
@@ -40,19 +43,54 @@ def direct_client(client_class: Any) -> Any:
     def evalsha(client: Any, *arguments: bytes) -> Any:
         if watched(client):
             return client_class.evalsha(client, *arguments)
-        packed, pool = packing.pack("EVALSHA", *arguments), client.connection_pool
-        connection = taken(pool)
+        packed = packing.pack("EVALSHA", *arguments)
 
-        def asked() -> Any:
+        def asked(connection: Any) -> Any:
             connection.send_packed_command(packed)
             return connection.read_response()
 
-        try:
-            return connection.retry.call_with_retry(asked, lambda _: connection.disconnect())
-        finally:
-            given_back(pool, connection)
+        return _on_a_connection(client.connection_pool, asked)
 
-    return type(client_class.__name__, (client_class,), {"evalsha": evalsha})
+    def packet(client: Any, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
+        if watched(client):
+            return by_pipeline(client, commands)
+        packed = [b"".join(map(packing.pack_bytes, commands))]
+
+        def asked(connection: Any) -> list[Any]:
+            connection.send_packed_command(packed)
+            return [_reply(connection) for _ in commands]
+
+        return _on_a_connection(client.connection_pool, asked)
+
+    return type(client_class.__name__, (client_class,), {"evalsha": evalsha, "packet": packet})
+
+
+def by_pipeline(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Sends commands in one packet, redis-py's own way. The replies may contain errors of the server."""
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
+
+
+def _on_a_connection(pool: Any, asked: Callable[[Any], R]) -> R:
+    connection = taken(pool)
+    try:
+        replied: R = connection.retry.call_with_retry(partial(asked, connection), lambda _: connection.disconnect())
+        return replied
+    finally:
+        given_back(pool, connection)
+
+
+def _reply(connection: Any) -> Any:
+    """The next reply, which may be an error of the server."""
+    try:
+        return connection.read_response()
+    except Exception as error:
+        if not is_named(error, "ResponseError"):
+            raise
+        return error
 
 
 def taken(pool: Any) -> Any:

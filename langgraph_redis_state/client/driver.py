@@ -18,6 +18,7 @@ from ..effects import Await, Call, Calls, Compute, Note, Operation, Read, ReplyM
 from ..errors import CheckpointerError, ServerRefusedError, ServerUnavailableError
 from .confirming import confirmed
 from .connection import Connection
+from .direct import by_pipeline
 from .exchange import ByText, Connect, Disconnect, Exchange, Look, Pause, Send, Step, called, looked, read, scanned, together
 from .library import AsyncClient, SyncClient, in_cluster
 from .telemetry import named, watched
@@ -73,10 +74,10 @@ def _waited(client: SyncClient, step: Step) -> Any:
         wait([step.future], AWAIT_SECONDS)
         return None
     if isinstance(step, Send):
-        with (client if step.node is None else client_of_node(client, step.node)).pipeline(transaction=False) as pipeline:
-            for command in step.commands:
-                pipeline.execute_command(*command)
-            return pipeline.execute(raise_on_error=False)
+        if step.node is not None:
+            return by_pipeline(client_of_node(client, step.node), step.commands)
+        packet = getattr(client, "packet", None)  # of clients that are made here
+        return by_pipeline(client, step.commands) if packet is None else packet(step.commands)
     return time.sleep(step.seconds) if isinstance(step, Pause) else close_idle(client)
 
 

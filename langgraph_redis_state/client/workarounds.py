@@ -64,6 +64,8 @@ def packer() -> Any:
     pack, pack_plain = redis_module(".connection").HiredisRespSerializer().pack, import_module("hiredis").pack_command
 
     class Packer:
+        pack_bytes = staticmethod(pack_plain)
+
         def pack(self, *arguments: Any) -> Any:
             if arguments[0] == "EVALSHA":  # its arguments are bytes already
                 return [pack_plain((b"EVALSHA", *arguments[1:]))]

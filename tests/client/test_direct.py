@@ -64,6 +64,35 @@ def test_an_error_of_the_server_leaves_the_connection_as_it_was(client: Any) -> 
     assert client.evalsha(ONE, b"0") == 1
 
 
+def test_a_packet_gives_each_command_its_reply_and_errors_stay_in_their_place(client: Any) -> None:
+    (connection,) = idle(client)
+    commands = [(b"PING", b"first"), (b"NO_SUCH_COMMAND",), (b"EVALSHA", ONE, b"0"), (b"PING", b"last")]
+    short, usual = client.packet(commands), direct.by_pipeline(client, commands)
+    assert [short[0], *short[2:]] == [b"first", 1, b"last"] == [usual[0], *usual[2:]]
+    assert type(short[1]) is type(usual[1]) is redis.exceptions.ResponseError
+    assert str(short[1]).startswith("unknown command")
+    assert idle(client) == [connection]
+
+
+def test_a_packet_that_loses_its_connection_is_sent_again(client: Any, raw: Any) -> None:
+    number = client.client_id()
+    taking = client.connection_pool.pool.queue[-1]
+    read, killed = taking.read_response, []
+
+    def killing(*arguments: Any, **options: Any) -> Any:
+        if not killed:
+            killed.append(raw.client_kill_filter(_id=number))
+            raise redis.exceptions.ConnectionError("closed")
+        return read(*arguments, **options)
+
+    taking.read_response = killing
+    try:
+        assert client.packet([(b"PING", b"first"), (b"PING", b"last")]) == [b"first", b"last"]
+    finally:
+        del taking.read_response
+    assert killed == [1]
+
+
 def test_a_call_that_is_interrupted_closes_its_connection(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (connection,) = idle(client)
 
@@ -125,6 +154,11 @@ def test_who_watches_commands_sees_scripts(client: Any, monkeypatch: pytest.Monk
             patch.setattr(watched, "execute_command", told)
             assert client.evalsha(ONE, b"0") == 1
     assert seen == ["EVALSHA", "EVALSHA"]
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "execute_command", lambda *_: None)
+        patch.setattr(direct, "by_pipeline", lambda *_: seen.clear() or [])
+        assert client.packet([(b"PING",)]) == []
+    assert not seen
 
 
 def test_where_redis_py_collects_metrics_scripts_are_among_them(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
