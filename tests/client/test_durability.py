@@ -160,7 +160,7 @@ def test_scripts_that_find_nothing_to_do_write_all_the_same(kind: str, saver: Re
     survey = run(read_headers(saver._engine, target), saver._connection)
     script, args = {
         "tag": (commands.TAG, [b"Gnone", b""]),
-        "removal": (commands.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 6]),
+        "removal": (commands.REMOVE, [survey.revision, "drop", *[0] * 7, *[0] * 7]),
     }[kind]
     with redis.Redis.from_url(url) as client:
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
