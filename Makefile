@@ -22,9 +22,10 @@ test: $(VENV)/.dev ## run the tests, on an embedded server
 	@$(BIN)/python -m pytest tests -n auto --dist worksteal --durations=10
 
 keyed: WHICH := $(addprefix tests/,contract history state archive)
-keyed: $(VENV)/.dev ## run the contract tests and others on savers that encrypt, then on those that hide names too
+keyed: $(VENV)/.dev ## run the contract tests and others on savers that encrypt, hide names, and make statements (10 minutes)
 	@KEYED=encrypt $(BIN)/python -m pytest $(WHICH) tests/damage tests/cli -n auto --dist worksteal
 	@KEYED=encrypt,names $(BIN)/python -m pytest $(WHICH) -n auto --dist worksteal
+	@KEYED=encrypt,fresh $(BIN)/python -m pytest $(WHICH) -n auto --dist worksteal
 
 browser: $(VENV)/.dev ## run the tests of the page in headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/python -m pytest tests/web/test_browser.py -m browser

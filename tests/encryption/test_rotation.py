@@ -12,7 +12,7 @@ from soak import in_turn
 from whole import KINDS, Watching, build, kind_of
 from whole import told as everything
 
-from langgraph_redis_state import RedisSaver
+from langgraph_redis_state import RedisSaver, RedisStatePersistence, RedisStore
 from langgraph_redis_state.client.driver import run
 from langgraph_redis_state.errors import CheckpointCorruptError, EncryptionKeyError, IntegrityKeyError
 from langgraph_redis_state.operations import copying
@@ -198,6 +198,32 @@ def test_until_rekey_what_was_written_plain_is_read_and_what_somebody_else_wrote
         with pytest.raises(IntegrityKeyError, match="neither signed nor encrypted"):
             told(saver, "plain")
         assert not watching.loaded
+
+
+def test_states_and_items_are_written_plain_too(url: str, prefix: str, raw: Any) -> None:
+    off: dict[str, Any] = {"encryption_key": OLD, "decrypt_only": True}
+    states, items = f"{prefix}-states", f"{prefix}-items"
+    with RedisStatePersistence(url, prefix=states, encryption_key=OLD) as saved:
+        for n in range(3):
+            saved.save_with_metadata({"text": words(n, 90)}, "s", tags=["good"])
+    with RedisStore(url, prefix=items, encryption_key=OLD) as store:
+        for name in ("kept", "changed"):
+            store.put(("a", "b"), name, {"n": name})
+    with RedisSaver(url, prefix=states, **off) as saver:
+        assert saver.rekey() == 1
+    with RedisStatePersistence(url, prefix=states) as saved:
+        assert [each.version for each in saved.search_by_tags(["good"])] == [3]
+        assert [saved.load_with_metadata("s", version)[0] for version in (1, 2, 3)] == [
+            {"text": words(n, 90)} for n in range(3)
+        ]
+    with RedisStore(url, prefix=items, **off) as store:
+        assert store.get(("a", "b"), "changed").value == {"n": "changed"}
+        store.put(("a", "b"), "changed", {"n": "again"})
+        assert {each.key: each.value["n"] for each in store.search(("a",))} == {"kept": "kept", "changed": "again"}
+    with RedisStore(url, prefix=items) as store:
+        assert store.get(("a", "b"), "changed").value == {"n": "again"}
+        with pytest.raises(EncryptionKeyError, match=rf"'kept'.*\(id {key_id(OLD)}\), and this saver has no encryption_key"):
+            store.get(("a", "b"), "kept")
 
 
 @pytest.mark.parametrize("stays", [False, True])
