@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,7 +49,8 @@ def _watched(operation: Operation[T], verb: str, where: str) -> Operation[T]:
     with _span(verb, where) as span:
         began = time.perf_counter()
         try:
-            return (yield from watch.passing(operation))
+            with closing(operation):  # at once, when it is given up: it may hold a turn that others wait for
+                return (yield from watch.passing(operation))
         except BaseException as caught:
             error = "cancelled" if isinstance(caught, GeneratorExit) else type(caught).__name__
             raise

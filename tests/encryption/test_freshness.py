@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -299,14 +300,18 @@ def test_two_processes_that_write_to_one_checkpoint_lose_nothing(make: Callable[
     assert list(saver.verify("t")) == []
 
 
-async def test_a_task_that_is_cancelled_while_it_waits_lets_the_others_go_on(saver: RedisSaver) -> None:
+@pytest.mark.parametrize("level", [logging.WARNING, logging.DEBUG], ids=["plain", "watched"])
+async def test_a_task_that_is_cancelled_while_it_waits_lets_the_others_go_on(
+    saver: RedisSaver, caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    caplog.set_level(level, "langgraph_redis_state")  # the debug log watches operations, as telemetry does
     config = put(saver, 0)
     turn = saver._engine.turns.take(saver._engine.address("t").keys.name)
     tasks = [asyncio.create_task(saver.aput_writes(config, [("x", n)], f"{n}")) for n in range(3)]
     await asyncio.sleep(0.01)
     tasks[0].cancel()
     saver._engine.turns.end(saver._engine.address("t").keys.name, turn)
-    done = await asyncio.gather(*tasks, return_exceptions=True)
+    done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     assert [type(each) for each in done] == [asyncio.CancelledError, type(None), type(None)]
     assert len((await saver.aget_tuple(at("t"))).pending_writes) == 2
     assert saver._engine.turns._queues == {}
