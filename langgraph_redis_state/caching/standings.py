@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..storage.statements import Frozen, Markers, Statement, Where
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Standing:
     """A statement, and of what stands in the thread, what statements have only digests of."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from ..address import Address
@@ -19,8 +20,9 @@ from ..caching.standings import Standing
 from ..effects import Await, Operation, Read, compute
 from ..errors import CheckpointCorruptError, ThreadBusyError, WitnessError
 from ..scripts.commands import Restatement, Stored
-from ..scripts.replies import StatementChangedError
+from ..scripts.replies import StatedError, StatementChangedError
 from ..storage import keys
+from ..storage.names import Names
 from ..storage.records import STAMP, RecordKey, write_marker
 from ..storage.statements import (
     NEWEST,
@@ -114,10 +116,17 @@ def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> O
                 told = ()
             elif changed is not None:
                 told = restatement(target, known.sealed, changed.statement, changed.frozen, known.frozen)
+                if where not in known.statement.entries and where not in known.frozen:
+                    told += [b"", b""]  # nothing is there
             try:
                 done = yield from call(statement=told)
             except StatementChangedError as error:
                 known = _learnt(engine, target, where, error)
+                continue
+            except StatedError:
+                if not known.unstated:
+                    raise
+                known = Standing()  # somebody made a statement meanwhile
                 continue
             if changed is not None:
                 yield from stands(engine, target, told, changed.statement, {**known.writes, **changed.writes})
@@ -212,7 +221,7 @@ def restatement(
         found += [target.keys.names.field(keys.frozen_field(*where)), b""]
     for where, entry in frozen.items():
         place = target.place(b"F", *where)
-        found += [target.keys.names.field(place.field), seal_frozen(entry, place, target.seal)]
+        found += [target.keys.names.field(place.field), seal_frozen(after.life, entry, place, target.seal)]
     return found
 
 
@@ -247,10 +256,8 @@ def _learnt(engine: Engine, target: Address, where: Where, there: StatementChang
         return Standing(unstated=there.state == b"ok")
     known = Standing(there.statement, Statement.open(there.statement, statement_place(target), target.seal))
     entry, markers = _checked(known.statement, target, (*where, there.record, there.writes, there.frozen))
-    known.writes = {where: (entry.writes, markers)}
-    if where not in known.statement.entries and there.frozen is not None:
-        known.frozen[where] = entry
-    return known
+    cold = where not in known.statement.entries and there.frozen is not None
+    return replace(known, writes={where: (entry.writes, markers)}, frozen={where: entry} if cold else {})
 
 
 def _check_unstated(engine: Engine, place: RecordKey) -> None:
@@ -293,6 +300,9 @@ def _checked(statement: Statement, target: Address, found: Stored) -> tuple[Entr
     place = target.place(b"C", ns, checkpoint)
     markers = markers_of(writes, place._replace(kind=b"W"))
     checksum = b"" if record is None else record_checksum(record, place)
+    head = statement.heads.get(ns)
+    if checksum and (checkpoint > head if head is not None else b":" not in ns):
+        raise replayed(place, NEWEST)
     return statement.check(place, Entry(checksum, writes_digest(markers)), frozen, target.seal), markers
 
 
@@ -302,10 +312,11 @@ def check(
     sealed: bytes | None,
     found: Sequence[Stored],
     newest: Iterable[bytes],
-    named: Iterable[Where],
+    due: Callable[[Where], bool],
 ) -> Mapping[Where, Entry]:
     """The entries of what was read, or CheckpointCorruptError if it is not what the statement says. `newest`: namespaces of
-    which the newest checkpoint was asked for, and is the first of them in `found`; `named`: checkpoints that were."""
+    which the newest checkpoint was asked for, and is the first of them in `found`; `due`: whether a checkpoint is among what
+    was asked for, if it is there."""
     if not engine.settings.fresh:
         return {}
     if sealed is None:
@@ -313,21 +324,54 @@ def check(
             _check_unstated(engine, target.place(b"C", *found[0][:2]))
         return {}
     name = target.keys.name
-    known = engine.standings.get(name)
-    if known is None or known.sealed != sealed:
-        before, known = known, Standing(sealed, Statement.open(sealed, statement_place(target), target.seal))
-        if before is None or before.statement.revision < known.statement.revision:
-            engine.standings.put(name, known)
+    before = engine.standings.get(name)
+    if before is None or before.sealed != sealed:
+        known = Standing(sealed, Statement.open(sealed, statement_place(target), target.seal))
+    else:
+        known = before
     statement = known.statement
     for ns in newest:
-        first = next((checkpoint for space, checkpoint, *_ in found if space == ns), None)
-        head = statement.heads.get(ns)
-        if first != head and (head is not None or b":" not in ns):
-            raise replayed(target.place(b"C", ns, head or first or b""), NEWEST)
+        _check_newest(statement, target, ns, next((checkpoint for space, checkpoint, *_ in found if space == ns), None))
     read = {each[:2]: _checked(statement, target, each) for each in found}
-    for where in named:
-        if where not in read and (entry := statement.entries.get(where)) and entry.record:
+    there = chain((where for where, entry in statement.entries.items() if entry.record), statement.heads.items())
+    for where in there:
+        if where not in read and due(where):
             raise replayed(target.place(b"C", *where), "it is gone")
     seen = {where: (entry.writes, markers) for where, (entry, markers) in read.items() if where in statement.entries}
-    known.writes = {**known.writes, **seen}
+    if any(known.writes.get(where, ("", {}))[0] != digest for where, (digest, _) in seen.items()):
+        known = replace(known, writes={**known.writes, **seen})
+    if known is not before and (before is None or before.statement.revision <= statement.revision):
+        engine.standings.put(name, known)
     return {where: entry for where, (entry, _) in read.items()}
+
+
+def _check_newest(statement: Statement, target: Address, ns: bytes, first: bytes | None) -> None:
+    head = statement.heads.get(ns)
+    if first != head and (head is not None or b":" not in ns):
+        raise replayed(target.place(b"C", ns, head or first or b""), NEWEST)
+
+
+def nothing_more(where: Where) -> bool:
+    """For `check`: only what was found was asked for."""
+    return False
+
+
+def among(names: Names, space: bytes | None, cursor: tuple[bytes, bytes | None], last: Where | None) -> Callable[[Where], bool]:
+    """For `check`: which checkpoints a page of a list has, that begins below a cursor and ends with `last`; None: with all
+    that is left. `space`: None: all namespaces."""
+
+    def rank(where: Where) -> tuple[bytes, bytes]:
+        return where[1], names.ns(where[0]) if space is None else b""
+
+    below, beside = cursor
+    end = None if last is None else rank(last)
+
+    def due(where: Where) -> bool:
+        if space is not None and where[0] != space:
+            return False
+        at = rank(where)
+        if below and (at[0] >= below if beside is None or space is not None else at >= (below, names.ns(beside))):
+            return False
+        return end is None or at >= end
+
+    return due

@@ -8,18 +8,22 @@ its record, and a digest of its pending writes. An entry to which nothing came s
 that two others of its namespace came after, is *frozen*: it leaves the statement for a field of its own (``F<ns>\\0<id>``),
 which is sealed once. If a write comes to a frozen checkpoint all the same, its entry returns to the statement, for ever. So a
 checkpoint has one frozen field at most, every older form of it was only ever in an older statement, and a statement stays
-small.
+small. An entry without a record is never frozen: its checkpoint is on its way, or was taken away. Where a thread begins, and
+where all of it is frozen anew (a copy, `rekey`, `repair`), a new *life* begins, which frozen fields name: those of an earlier
+life, of a thread that was deleted or under another key, say nothing any more.
 
 *Z and F*: format (1), flags (1), key id (1), checksum or synthetic IV (16), body, which is msgpack. Statement:
-``[revision, round, [[ns, id], ...], [[ns, id, record, writes, round, kept], ...]]``; frozen: ``[record, writes]``. A revision
-counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. `record` is the checksum
-of a record (16, or empty: it is not there), `writes` BLAKE2b-128 over the marker and the checksum of each pending write, in
-the order of markers (or empty: there are none). Namespaces are as they are stored, ids in header form.
+``[revision, round, life, [[ns, id], ...], [[ns, id, record, writes, round, kept], ...]]``; frozen: ``[life, record,
+writes]``. A revision counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. A
+life is 8 random bytes. `record` is the checksum of a record (16, or empty: it is not there), `writes` BLAKE2b-128 over the
+marker and the checksum of each pending write, in the order of markers (or empty: there are none). Namespaces are as they are
+stored, ids in header form.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -41,6 +45,9 @@ FORMAT: Final = 1
 
 HEAD: Final = 3
 """Bytes before the checksum."""
+
+LIFE: Final = 8
+"""Bytes that tell the lives of a thread apart."""
 
 ROUNDS: Final = 2
 """An entry is frozen when so many root checkpoints came after the last change."""
@@ -76,13 +83,16 @@ class Statement:
 
     revision: int = 0
     round: int = 0
+    life: bytes = b""
+    """What tells the frozen fields that go with it from those of an earlier life of the thread; empty: it begins one."""
     heads: Mapping[bytes, bytes] = field(default_factory=dict)
     """The newest checkpoint of a namespace."""
     entries: Mapping[Where, Entry] = field(default_factory=dict)
     """What still changes, in the order of the last change."""
 
     def _next(self, **changes: Any) -> Statement:
-        return replace(self, revision=self.revision + 1 if self.revision else time.time_ns() // 1000, **changes)
+        revision = self.revision + 1 if self.revision else time.time_ns() // 1000
+        return replace(self, revision=revision, life=self.life or secrets.token_bytes(LIFE), **changes)
 
     def put(self, where: Where, record: bytes, frozen: Entry | None = None) -> tuple[Statement, Frozen]:
         """The statement after a put of the checkpoint, and the entries that it freezes. `frozen`: what stands there, if that is
@@ -94,7 +104,7 @@ class Statement:
         entries[where] = before._replace(record=record, round=now)
         beside = [each for each in entries if each[0] == ns][:-OTHERS]
         late = [each for each, entry in entries.items() if entry.round <= now - ROUNDS or each in beside]
-        gone = {each: entries.pop(each) for each in late if not entries[each].kept}
+        gone = {each: entries.pop(each) for each in late if entries[each].record and not entries[each].kept}
         heads = {**self.heads, ns: max(self.heads.get(ns, b""), checkpoint)}
         living = {each[0] for each in entries}
         heads = {each: newest for each, newest in heads.items() if b":" not in each or each in living}
@@ -116,15 +126,16 @@ class Statement:
         name = place.names.ns
         heads = [[name(ns), packed_id(checkpoint)] for ns, checkpoint in self.heads.items()]
         entries = [[name(ns), packed_id(checkpoint), *entry] for (ns, checkpoint), entry in self.entries.items()]
-        return _sealed([self.revision, self.round, heads, entries], place, by)
+        return _sealed([self.revision, self.round, self.life, heads, entries], place, by)
 
     @classmethod
     def open(cls, raw: bytes, place: RecordKey, by: Seal) -> Statement:
-        revision, now, heads, entries = _opened(raw, place, by, _STATEMENT)
+        revision, now, life, heads, entries = _opened(raw, place, by, _STATEMENT)
         told = _told(place.names)
         return cls(
             revision,
             now,
+            life,
             dict(told(*each) for each in heads),
             {told(ns, checkpoint): Entry(*entry) for ns, checkpoint, *entry in entries},
         )
@@ -134,7 +145,9 @@ class Statement:
         where = place.ns, place.checkpoint
         entry = self.entries.get(where)
         if entry is None:
-            entry = open_frozen(frozen, place, by) if frozen is not None else Entry(b"", b"")
+            life, entry = open_frozen(frozen, place, by) if frozen is not None else (self.life, Entry(b"", b""))
+            if life != self.life:
+                raise replayed(place, "what is frozen of it is from before the thread was deleted, copied, rekeyed or repaired")
         if entry.record != found.record:
             raise replayed(place, "its record is not the one that was written last" if found.record else "its record is gone")
         if entry.writes != found.writes:
@@ -149,12 +162,14 @@ def replayed(place: RecordKey, what: str) -> CheckpointCorruptError:
     )
 
 
-def seal_frozen(entry: Entry, place: RecordKey, by: Seal) -> bytes:
-    return _sealed([entry.record, entry.writes], place._replace(kind=b"F"), by)
+def seal_frozen(life: bytes, entry: Entry, place: RecordKey, by: Seal) -> bytes:
+    return _sealed([life, entry.record, entry.writes], place._replace(kind=b"F"), by)
 
 
-def open_frozen(raw: bytes, place: RecordKey, by: Seal) -> Entry:
-    return Entry(*_opened(raw, place._replace(kind=b"F"), by, _FROZEN))
+def open_frozen(raw: bytes, place: RecordKey, by: Seal) -> tuple[bytes, Entry]:
+    """The life of the thread in which an entry was frozen, and the entry."""
+    life, record, writes = _opened(raw, place._replace(kind=b"F"), by, _FROZEN)
+    return life, Entry(record, writes)
 
 
 def checksum_of(sealed: bytes) -> bytes:
@@ -172,7 +187,10 @@ def markers_of(writes: bytes | None, place: RecordKey) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for raw in split_writes(writes, place) if writes else ():
         header, checksum, *_ = parsed(raw, place)
-        found[write_marker(header.index, header.task.encode())] = checksum
+        marker = write_marker(header.index, header.task.encode())
+        if marker in found:
+            raise replayed(place, f"write {header.index} of task {header.task!r} stands there twice")
+        found[marker] = checksum
     return found
 
 
@@ -184,10 +202,10 @@ def writes_digest(markers: Markers) -> bytes:
 
 
 _STATEMENT = msgspec.msgpack.Decoder(
-    tuple[int, int, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, bool]]]
+    tuple[int, int, bytes, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, bool]]]
 )
 
-_FROZEN = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_FROZEN = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
 def _sealed(content: Any, place: RecordKey, by: Seal) -> bytes:
@@ -221,7 +239,10 @@ class Gathered:
         if kind == b"C":
             self.records[where] = record_checksum(content, place)
         elif kind == b"W" and segment_of(name) != b"":
-            self.writes[where].update(markers_of(as_list(content)[1], place))
+            markers = markers_of(as_list(content)[1], place)
+            if markers.keys() & self.writes[where].keys():
+                raise replayed(place, "one of them stands there twice")
+            self.writes[where].update(markers)
         elif kind == b"F":
             self.frozen[where] = content
         elif name == b"Z":
@@ -250,11 +271,11 @@ class Gathered:
     def fields(self, after: Statement | None, thread: RecordKey, by: Seal) -> tuple[Statement, dict[bytes, bytes]]:
         """A statement that follows another one, with everything frozen, and the fields that hold both."""
         heads = {ns: checkpoint for ns, checkpoint in newest_in(self.records).items() if b":" not in ns}
-        statement = (after or Statement())._next(heads=heads, entries={})
+        statement = replace(after or Statement(), life=b"")._next(heads=heads, entries={})
         found = {b"Z": statement.seal(thread._replace(kind=b"Z", ns=b"", checkpoint=b""), by)}
         for where in {**self.records, **{each: None for each, writes in self.writes.items() if writes}}:
             place = thread._replace(kind=b"F", ns=where[0], checkpoint=where[1])
-            found[place.field] = seal_frozen(self.entry(where), place, by)
+            found[place.field] = seal_frozen(statement.life, self.entry(where), place, by)
         return statement, found
 
 

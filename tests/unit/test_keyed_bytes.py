@@ -144,14 +144,15 @@ def test_a_statement_and_a_frozen_entry_are_decrypted() -> None:
     assert digest == found["writes"]
     first, last = found["heads"]
     entries = [[*last, found["record"], b"", 6, True], [*first, found["record"], digest, 7, False]]
-    told = [int(found["revision"]), int(found["round"]), found["heads"], entries]
-    for stored, body, place in (
+    told = [int(found["revision"]), int(found["round"]), found["life"], found["heads"], entries]
+    body = [found["life"], found["record"], digest]
+    for stored, content, place in (
         (found["stored"], told, lengths(b"1", PREFIX, THREAD, b"Z", b"", b"")),
-        (frozen["stored"], [found["record"], digest], lengths(b"1", PREFIX, THREAD, b"F", b"", frozen["checkpoint"])),
+        (frozen["stored"], body, lengths(b"1", PREFIX, THREAD, b"F", b"", frozen["checkpoint"])),
     ):
         assert stored[:3] == b"\1\4" + V["key_ids"][0]["id"]
         plain = AESSIV(KEYS["records"]).decrypt(stored[3:], [place, stored[:3]])
-        assert ormsgpack.unpackb(plain) == body
+        assert ormsgpack.unpackb(plain) == content
 
 
 def test_names_are_encrypted_or_digests() -> None:
@@ -252,8 +253,8 @@ def test_the_package_reads_and_writes_this_statement(seal: EncryptingSeal) -> No
     assert statement.seal(place, seal) == V["statement"]["stored"]
     entry = statement.entries[b"", V["frozen"]["checkpoint"]]
     place = RecordKey(PREFIX, THREAD, b"C", b"", V["frozen"]["checkpoint"])
-    assert open_frozen(V["frozen"]["stored"], place, seal) == entry._replace(round=0)
-    assert seal_frozen(entry, place, seal) == V["frozen"]["stored"]
+    assert open_frozen(V["frozen"]["stored"], place, seal) == (statement.life, entry._replace(round=0))
+    assert seal_frozen(statement.life, entry, place, seal) == V["frozen"]["stored"]
     assert markers_of(V["pending_writes"]["content"], place._replace(kind=b"W")) == dict(V["statement"]["markers"])
 
 
