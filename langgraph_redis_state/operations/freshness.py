@@ -25,6 +25,7 @@ from ..storage import keys
 from ..storage.names import Names
 from ..storage.records import STAMP, RecordKey, write_marker
 from ..storage.statements import (
+    COLD,
     NEWEST,
     Entry,
     Frozen,
@@ -159,7 +160,7 @@ def remove(
         elif where not in went:
             if where not in entries:
                 back.append(where)
-            entry = entries.get(where) or survey.entries[where]._replace(round=before.round, kept=True)
+            entry = (entries.get(where) or survey.entries[where]._replace(round=before.round)).touched
             entries[where] = entry._replace(writes=writes_digest(_markers(writes, target.place(b"W", *where))))
     newest = newest_in(where for where in map(_where, survey.headers) if where not in went)
     changed = Changed(before.left(entries, newest), {})
@@ -174,10 +175,14 @@ def fork(
         return (yield from call())
     after, frozen = Statement.open(survey.statement, statement_place(target), target.seal), Frozen()
     revision = after.revision
+    cold = {where for where, entry in after.entries.items() if entry.state == COLD}
     for ns, checkpoint, record in made:
         place = target.place(b"C", ns, checkpoint)
         after, more = replace(after, revision=revision).put((ns, checkpoint), record_checksum(bytes(STAMP) + record, place))
         frozen |= more
+    entries = {where: entry for where, entry in frozen.items() if where not in cold}  # nobody knows yet that they are
+    after = replace(after, entries={**entries, **after.entries})
+    frozen = {where: frozen[where] for where in frozen.keys() & cold}
     return (yield from _restate(engine, target, survey.statement, Changed(after, frozen), (), call))
 
 

@@ -1,19 +1,20 @@
 """What is true of a thread, under a key: which checkpoints and pending writes it has. So an older record, write or list that
 somebody puts back at its own place, or one that is taken away, is found when it is read. No I/O.
 
-The *statement* (field ``Z``) is sealed by the client that writes, and replaced with each write, by compare-and-set: the script
-writes only if the statement that the client began with is still there. It names the newest checkpoint of the root namespace
-and of each namespace that remembers earlier calls, and has an entry for each checkpoint that still changes: the checksum of
-its record, and a digest of its pending writes. An entry to which nothing came since the root checkpoint before the last, or
-that two others of its namespace came after, is *frozen*: it leaves the statement for a field of its own (``F<ns>\\0<id>``),
-which is sealed once. If a write comes to a frozen checkpoint all the same, its entry returns to the statement, for ever. So a
-checkpoint has one frozen field at most, every older form of it was only ever in an older statement, and a statement stays
-small. An entry without a record is never frozen: its checkpoint is on its way, or was taken away. Where a thread begins, and
-where all of it is frozen anew (a copy, `rekey`, `repair`), a new *life* begins, which frozen fields name: those of an earlier
-life, of a thread that was deleted or under another key, say nothing any more.
+The *statement* (field ``Z``) is sealed by the client that writes, and replaced with each write, by compare-and-set: the
+script writes only if the statement that the client began with is still there. It names the newest checkpoint of the root
+namespace and of each namespace that remembers earlier calls, and has an entry for each checkpoint that still changes: the
+checksum of its record, and a digest of its pending writes. An entry to which nothing came since the root checkpoint before
+the last, or that two others of its namespace came after, is cold, and the next put freezes it: it leaves the statement for a
+field of its own (``F<ns>\\0<id>``). If a write comes to a cold or frozen checkpoint all the same, its entry stays in the
+statement, for ever. So all frozen fields of a checkpoint are equal, also those in calls that the server refused or never got,
+every other form of it was only ever in an older statement, and a statement stays small. An entry without a record is never
+frozen: its checkpoint is on its way, or was taken away. Where a thread begins, and where all of it is frozen anew (a copy,
+`rekey`, `repair`), a new *life* begins, which frozen fields name: those of an earlier life, of a thread that was deleted or
+under another key, say nothing any more.
 
 *Z and F*: format (1), flags (1), key id (1), checksum or synthetic IV (16), body, which is msgpack. Statement:
-``[revision, round, life, [[ns, id], ...], [[ns, id, record, writes, round, kept], ...]]``; frozen: ``[life, record,
+``[revision, round, life, [[ns, id], ...], [[ns, id, record, writes, round, state], ...]]``; frozen: ``[life, record,
 writes]``. A revision counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. A
 life is 8 random bytes. `record` is the checksum of a record (16, or empty: it is not there), `writes` BLAKE2b-128 over the
 marker and the checksum of each pending write, in the order of markers (or empty: there are none). Namespaces are as they are
@@ -55,6 +56,12 @@ ROUNDS: Final = 2
 OTHERS: Final = 2
 """Of each namespace so many entries are not frozen by others."""
 
+COLD: Final = 1
+"""An entry that the next put freezes, if nothing comes to its checkpoint before."""
+
+KEPT: Final = 2
+"""An entry that was cold or frozen before, so it is never frozen any more."""
+
 Where = tuple[bytes, bytes]
 """Namespace and id of a checkpoint."""
 
@@ -70,8 +77,13 @@ class Entry(NamedTuple):
     writes: bytes
     """Digest of its pending writes; empty: there are none."""
     round: int = 0
-    kept: bool = False
-    """It was frozen before, so it never is again."""
+    state: int = 0
+    """COLD or KEPT, if either."""
+
+    @property
+    def touched(self) -> Entry:
+        """The entry when something comes to its checkpoint."""
+        return self._replace(state=KEPT) if self.state else self
 
 
 Frozen = dict[Where, Entry]
@@ -98,13 +110,15 @@ class Statement:
         """The statement after a put of the checkpoint, and the entries that it freezes. `frozen`: what stands there, if that is
         frozen."""
         entries = dict(self.entries)
-        before = entries.pop(where, None) or (frozen._replace(kept=True) if frozen else Entry(b"", b""))
+        before = (entries.pop(where, None) or frozen or Entry(b"", b"")).touched
+        gone = {each: entries.pop(each) for each, entry in self.entries.items() if entry.state == COLD and each in entries}
         ns, checkpoint = where
         now = self.round + (not ns)
         entries[where] = before._replace(record=record, round=now)
         beside = [each for each in entries if each[0] == ns][:-OTHERS]
-        late = [each for each, entry in entries.items() if entry.round <= now - ROUNDS or each in beside]
-        gone = {each: entries.pop(each) for each in late if entries[each].record and not entries[each].kept}
+        for each, entry in list(entries.items()):
+            if entry.record and not entry.state and (entry.round <= now - ROUNDS or each in beside):
+                entries[each] = entry._replace(state=COLD)
         heads = {**self.heads, ns: max(self.heads.get(ns, b""), checkpoint)}
         living = {each[0] for each in entries}
         heads = {each: newest for each, newest in heads.items() if b":" not in each or each in living}
@@ -113,7 +127,7 @@ class Statement:
     def wrote(self, where: Where, writes: bytes, frozen: Entry | None = None) -> Statement:
         """The statement when these are the pending writes of the checkpoint."""
         entries = dict(self.entries)
-        before = entries.pop(where, None) or (frozen._replace(kept=True) if frozen else Entry(b"", b""))
+        before = (entries.pop(where, None) or frozen or Entry(b"", b"")).touched
         entries[where] = before._replace(writes=writes, round=self.round)
         return self._next(entries=entries)
 
@@ -169,7 +183,7 @@ def seal_frozen(life: bytes, entry: Entry, place: RecordKey, by: Seal) -> bytes:
 def open_frozen(raw: bytes, place: RecordKey, by: Seal) -> tuple[bytes, Entry]:
     """The life of the thread in which an entry was frozen, and the entry."""
     life, record, writes = _opened(raw, place._replace(kind=b"F"), by, _FROZEN)
-    return life, Entry(record, writes)
+    return life, Entry(record, writes, state=COLD)
 
 
 def checksum_of(sealed: bytes) -> bytes:
@@ -202,7 +216,7 @@ def writes_digest(markers: Markers) -> bytes:
 
 
 _STATEMENT = msgspec.msgpack.Decoder(
-    tuple[int, int, bytes, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, bool]]]
+    tuple[int, int, bytes, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, int]]]
 )
 
 _FROZEN = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])

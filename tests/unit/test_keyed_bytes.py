@@ -28,7 +28,7 @@ from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.names import HiddenNames
 from langgraph_redis_state.storage.records import RecordKey
 from langgraph_redis_state.storage.seals import EncryptingSeal, Integrity
-from langgraph_redis_state.storage.statements import Statement, markers_of, open_frozen, seal_frozen
+from langgraph_redis_state.storage.statements import COLD, Statement, markers_of, open_frozen, seal_frozen
 
 
 def plain(found: Any) -> Any:
@@ -143,7 +143,7 @@ def test_a_statement_and_a_frozen_entry_are_decrypted() -> None:
     digest = blake(b"".join(marker + checksum for marker, checksum in sorted(found["markers"])))
     assert digest == found["writes"]
     first, last = found["heads"]
-    entries = [[*last, found["record"], b"", 6, True], [*first, found["record"], digest, 7, False]]
+    entries = [[*last, found["record"], b"", 6, 2], [*first, found["record"], digest, 7, 0]]
     told = [int(found["revision"]), int(found["round"]), found["life"], found["heads"], entries]
     body = [found["life"], found["record"], digest]
     for stored, content, place in (
@@ -253,7 +253,7 @@ def test_the_package_reads_and_writes_this_statement(seal: EncryptingSeal) -> No
     assert statement.seal(place, seal) == V["statement"]["stored"]
     entry = statement.entries[b"", V["frozen"]["checkpoint"]]
     place = RecordKey(PREFIX, THREAD, b"C", b"", V["frozen"]["checkpoint"])
-    assert open_frozen(V["frozen"]["stored"], place, seal) == (statement.life, entry._replace(round=0))
+    assert open_frozen(V["frozen"]["stored"], place, seal) == (statement.life, entry._replace(round=0, state=COLD))
     assert seal_frozen(statement.life, entry, place, seal) == V["frozen"]["stored"]
     assert markers_of(V["pending_writes"]["content"], place._replace(kind=b"W")) == dict(V["statement"]["markers"])
 
