@@ -108,7 +108,11 @@ def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> O
     where, name = (target.ns, target.checkpoint), target.keys.name
     turn = engine.turns.take(name)
     try:
-        yield Await(turn)
+        while not turn.done():
+            first = engine.turns.first(name)
+            yield Await(turn)
+            if first is not None and first is engine.turns.first(name) and not turn.done():
+                engine.turns.end(name, first)  # it stands still: passed over
         known = engine.standings.get(name) or Standing()
         for _ in range(TRIES):
             changed = None if known.unstated else change(known)

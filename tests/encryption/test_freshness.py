@@ -493,6 +493,18 @@ async def test_a_sync_write_on_the_event_loop_does_not_wait_for_ever(
     assert len(saver.get_tuple(at("t")).pending_writes) == 2
 
 
+async def test_a_writer_that_stands_still_is_passed_over(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "AWAIT_SECONDS", 0.05)
+    config, name = put(saver, 0), saver._engine.address("t").keys.name
+    for write in (
+        lambda: saver.aput_writes(config, [("x", 1)], "async"),
+        lambda: asyncio.to_thread(saver.put_writes, config, [("x", 1)], "sync"),
+    ):
+        saver._engine.turns.take(name)  # as by a task of an event loop that was stopped
+        await asyncio.gather(*(write() for _ in range(3)))
+        assert saver._engine.turns._queues == {}
+
+
 @each_key
 def test_removals_forks_copies_and_late_writes_keep_the_statement_true(saver: RedisSaver, there: Server) -> None:
     for thread in ("t", "u"):
