@@ -309,8 +309,7 @@ def _checked(statement: Statement, target: Address, found: Stored) -> tuple[Entr
     place = target.place(b"C", ns, checkpoint)
     markers = markers_of(writes, place._replace(kind=b"W"))
     checksum = b"" if record is None else record_checksum(record, place)
-    head = statement.heads.get(ns)
-    if checksum and (checkpoint > head if head is not None else b":" not in ns):
+    if checksum and b":" not in ns and checkpoint > statement.heads.get(ns, b""):
         raise replayed(place, NEWEST)
     return statement.check(place, Entry(checksum, writes_digest(markers)), frozen, target.seal), markers
 
@@ -340,7 +339,9 @@ def check(
         known = before
     statement = known.statement
     for ns in newest:
-        _check_newest(statement, target, ns, next((checkpoint for space, checkpoint, *_ in found if space == ns), None))
+        first = next((checkpoint for space, checkpoint, *_ in found if space == ns), None)
+        if not statement.is_newest(ns, first):
+            raise replayed(target.place(b"C", ns, statement.heads.get(ns) or first or b""), NEWEST)
     read = {each[:2]: _checked(statement, target, each) for each in found}
     there = chain((where for where, entry in statement.entries.items() if entry.record), statement.heads.items())
     for where in there:
@@ -352,12 +353,6 @@ def check(
     if known is not before and (before is None or before.statement.revision <= statement.revision):
         engine.standings.put(name, known)
     return {where: entry for where, (entry, _) in read.items()}
-
-
-def _check_newest(statement: Statement, target: Address, ns: bytes, first: bytes | None) -> None:
-    head = statement.heads.get(ns)
-    if first != head and (head is not None or b":" not in ns):
-        raise replayed(target.place(b"C", ns, head or first or b""), NEWEST)
 
 
 def nothing_more(where: Where) -> bool:

@@ -154,6 +154,14 @@ class Statement:
             {told(ns, checkpoint): Entry(*entry) for ns, checkpoint, *entry in entries},
         )
 
+    def is_newest(self, ns: bytes, checkpoint: bytes | None) -> bool:
+        """Whether this, or none, may be the newest checkpoint of a namespace. Of one with ':' only those that still change are
+        known: one that is frozen may be newer, after a put by a machine whose clock is behind."""
+        head = self.heads.get(ns)
+        if b":" in ns:
+            return head is None or (checkpoint is not None and checkpoint >= head)
+        return checkpoint == head
+
     def check(self, place: RecordKey, found: Entry, frozen: bytes | None, by: Seal) -> Entry:
         """The entry of a checkpoint, if what was found there is what it says; `frozen`: its frozen field."""
         where = place.ns, place.checkpoint
@@ -277,9 +285,8 @@ class Gathered:
                 yield place, error
         newest = newest_in(self.records)
         for ns in {**newest, **statement.heads}:
-            head, there = statement.heads.get(ns), newest.get(ns)
-            if head != there and (head is not None or b":" not in ns):
-                place = thread._replace(kind=b"C", ns=ns, checkpoint=head or there or b"")
+            if not statement.is_newest(ns, newest.get(ns)):
+                place = thread._replace(kind=b"C", ns=ns, checkpoint=statement.heads.get(ns) or newest.get(ns) or b"")
                 yield place, replayed(place, NEWEST)
 
     def fields(self, after: Statement | None, thread: RecordKey, by: Seal) -> tuple[Statement, dict[bytes, bytes]]:

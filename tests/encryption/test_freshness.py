@@ -539,6 +539,17 @@ def test_removals_forks_copies_and_late_writes_keep_the_statement_true(saver: Re
     assert list(saver.verify()) == []
 
 
+def test_a_subgraph_that_goes_on_where_the_clock_is_behind(saver: RedisSaver) -> None:
+    put(saver, 9, "call:1")
+    for n in range(10, 16):
+        put(saver, n)
+    put(saver, 3, "call:1")
+    assert saver.get_tuple(at("t", "call:1")).checkpoint["id"] == IDS[9]
+    assert saver.get_tuple(at("t", "call:1", IDS[9])) is not None
+    assert len(list(saver.list(at("t", None)))) == 8
+    assert list(saver.verify("t")) == []
+
+
 def test_a_checkpoint_that_its_writes_overtook(saver: RedisSaver) -> None:
     chat(saver, 2)
     saver.put_writes(at("t", "", IDS[2]), [("x", "early")], "task")
