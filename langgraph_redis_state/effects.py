@@ -127,7 +127,7 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Waits until a future is done, for some seconds at most where that holds up a thread, which may be the one to do it."""
+    """Waits until a future is done, for some seconds at most: what waits may be what holds it up."""
 
     future: Future[None]
 

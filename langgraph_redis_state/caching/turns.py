@@ -1,7 +1,8 @@
 """Turns: who writes next to a thread, among the tasks and threads of a process. No waiting here.
 
 Writers that must begin with what the one before left would else fail and repeat, each as often as others are faster. Turns
-only save that: what is right is decided on the server.
+only save that: what is right is decided on the server. So whoever does not go on, since its event loop stands still or the
+server does not answer it, may be passed over.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ class Turns(Locked):
             if queue[0] is mine:
                 _begin(mine)
         return mine
+
+    def first(self, name: bytes) -> Future[None] | None:
+        """The turn of whoever writes now."""
+        with self.lock:
+            queue = self._queues.get(name)
+            return queue[0] if queue else None
 
     def end(self, name: bytes, mine: Future[Any]) -> None:
         with self.lock:

@@ -10,8 +10,8 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import wait
-from contextlib import closing
+from concurrent.futures import Future, wait
+from contextlib import closing, suppress
 from typing import Any, TypeVar
 
 from ..effects import Await, Call, Calls, Compute, Note, Operation, Read, ReplyMismatch, Scan, Stream, emitted
@@ -36,7 +36,7 @@ BLOCKING = sys.maxsize
 MOVING_PAUSE = 0.1
 
 AWAIT_SECONDS = 5.0
-"""A thread waits so long for another task: one of the event loop that it holds up would never be done."""
+"""A task or thread waits so long at a time for another one, which may be held up by itself."""
 
 
 def run(operation: Operation[T], connection: Connection, verb: str = "") -> T:
@@ -109,6 +109,24 @@ async def arun(operation: Operation[T], connection: Connection, verb: str = "") 
                 error = caught
 
 
+async def _done(future: Future[None]) -> None:
+    """Waits for a future of any thread, AWAIT_SECONDS at most."""
+    if future.done():
+        return
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # the loop was closed, so nobody waits there
+            loop.call_soon_threadsafe(woken.set)
+
+    future.add_done_callback(wake)
+    timer = loop.call_later(AWAIT_SECONDS, woken.set)
+    try:
+        await woken.wait()
+    finally:
+        timer.cancel()
+
+
 async def _awaited(client: AsyncClient, step: Step) -> Any:
     if isinstance(step, Look):
         return await client.evalsha_ro(step.call.script.sha, *step.call.arguments)
@@ -117,7 +135,7 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
     if isinstance(step, Compute):
         return step.work() if step.size <= COMPUTE_INLINE else await asyncio.to_thread(step.work)
     if isinstance(step, Await):
-        return None if step.future.done() else await asyncio.wrap_future(step.future)
+        return await _done(step.future)
     if isinstance(step, Send):
         if step.node is not None:
             return await send_to_node(step.node, step.commands)

@@ -5,6 +5,7 @@ redis-py and valkey-py have classes of the same names without a common base. So 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib import import_module
@@ -58,9 +59,17 @@ class AsyncClient(Protocol):
     def pipeline(self, *, transaction: bool) -> AbstractAsyncContextManager[AsyncPipeline]: ...
 
 
+_importing = threading.Lock()
+
+
 def redis_module(module: str = "") -> Any:
-    """A module of redis-py, imported when first needed. Untyped: its annotations differ from version to version."""
-    return import_module(f"redis{module}")
+    """A module of redis-py, imported when first needed. Untyped: its annotations differ from version to version.
+
+    Its modules import each other in circles, so two threads that begin in different places fail both.
+    """
+    with _importing:
+        import_module("redis")
+        return import_module(f"redis{module}")
 
 
 def in_cluster(client: object) -> TypeGuard[Cluster]:

@@ -19,12 +19,14 @@ from ..address import Address
 from ..caching.parts import Parts
 from ..effects import Command, Emit, Operation, Read, Stream, compute
 from ..errors import (
+    CheckpointCorruptError,
     CheckpointerError,
     CheckpointLostError,
     CheckpointNotFoundError,
     KeyProviderError,
     ThreadNotFoundError,
 )
+from ..operations import freshness
 from ..operations.engine import Engine
 from ..operations.reading import fetch, size_of
 from ..serialization.decode import StoredCheckpoint, all_digests, loaded
@@ -91,40 +93,68 @@ def _page(engine: Engine, serde: SerializerProtocol, targets: Sequence[Address])
     found = [
         (target, keys.split_field(members[0])[1] if members else None) for target, members in zip(targets, newest, strict=True)
     ]
-    contents = yield Read([("HMGET", target.keys.hash, "S", *_names_at(at)) for target, at in found], "heads: reading")
-    directories = [(each, at, content[3]) for (each, at), content in zip(found, contents, strict=True) if at is not None]
+    contents = yield Read([("HMGET", target.keys.hash, "S", "Z", *_names_at(at)) for target, at in found], "heads: reading")
+    directories = [(each, at, content[4]) for (each, at), content in zip(found, contents, strict=True) if at is not None]
     spread = yield from _read_segments(directories)
-    locked = yield from _unlock(engine, [target for target, at in found if at is not None])
+    fresh = engine.settings.fresh
+    problems = yield from _unlock(engine, [target for target, at in found if at is not None or fresh])
+    stored: dict[str, StoredCheckpoint | None] = {}
+    for (target, at), (counts, sealed, *fields) in zip(found, contents, strict=True):
+        if target.thread in problems:
+            continue
+        try:
+            if at is None and counts is not None and thread_fields.Counts.of(counts, target.keys.name, "heads").checkpoints:
+                problem = f"{target.about('heads')}: its index is gone (evicted?); repair rebuilds it"
+                problems[target.thread] = CheckpointLostError(problem)
+            else:
+                stored[target.thread] = yield from _fresh_head(engine, target, at, fields, spread, sealed)
+        except CheckpointerError as error:
+            problems[target.thread] = error
 
     def decoded() -> list[Head]:
         result = []
-        for (target, at), (counts, *fields) in zip(found, contents, strict=True):
-            if (problem := locked.get(target.thread)) is not None:
+        for target in targets:
+            if (problem := problems.get(target.thread)) is not None:
                 result.append(Head(target.thread, problem=problem))
-                continue
-            if at is None:
-                if counts is not None and thread_fields.Counts.of(counts, target.keys.name, "heads").checkpoints:
-                    lost = CheckpointLostError(f"{target.about('heads')}: its index is gone (evicted?); repair rebuilds it")
-                    result.append(Head(target.thread, problem=lost))
-                continue
-            try:
-                record, writes, directory = fields
-                if directory is not None:
-                    writes = _joined(target, at, {b"": directory, **spread[target.thread]}, writes)
-                stored = StoredCheckpoint(target.place(b"C", b"", at), target.seal, record, writes)
-                result.append(_head(serde, target, stored))
-            except CheckpointerError as error:
-                result.append(Head(target.thread, problem=error))
+            elif (each := stored[target.thread]) is not None:
+                try:
+                    result.append(_head(serde, target, each))
+                except CheckpointerError as error:
+                    result.append(Head(target.thread, problem=error))
         return result
 
     return (yield from compute(decoded, sum(len(each or b"") for content in contents for each in content)))
 
 
+def _fresh_head(
+    engine: Engine,
+    target: Address,
+    at: bytes | None,
+    fields: Sequence[bytes | None],
+    spread: Mapping[str, Mapping[bytes, bytes]],
+    sealed: bytes | None,
+) -> Operation[StoredCheckpoint | None]:
+    """A checkpoint of which these are the fields, if there is one, held against the statement of its thread."""
+    record, writes, directory, frozen = (*fields, None, None, None, None)[:4]
+    try:
+        if at is not None and directory is not None:
+            writes = _joined(target, at, {b"": directory, **spread[target.thread]}, writes)
+        there = [] if at is None else [(b"", at, record, writes, frozen)]
+        freshness.check(engine, target, sealed, there, [b""], freshness.nothing_more)
+    except CheckpointCorruptError:
+        if not engine.settings.fresh:
+            raise
+        found, _ = yield from fetch(engine, target, [(b"", b"")])  # was it another one between two packets?
+        return found[0] if found else None
+    return None if at is None else StoredCheckpoint(target.place(b"C", b"", at), target.seal, record, writes)
+
+
 def _names_at(at: bytes | None) -> tuple[bytes, ...]:
-    """Those of a checkpoint: its record, the list of its pending writes, and the directory of their segments."""
+    """Those of a checkpoint: its record, the list of its pending writes, the directory of their segments, its frozen entry."""
     if at is None:
         return ()
-    return keys.checkpoint_field(b"", at), keys.writes_field(b"", at), keys.writes_field(b"", at) + b"\0"
+    writes = keys.writes_field(b"", at)
+    return keys.checkpoint_field(b"", at), writes, writes + b"\0", keys.frozen_field(b"", at)
 
 
 def _unlock(engine: Engine, targets: Sequence[Address]) -> Operation[dict[str, CheckpointerError]]:
@@ -197,9 +227,13 @@ def stored_writes(serde: SerializerProtocol, stored: StoredCheckpoint, parts: Pa
     """The pending writes beside a stored checkpoint; without parts those in chunks have no value."""
     place = stored.place._replace(kind=b"W")
     found: list[tuple[tuple[str, str, int], StoredWrite]] = []
+    seen: set[tuple[int, str]] = set()
     for raw in thread_fields.split_writes(stored.writes, place) if stored.writes else ():
         header, plain = records.open_record(raw, place, stored.by)
         where = f"{place}, task {header.task!r}"
+        if (header.index, header.task) in seen:
+            raise CheckpointCorruptError(f"{where}: write {header.index} stands there twice")
+        seen.add((header.index, header.task))
         body = bodies.open_write(header, plain, where)
         value = _inline(serde, body, where)
         if parts is not None and not isinstance(body.content, bytes):

@@ -13,7 +13,7 @@ from ..errors import CheckpointNotFoundError, InvalidConfigError
 from ..operations import freshness
 from ..operations.delta_channels import read_lineage, refuse_broken
 from ..operations.engine import Engine
-from ..operations.reading import PAGE_CHECKPOINTS, START, read_page
+from ..operations.reading import PAGE_CHECKPOINTS, START, check_absent, read_page
 from ..operations.surveying import open_tags
 from ..operations.thread_headers import CheckpointKey
 from ..scripts import commands
@@ -53,8 +53,9 @@ def _ancestor(engine: Engine, target: Address, steps: int, about: str) -> Operat
         if walk is not None:
             yield from engine.unlock(target)
             read = [walk.start, *walk.found]
-            freshness.check(engine, target, walk.statement, read, () if cursor else [target.ns], ())
+            freshness.check(engine, target, walk.statement, read, () if cursor else [target.ns], freshness.nothing_more)
         if walk is None and not cursor:
+            yield from check_absent(engine, target, b"")
             raise CheckpointNotFoundError(f"{about}: there is no such thread, or nothing in that namespace")
         if walk is None or not walk.found:
             break

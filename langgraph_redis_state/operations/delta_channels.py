@@ -20,7 +20,7 @@ from ..serialization.deltas import Lineage
 from ..storage.bodies import Value
 from . import freshness
 from .engine import Engine
-from .reading import PAGE_BYTES, PAGE_CHECKPOINTS, fetch, read_reference_pages, size_of, stored
+from .reading import PAGE_BYTES, PAGE_CHECKPOINTS, check_absent, fetch, read_reference_pages, size_of, stored
 
 
 def get_delta_channel_history(
@@ -77,10 +77,12 @@ def read_lineage(
             target.keys, about, target.ns, cursor, PAGE_CHECKPOINTS, PAGE_BYTES, take is not None, engine.settings.fresh
         )
         if walk is None:
+            yield from check_absent(engine, target, cursor)
             if first:
                 break
             raise CheckpointLostError(f"{about}: the ancestor {cursor.decode()!r} was deleted while the chain was read")
-        freshness.check(engine, target, walk.statement, [*walk.found, walk.start], (), ())
+        newest = () if cursor else (target.ns,)
+        freshness.check(engine, target, walk.statement, [walk.start, *walk.found], newest, freshness.nothing_more)
         found, parts = stored(target, walk.found), Parts(walk.pages, walk.chunks, by=target.seal)
         (last,) = stored(target, [walk.start])
         if first and channels is None:

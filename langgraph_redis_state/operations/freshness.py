@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from ..address import Address
@@ -19,10 +20,12 @@ from ..caching.standings import Standing
 from ..effects import Await, Operation, Read, compute
 from ..errors import CheckpointCorruptError, ThreadBusyError, WitnessError
 from ..scripts.commands import Restatement, Stored
-from ..scripts.replies import StatementChangedError
+from ..scripts.replies import StatedError, StatementChangedError
 from ..storage import keys
+from ..storage.names import Names
 from ..storage.records import STAMP, RecordKey
 from ..storage.statements import (
+    COLD,
     NEWEST,
     Entry,
     Frozen,
@@ -108,7 +111,11 @@ def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> O
     where, name = (target.ns, target.checkpoint), target.keys.name
     turn = engine.turns.take(name)
     try:
-        yield Await(turn)
+        while not turn.done():
+            first = engine.turns.first(name)
+            yield Await(turn)
+            if first is not None and first is engine.turns.first(name) and not turn.done():
+                engine.turns.end(name, first)  # it stands still: passed over
         known = engine.standings.get(name) or Standing()
         for _ in range(TRIES):
             changed = None if known.unstated else change(known)
@@ -117,10 +124,17 @@ def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> O
                 told = ()
             elif changed is not None:
                 told = restatement(target, known.sealed, changed.statement, changed.frozen, known.frozen)
+                if where not in known.statement.entries and where not in known.frozen:
+                    told += [b"", b""]  # nothing is there
             try:
                 done = yield from call(statement=told)
             except StatementChangedError as error:
                 known = _learnt(engine, target, where, error)
+                continue
+            except StatedError:
+                if not known.unstated:
+                    raise
+                known = Standing()  # somebody made a statement meanwhile
                 continue
             if changed is not None:
                 yield from stands(engine, target, told, changed.statement, {**known.writes, **changed.writes})
@@ -153,9 +167,9 @@ def remove(
         elif where not in went:
             if where not in entries:
                 back.append(where)
-            entry = entries.get(where) or survey.entries[where]._replace(round=before.round, kept=True)
-            marks = (mark_of(raw, target.place(b"W", *where)) for _, raw in writes)
-            entries[where] = entry._replace(writes=writes_digest(in_order(marks)))
+            entry = (entries.get(where) or survey.entries[where]._replace(round=before.round)).touched
+            at = target.place(b"W", *where)
+            entries[where] = entry._replace(writes=writes_digest(in_order((mark_of(raw, at) for _, raw in writes), at)))
     newest = newest_in(where for where in map(_where, survey.headers) if where not in went)
     changed = Changed(before.left(entries, newest), {})
     return (yield from _restate(engine, target, survey.statement, changed, back, call))
@@ -169,10 +183,14 @@ def fork(
         return (yield from call())
     after, frozen = Statement.open(survey.statement, statement_place(target), target.seal), Frozen()
     revision = after.revision
+    cold = {where for where, entry in after.entries.items() if entry.state == COLD}
     for ns, checkpoint, record in made:
         place = target.place(b"C", ns, checkpoint)
         after, more = replace(after, revision=revision).put((ns, checkpoint), record_checksum(bytes(STAMP) + record, place))
         frozen |= more
+    entries = {where: entry for where, entry in frozen.items() if where not in cold}  # nobody knows yet that they are
+    after = replace(after, entries={**entries, **after.entries})
+    frozen = {where: frozen[where] for where in frozen.keys() & cold}
     return (yield from _restate(engine, target, survey.statement, Changed(after, frozen), (), call))
 
 
@@ -212,7 +230,7 @@ def restatement(
         found += [target.keys.names.field(keys.frozen_field(*where)), b""]
     for where, entry in frozen.items():
         place = target.place(b"F", *where)
-        found += [target.keys.names.field(place.field), seal_frozen(entry, place, target.seal)]
+        found += [target.keys.names.field(place.field), seal_frozen(after.life, entry, place, target.seal)]
     return found
 
 
@@ -247,8 +265,8 @@ def _learnt(engine: Engine, target: Address, where: Where, there: StatementChang
         return Standing(unstated=there.state == b"ok")
     statement = Statement.open(there.statement, statement_place(target), target.seal)
     entry, markers = _checked(statement, target, (*where, there.record, there.writes, there.frozen))
-    frozen = where not in statement.entries and there.frozen is not None
-    return Standing(there.statement, statement, {where: (entry.writes, markers)}, {where: entry} if frozen else {})
+    cold = where not in statement.entries and there.frozen is not None
+    return Standing(there.statement, statement, {where: (entry.writes, markers)}, {where: entry} if cold else {})
 
 
 def _check_unstated(engine: Engine, place: RecordKey) -> None:
@@ -290,8 +308,10 @@ def _checked(statement: Statement, target: Address, found: Stored) -> tuple[Entr
     ns, checkpoint, record, writes, frozen = found
     place = target.place(b"C", ns, checkpoint)
     at = place._replace(kind=b"W")
-    markers = in_order(mark_of(raw, at) for raw in (split_writes(writes, at) if writes else ()))
+    markers = in_order((mark_of(raw, at) for raw in (split_writes(writes, at) if writes else ())), at)
     checksum = b"" if record is None else record_checksum(record, place)
+    if checksum and b":" not in ns and checkpoint > statement.heads.get(ns, b""):
+        raise replayed(place, NEWEST)
     return statement.check(place, Entry(checksum, writes_digest(markers)), frozen, target.seal), markers
 
 
@@ -301,10 +321,11 @@ def check(
     sealed: bytes | None,
     found: Sequence[Stored],
     newest: Iterable[bytes],
-    named: Iterable[Where],
+    due: Callable[[Where], bool],
 ) -> Mapping[Where, Entry]:
     """The entries of what was read, or CheckpointCorruptError if it is not what the statement says. `newest`: namespaces of
-    which the newest checkpoint was asked for, and is the first of them in `found`; `named`: checkpoints that were."""
+    which the newest checkpoint was asked for, and is the first of them in `found`; `due`: whether a checkpoint is among what
+    was asked for, if it is there."""
     if not engine.settings.fresh:
         return {}
     if sealed is None:
@@ -312,23 +333,50 @@ def check(
             _check_unstated(engine, target.place(b"C", *found[0][:2]))
         return {}
     name = target.keys.name
-    known = engine.standings.get(name)
-    if known is not None and known.sealed == sealed:
-        statement = known.statement
+    before = engine.standings.get(name)
+    if before is None or before.sealed != sealed:
+        known = Standing(sealed, Statement.open(sealed, statement_place(target), target.seal))
     else:
-        statement = Statement.open(sealed, statement_place(target), target.seal)
+        known = before
+    statement = known.statement
     for ns in newest:
         first = next((checkpoint for space, checkpoint, *_ in found if space == ns), None)
-        head = statement.heads.get(ns)
-        if first != head and (head is not None or b":" not in ns):
-            raise replayed(target.place(b"C", ns, head or first or b""), NEWEST)
+        if not statement.is_newest(ns, first):
+            raise replayed(target.place(b"C", ns, statement.heads.get(ns) or first or b""), NEWEST)
     read = {each[:2]: _checked(statement, target, each) for each in found}
-    for where in named:
-        if where not in read and (entry := statement.entries.get(where)) and entry.record:
+    there = chain((where for where, entry in statement.entries.items() if entry.record), statement.heads.items())
+    for where in there:
+        if where not in read and due(where):
             raise replayed(target.place(b"C", *where), "it is gone")
     seen = {where: (entry.writes, markers) for where, (entry, markers) in read.items() if where in statement.entries}
-    if known is None or known.statement.revision < statement.revision:
-        engine.standings.put(name, Standing(sealed, statement, seen))
-    elif known.sealed == sealed and any(known.markers(where) is None for where in seen):
-        engine.standings.put(name, replace(known, writes={**known.writes, **seen}))
+    if any(known.writes.get(where, ("", {}))[0] != digest for where, (digest, _) in seen.items()):
+        known = replace(known, writes={**known.writes, **seen})
+    if known is not before and (before is None or before.statement.revision <= statement.revision):
+        engine.standings.put(name, known)
     return {where: entry for where, (entry, _) in read.items()}
+
+
+def nothing_more(where: Where) -> bool:
+    """For `check`: only what was found was asked for."""
+    return False
+
+
+def among(names: Names, space: bytes | None, cursor: tuple[bytes, bytes | None], last: Where | None) -> Callable[[Where], bool]:
+    """For `check`: which checkpoints a page of a list has, that begins below a cursor and ends with `last`; None: with all
+    that is left. `space`: None: all namespaces."""
+
+    def rank(where: Where) -> tuple[bytes, bytes]:
+        return where[1], names.ns(where[0]) if space is None else b""
+
+    below, beside = cursor
+    end = None if last is None else rank(last)
+
+    def due(where: Where) -> bool:
+        if space is not None and where[0] != space:
+            return False
+        at = rank(where)
+        if below and (at[0] >= below if beside is None or space is not None else at >= (below, names.ns(beside))):
+            return False
+        return end is None or at >= end
+
+    return due

@@ -84,11 +84,17 @@ def fetch(
     lists, loose, fresh = parts.lists, parts.loose, engine.settings.fresh
     got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, lists, loose, fresh)
     newest = [ns for ns, checkpoint in wanted if not checkpoint]
-    freshness.check(engine, target, got.statement, got.found, newest, [place for place in wanted if place[1]])
+    freshness.check(engine, target, got.statement, got.found, newest, wanted.__contains__)
     parts.pages, parts.chunks = got.pages, got.chunks
     cached = len(parts.lists) + len(parts.plain)
     yield Note(lambda: {"parts_received": len(got.pages) + len(got.chunks), "parts_cached": cached})
     return stored(target, got.found), parts
+
+
+def check_absent(engine: Engine, target: Address, checkpoint: bytes) -> Operation[None]:
+    """Raises if a checkpoint that was not found was taken away; empty: the newest."""
+    if engine.settings.fresh:
+        yield from fetch(engine, target, [(target.ns, checkpoint)])
 
 
 def stored(target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
@@ -160,9 +166,10 @@ def read_page(
         target.keys, target.about("list"), refresh, space, *cursor, most, PAGE_BYTES, whole, fresh
     )
     newest = {ns for ns, *_ in got.found} if space is None else {space}
-    entries = freshness.check(engine, target, got.statement, got.found, () if cursor[0] else newest, ())
     found = stored(target, got.found)
     following = (found[-1].checkpoint, found[-1].ns) if found and got.more else None
+    due = freshness.among(target.keys.names, space, cursor, got.found[-1][:2] if following else None)
+    entries = freshness.check(engine, target, got.statement, got.found, () if cursor[0] else newest, due)
     parts = Parts(got.pages, got.chunks, by=target.seal)
     return Page(found, parts, got.revision, following, got.tags, got.now, got.writes, got.statement, entries)
 

@@ -79,7 +79,10 @@ if not same then
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = format_counts(s)
 end
-if same then rewrite('S', format_counts(s)) end
+if same then
+  if is_restated_anew(sealed, stated, last_stated) then s.changes = s.changes + 1 end
+  rewrite('S', format_counts(s))
+end
 local overdue = first and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(run ~= '' or overdue, last_meta >= meta or overdue)
 if not same then hset(fields) end

@@ -116,6 +116,7 @@ if #take > 0 then
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = format_counts(s)
 else
+  if is_restated_anew(sealed, stated, last_stated) then s.changes = s.changes + 1 end
   rewrite('S', format_counts(s))
 end
 local overdue = state == 'none' and call('ZSCORE', EXPIRY, thread)

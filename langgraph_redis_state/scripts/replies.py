@@ -25,6 +25,10 @@ class PartsMissingError(CheckpointLostError):
         """Their digests."""
 
 
+class StatedError(InvalidConfigError):
+    """The thread has a statement, and the writer makes none; nothing was written."""
+
+
 class StatementChangedError(CheckpointCorruptError):
     """The thread has another statement than the writer began with; nothing was written."""
 
@@ -66,7 +70,7 @@ def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_b
     if word == b"stated" and len(reply) > 1:
         raise StatementChangedError(f"{about}: other writers change the thread all the time; nothing was written", reply[1:])
     if word == b"stated":
-        raise InvalidConfigError(
+        raise StatedError(
             f"{about}: the thread has a statement of what it holds, which each write must bring up to date, and this saver was "
             "opened without freshness=True; nothing was written"
         )

@@ -1,27 +1,31 @@
 """What is true of a thread, under a key: which checkpoints and pending writes it has. So an older record, write or list that
 somebody puts back at its own place, or one that is taken away, is found when it is read. No I/O.
 
-The *statement* (field ``Z``) is sealed by the client that writes, and replaced with each write, by compare-and-set: the script
-writes only if the statement that the client began with is still there. It names the newest checkpoint of the root namespace
-and of each namespace that remembers earlier calls, and has an entry for each checkpoint that still changes: the checksum of
-its record, and a digest of its pending writes. An entry to which nothing came since the root checkpoint before the last, or
-that two others of its namespace came after, is *frozen*: it leaves the statement for a field of its own (``F<ns>\\0<id>``),
-which is sealed once. If a write comes to a frozen checkpoint all the same, its entry returns to the statement, for ever. So a
-checkpoint has one frozen field at most, every older form of it was only ever in an older statement, and a statement stays
-small.
+The *statement* (field ``Z``) is sealed by the client that writes, and replaced with each write, by compare-and-set: the
+script writes only if the statement that the client began with is still there. It names the newest checkpoint of the root
+namespace and of each namespace that remembers earlier calls, and has an entry for each checkpoint that still changes: the
+checksum of its record, and a digest of its pending writes. An entry to which nothing came since the root checkpoint before
+the last, or that two others of its namespace came after, is cold, and the next put freezes it: it leaves the statement for a
+field of its own (``F<ns>\\0<id>``). If a write comes to a cold or frozen checkpoint all the same, its entry stays in the
+statement, for ever. So all frozen fields of a checkpoint are equal, also those in calls that the server refused or never got,
+every other form of it was only ever in an older statement, and a statement stays small. An entry without a record is never
+frozen: its checkpoint is on its way, or was taken away. Where a thread begins, and where all of it is frozen anew (a copy,
+`rekey`, `repair`), a new *life* begins, which frozen fields name: those of an earlier life, of a thread that was deleted or
+under another key, say nothing any more.
 
 *Z and F*: format (1), flags (1), key id (1), checksum or synthetic IV (16), body, which is msgpack. Statement:
-``[revision, round, [[ns, id], ...], [[ns, id, record, writes, round, kept], ...]]``; frozen: ``[record, writes]``. A revision
-counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. `record` is the checksum
-of a record (16, or empty: it is not there), `writes` the digest of its pending writes (or empty: there are none). That is a
-chain, so that the last write costs no more than the first: in the order of their revisions, those of one call in the order of
-markers, each link is BLAKE2b-128 over the one before, a marker and a checksum. Namespaces are as they are stored, ids in
-header form.
+``[revision, round, life, [[ns, id], ...], [[ns, id, record, writes, round, state], ...]]``; frozen: ``[life, record,
+writes]``. A revision counts from the moment (µs) at which the thread got its first statement. A round is a root checkpoint. A
+life is 8 random bytes. `record` is the checksum of a record (16, or empty: it is not there), `writes` the digest of its
+pending writes (or empty: there are none). That is a chain, so that the last write costs no more than the first: in the order of
+their revisions, those of one call in the order of markers, each link is BLAKE2b-128 over the one before, a marker and a
+checksum. Namespaces are as they are stored, ids in header form.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -44,11 +48,20 @@ FORMAT: Final = 1
 HEAD: Final = 3
 """Bytes before the checksum."""
 
+LIFE: Final = 8
+"""Bytes that tell the lives of a thread apart."""
+
 ROUNDS: Final = 2
 """An entry is frozen when so many root checkpoints came after the last change."""
 
 OTHERS: Final = 2
 """Of each namespace so many entries are not frozen by others."""
+
+COLD: Final = 1
+"""An entry that the next put freezes, if nothing comes to its checkpoint before."""
+
+KEPT: Final = 2
+"""An entry that was cold or frozen before, so it is never frozen any more."""
 
 Where = tuple[bytes, bytes]
 """Namespace and id of a checkpoint."""
@@ -68,8 +81,13 @@ class Entry(NamedTuple):
     writes: bytes
     """Digest of its pending writes; empty: there are none."""
     round: int = 0
-    kept: bool = False
-    """It was frozen before, so it never is again."""
+    state: int = 0
+    """COLD or KEPT, if either."""
+
+    @property
+    def touched(self) -> Entry:
+        """The entry when something comes to its checkpoint."""
+        return self._replace(state=KEPT) if self.state else self
 
 
 Frozen = dict[Where, Entry]
@@ -81,25 +99,30 @@ class Statement:
 
     revision: int = 0
     round: int = 0
+    life: bytes = b""
+    """What tells the frozen fields that go with it from those of an earlier life of the thread; empty: it begins one."""
     heads: Mapping[bytes, bytes] = field(default_factory=dict)
     """The newest checkpoint of a namespace."""
     entries: Mapping[Where, Entry] = field(default_factory=dict)
     """What still changes, in the order of the last change."""
 
     def _next(self, **changes: Any) -> Statement:
-        return replace(self, revision=self.revision + 1 if self.revision else time.time_ns() // 1000, **changes)
+        revision = self.revision + 1 if self.revision else time.time_ns() // 1000
+        return replace(self, revision=revision, life=self.life or secrets.token_bytes(LIFE), **changes)
 
     def put(self, where: Where, record: bytes, frozen: Entry | None = None) -> tuple[Statement, Frozen]:
         """The statement after a put of the checkpoint, and the entries that it freezes. `frozen`: what stands there, if that is
         frozen."""
         entries = dict(self.entries)
-        before = entries.pop(where, None) or (frozen._replace(kept=True) if frozen else Entry(b"", b""))
+        before = (entries.pop(where, None) or frozen or Entry(b"", b"")).touched
+        gone = {each: entries.pop(each) for each, entry in self.entries.items() if entry.state == COLD and each in entries}
         ns, checkpoint = where
         now = self.round + (not ns)
         entries[where] = before._replace(record=record, round=now)
         beside = [each for each in entries if each[0] == ns][:-OTHERS]
-        late = [each for each, entry in entries.items() if entry.round <= now - ROUNDS or each in beside]
-        gone = {each: entries.pop(each) for each in late if not entries[each].kept}
+        for each, entry in list(entries.items()):
+            if entry.record and not entry.state and (entry.round <= now - ROUNDS or each in beside):
+                entries[each] = entry._replace(state=COLD)
         heads = {**self.heads, ns: max(self.heads.get(ns, b""), checkpoint)}
         living = {each[0] for each in entries}
         heads = {each: newest for each, newest in heads.items() if b":" not in each or each in living}
@@ -108,7 +131,7 @@ class Statement:
     def wrote(self, where: Where, writes: bytes, frozen: Entry | None = None) -> Statement:
         """The statement when these are the pending writes of the checkpoint."""
         entries = dict(self.entries)
-        before = entries.pop(where, None) or (frozen._replace(kept=True) if frozen else Entry(b"", b""))
+        before = (entries.pop(where, None) or frozen or Entry(b"", b"")).touched
         entries[where] = before._replace(writes=writes, round=self.round)
         return self._next(entries=entries)
 
@@ -121,25 +144,36 @@ class Statement:
         name = place.names.ns
         heads = [[name(ns), packed_id(checkpoint)] for ns, checkpoint in self.heads.items()]
         entries = [[name(ns), packed_id(checkpoint), *entry] for (ns, checkpoint), entry in self.entries.items()]
-        return _sealed([self.revision, self.round, heads, entries], place, by)
+        return _sealed([self.revision, self.round, self.life, heads, entries], place, by)
 
     @classmethod
     def open(cls, raw: bytes, place: RecordKey, by: Seal) -> Statement:
-        revision, now, heads, entries = _opened(raw, place, by, _STATEMENT)
+        revision, now, life, heads, entries = _opened(raw, place, by, _STATEMENT)
         told = _told(place.names)
         return cls(
             revision,
             now,
+            life,
             dict(told(*each) for each in heads),
             {told(ns, checkpoint): Entry(*entry) for ns, checkpoint, *entry in entries},
         )
+
+    def is_newest(self, ns: bytes, checkpoint: bytes | None) -> bool:
+        """Whether this, or none, may be the newest checkpoint of a namespace. Of one with ':' only those that still change are
+        known: one that is frozen may be newer, after a put by a machine whose clock is behind."""
+        head = self.heads.get(ns)
+        if b":" in ns:
+            return head is None or (checkpoint is not None and checkpoint >= head)
+        return checkpoint == head
 
     def check(self, place: RecordKey, found: Entry, frozen: bytes | None, by: Seal) -> Entry:
         """The entry of a checkpoint, if what was found there is what it says; `frozen`: its frozen field."""
         where = place.ns, place.checkpoint
         entry = self.entries.get(where)
         if entry is None:
-            entry = open_frozen(frozen, place, by) if frozen is not None else Entry(b"", b"")
+            life, entry = open_frozen(frozen, place, by) if frozen is not None else (self.life, Entry(b"", b""))
+            if life != self.life:
+                raise replayed(place, "what is frozen of it is from before the thread was deleted, copied, rekeyed or repaired")
         if entry.record != found.record:
             raise replayed(place, "its record is not the one that was written last" if found.record else "its record is gone")
         if entry.writes != found.writes:
@@ -154,12 +188,14 @@ def replayed(place: RecordKey, what: str) -> CheckpointCorruptError:
     )
 
 
-def seal_frozen(entry: Entry, place: RecordKey, by: Seal) -> bytes:
-    return _sealed([entry.record, entry.writes], place._replace(kind=b"F"), by)
+def seal_frozen(life: bytes, entry: Entry, place: RecordKey, by: Seal) -> bytes:
+    return _sealed([life, entry.record, entry.writes], place._replace(kind=b"F"), by)
 
 
-def open_frozen(raw: bytes, place: RecordKey, by: Seal) -> Entry:
-    return Entry(*_opened(raw, place._replace(kind=b"F"), by, _FROZEN))
+def open_frozen(raw: bytes, place: RecordKey, by: Seal) -> tuple[bytes, Entry]:
+    """The life of the thread in which an entry was frozen, and the entry."""
+    life, record, writes = _opened(raw, place._replace(kind=b"F"), by, _FROZEN)
+    return life, Entry(record, writes, state=COLD)
 
 
 def checksum_of(sealed: bytes) -> bytes:
@@ -178,8 +214,13 @@ def mark_of(raw: bytes, place: RecordKey) -> Mark:
     return header.version, write_marker(header.index, header.task.encode()), checksum
 
 
-def in_order(marks: Iterable[Mark]) -> dict[bytes, bytes]:
-    return {marker: checksum for _, marker, checksum in sorted(marks)}
+def in_order(marks: Iterable[Mark], place: RecordKey) -> dict[bytes, bytes]:
+    """Of the pending writes of one checkpoint."""
+    listed = sorted(marks)
+    found = {marker: checksum for _, marker, checksum in listed}
+    if len(found) < len(listed):
+        raise replayed(place, "one of them stands there twice")
+    return found
 
 
 def extended(markers: Markers, digest: bytes, came: Mapping[bytes, bytes]) -> tuple[Markers, bytes]:
@@ -202,10 +243,10 @@ def _chained(digest: bytes, markers: Markers) -> bytes:
 
 
 _STATEMENT = msgspec.msgpack.Decoder(
-    tuple[int, int, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, bool]]]
+    tuple[int, int, bytes, list[tuple[bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes, int, int]]]
 )
 
-_FROZEN = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_FROZEN = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
 def _sealed(content: Any, place: RecordKey, by: Seal) -> bytes:
@@ -245,8 +286,10 @@ class Gathered:
         elif name == b"Z":
             self.sealed = content
 
-    def entry(self, where: Where) -> Entry:
-        return Entry(self.records.get(where, b""), writes_digest(in_order(self.writes.get(where, ()))))
+    def entry(self, place: RecordKey) -> Entry:
+        where = place.ns, place.checkpoint
+        markers = in_order(self.writes.get(where, ()), place._replace(kind=b"W"))
+        return Entry(self.records.get(where, b""), writes_digest(markers))
 
     def check(
         self, statement: Statement, thread: RecordKey, by: Seal, spared: Collection[Where] = ()
@@ -255,24 +298,23 @@ class Gathered:
         for where in {**self.records, **self.writes, **self.frozen, **statement.entries}.keys() - spared:
             place = thread._replace(kind=b"C", ns=where[0], checkpoint=where[1])
             try:
-                statement.check(place, self.entry(where), self.frozen.get(where), by)
+                statement.check(place, self.entry(place), self.frozen.get(where), by)
             except CheckpointCorruptError as error:
                 yield place, error
         newest = newest_in(self.records)
         for ns in {**newest, **statement.heads}:
-            head, there = statement.heads.get(ns), newest.get(ns)
-            if head != there and (head is not None or b":" not in ns):
-                place = thread._replace(kind=b"C", ns=ns, checkpoint=head or there or b"")
+            if not statement.is_newest(ns, newest.get(ns)):
+                place = thread._replace(kind=b"C", ns=ns, checkpoint=statement.heads.get(ns) or newest.get(ns) or b"")
                 yield place, replayed(place, NEWEST)
 
     def fields(self, after: Statement | None, thread: RecordKey, by: Seal) -> tuple[Statement, dict[bytes, bytes]]:
         """A statement that follows another one, with everything frozen, and the fields that hold both."""
         heads = {ns: checkpoint for ns, checkpoint in newest_in(self.records).items() if b":" not in ns}
-        statement = (after or Statement())._next(heads=heads, entries={})
+        statement = replace(after or Statement(), life=b"")._next(heads=heads, entries={})
         found = {b"Z": statement.seal(thread._replace(kind=b"Z", ns=b"", checkpoint=b""), by)}
         for where in {**self.records, **{each: None for each, writes in self.writes.items() if writes}}:
             place = thread._replace(kind=b"F", ns=where[0], checkpoint=where[1])
-            found[place.field] = seal_frozen(self.entry(where), place, by)
+            found[place.field] = seal_frozen(statement.life, self.entry(place), place, by)
         return statement, found
 
 

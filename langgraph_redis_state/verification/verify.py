@@ -268,20 +268,23 @@ def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operat
     active = max((record.header.created_at for record in snapshot.records(b"C")), default=0) or snapshot.now
     counts, read = snapshot.counts if stays else None, (before.counts or b"", before.settings or b"")
     repairs = _difference(before, snapshot, writes)
+    statement, sealed = None, b""
     if snapshot.fresh and snapshot.restated:
-        repairs = yield from _restated(task, before, snapshot, repairs)
+        statement, sealed, repairs = _restated(before, snapshot, repairs)
     same = yield from commands.repair(snapshot.address.keys, context, *read, counts or b"", active, repairs)
+    if same and statement is not None:
+        yield from freshness.stands(task.engine, snapshot.address, (b"", sealed), statement, {})
     return done if same else None
 
 
 def _restated(
-    task: Task, before: ThreadSnapshot, after: ThreadSnapshot, repairs: commands.Repairs
-) -> Operation[commands.Repairs]:
-    """The same changes, and a new statement of what is there then."""
+    before: ThreadSnapshot, after: ThreadSnapshot, repairs: commands.Repairs
+) -> tuple[Statement | None, bytes, commands.Repairs]:
+    """A new statement of what is there then, as it is stored too, and the same changes with it."""
     address, gathered = after.address, after.gathered()
     thread = address.place(b"C", b"", b"")
     if gathered.sealed is None and after.unstated:
-        return repairs
+        return None, b"", repairs
     former = None
     with suppress(CheckpointCorruptError):  # then the new one follows none
         former = gathered.sealed and Statement.open(gathered.sealed, address.place(b"Z", b"", b""), address.seal)
@@ -289,8 +292,7 @@ def _restated(
     drop = {name for name in before.fields if name[:1] == b"F" and name not in fields}.union(
         repairs.drop_fields
     ) - fields.keys()
-    yield from freshness.stands(task.engine, address, (b"", fields[b"Z"]), statement, {})
-    return repairs._replace(drop_fields=drop, write_fields=[*repairs.write_fields, *fields.items()])
+    return statement, fields[b"Z"], repairs._replace(drop_fields=drop, write_fields=[*repairs.write_fields, *fields.items()])
 
 
 def _fix(task: Task, snapshot: ThreadSnapshot) -> list[Repair]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import Any
 
@@ -106,3 +109,17 @@ def test_an_injected_async_client_is_refused_in_another_loop(url: str, prefix: s
     saver, _ = asyncio.run(make())
     with pytest.raises(SaverClosedError, match="loop"):
         asyncio.run(saver.aget_tuple(at("t")))
+
+
+def test_several_threads_of_a_new_process_begin_at_once() -> None:
+    code = """
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+    from langgraph_redis_state.client.library import redis_module
+
+    names = [".connection", ".asyncio.connection", ".asyncio", ".retry", ".cluster", ".asyncio.cluster"]
+    together = threading.Barrier(len(names))
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: together.wait() and None or redis_module(name), names))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

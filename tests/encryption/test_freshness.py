@@ -19,6 +19,7 @@ from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.client import driver
 from langgraph_redis_state.errors import CheckpointCorruptError, InvalidConfigError, ThreadNotFoundError, WitnessError
 from langgraph_redis_state.storage.keys import ThreadKeys
+from langgraph_redis_state.storage.thread_fields import joined_writes
 
 KEY, NAME_KEY = bytes(range(32)), bytes(range(32, 64))
 KEYS = {
@@ -236,6 +237,172 @@ def test_the_whole_thread_as_it_once_was_is_read_and_the_witness_knows_better(
     assert saver.statement("t") == now
 
 
+# --- what somebody prepares who waits ---
+
+
+def all_of(there: Server, n: int) -> dict[bytes, bytes | None]:
+    return {field: there.get(field) for field in (there.field(kind, n) for kind in (b"C", b"W", b"F"))}
+
+
+def put_back(there: Server, fields: dict[bytes, bytes | None]) -> None:
+    for field, content in fields.items():
+        there.set(field, content)
+
+
+def hide(there: Server, n: int, ns: bytes = b"", whole: bool = True) -> None:
+    """Takes a checkpoint out of the index, `whole`: and out of the hash."""
+    for kind in (b"C", b"W", b"F") if whole else ():
+        there.set(there.field(kind, n, ns), None)
+    stored = there.field(b"C", n, ns)
+    there.raw.zrem(there.keys.all[1], stored, b"A" + IDS[n].encode() + b"\0" + stored[1:].partition(b"\0")[0])
+
+
+def answered(saver: RedisSaver, n: int, thread: str = "t") -> None:
+    saver.put_writes(at(thread, "", IDS[n]), [("__resume__", "yes")], f"task {n}")
+
+
+def refused_by_id(saver: RedisSaver, n: int, thread: str = "t") -> None:
+    with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+        saver.get_tuple(at(thread, "", IDS[n]))
+    assert list(saver.verify(thread)) != []
+
+
+def test_what_was_frozen_before_keys_changed(make: Callable[..., RedisSaver], saver: RedisSaver, there: Server) -> None:
+    chat(saver, 6)
+    before = all_of(there, 1)
+    answered(saver, 1)  # the frozen entry returns to the statement
+    both = make(encryption_key=[bytes(reversed(KEY)), KEY])
+    assert both.rekey(["t"]) == 1  # and is frozen again
+    put_back(there, before)
+    refused_by_id(both, 1)
+
+
+def test_what_was_frozen_before_a_repair(saver: RedisSaver, there: Server) -> None:
+    chat(saver, 6)
+    before = all_of(there, 1)
+    answered(saver, 1)
+    there.set(there.field(b"F", 0), None)
+    list(saver.repair("t", drop_unreadable=True))
+    assert list(saver.verify("t")) == []
+    put_back(there, before)
+    refused_by_id(saver, 1)
+
+
+@pytest.mark.parametrize("how", ["copied", "written"])
+def test_what_was_frozen_before_the_thread_was_deleted(saver: RedisSaver, there: Server, raw: Any, how: str) -> None:
+    chat(saver, 6)
+    copy = Server(raw, saver, "copy")
+    saver.copy_thread("t", "copy")
+    before = all_of(copy, 1)
+    saver.delete_thread("copy")
+    raw.delete(copy.keys.tombstone)
+    if how == "copied":
+        answered(saver, 1)
+        saver.copy_thread("t", "copy")
+    else:
+        chat(saver, 6, "copy")
+        answered(saver, 1, "copy")
+        saver.copy_thread("copy", "another")
+    put_back(copy, before)
+    with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+        saver.get_tuple(at("copy", "", IDS[1]))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["its frozen entry", "all of it"])
+def test_a_checkpoint_that_is_hidden_while_a_late_write_comes(saver: RedisSaver, there: Server, whole: bool) -> None:
+    chat(saver, 6)
+    before = all_of(there, 1)
+    for field in before:
+        if whole or field[:1] == b"F":
+            there.set(field, None)
+    if not whole:
+        with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+            answered(saver, 1)
+        return
+    answered(saver, 1)  # as a write that comes before its checkpoint
+    for n in range(6, 10):
+        put(saver, n)
+    put_back(there, before)
+    refused_by_id(saver, 1)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["the newest", "by its id"])
+def test_delta_channels_of_a_checkpoint_that_is_taken_away_meanwhile(saver: RedisSaver, there: Server, named: bool) -> None:
+    chat(saver, 3)
+    hide(there, 2)
+    with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+        saver.get_delta_channel_history(config=at("t", "", IDS[2] if named else None), channels=["x"])
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["hash and index", "index"])
+def test_a_checkpoint_taken_out_of_the_middle_of_a_list(saver: RedisSaver, there: Server, whole: bool) -> None:
+    chat(saver, 4)
+    put(saver, 2, "remembers")
+    newest = at("t", "", IDS[3])
+    hide(there, 2, whole=whole)
+    for listing in (
+        lambda: list(saver.list(at("t"))),
+        lambda: list(saver.list(at("t"), limit=2)),
+        lambda: list(saver.list(at("t"), before=newest, limit=1)),
+        lambda: list(saver.list(at("t", None), before=newest)),
+        lambda: list(saver.list(at("t"), filter={"step": 0})),
+        lambda: list(saver.history("t")),
+        lambda: saver.prune(["t"]),
+    ):
+        with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+            listing()
+    assert [each.checkpoint["id"] for each in saver.list(at("t"), limit=1)] == [IDS[3]]
+    assert [each.checkpoint["id"] for each in saver.list(at("t"), before=at("t", "", IDS[2]))] == [IDS[1], IDS[0]]
+
+
+def test_a_namespace_taken_out_of_a_list_of_all(saver: RedisSaver, there: Server) -> None:
+    chat(saver, 6)
+    put(saver, 2, "remembers")
+    for n in range(6, 9):
+        put(saver, n)
+    assert len(list(saver.list(at("t", None)))) == 10
+    hide(there, 2, b"remembers")
+    with pytest.raises(CheckpointCorruptError, match="replayed or removed"):
+        list(saver.list(at("t", None)))
+
+
+@pytest.mark.parametrize("what", ["older", "hidden", "all hidden"])
+def test_heads_are_held_against_the_statement(saver: RedisSaver, there: Server, what: str) -> None:
+    chat(saver, 3)
+    chat(saver, 2, "other")
+    old = there.get(there.field(b"C", 2))
+    put(saver, 2, value="another")
+    put(saver, 2, "remembers")
+    if what == "older":
+        there.set(there.field(b"C", 2), old)
+    for n in {"older": (), "hidden": (2,), "all hidden": (0, 1, 2)}[what]:
+        hide(there, n)
+    found, other = saver.heads(["t", "other"])
+    assert ("its index is gone" if what == "all hidden" else "replayed or removed") in str(found.problem)
+    assert other.checkpoint_id == IDS[1]
+
+
+def test_an_older_answer_beside_the_newer_one(saver: RedisSaver, there: Server) -> None:
+    config = put(saver, 0)
+    saver.put_writes(config, [("__resume__", "no")], "task")
+    no = there.get(there.field(b"W", 0))
+    saver.put_writes(config, [("__resume__", "yes")], "task")
+    yes = there.get(there.field(b"W", 0))
+    assert no is not None
+    assert yes is not None
+    there.set(there.field(b"W", 0), joined_writes([no[8:], yes[8:]]))
+    for reading in (
+        lambda: saver.get_tuple(config),
+        lambda: saver.writes("t"),
+        lambda: list(saver.history("t")),
+        lambda: saver.copy_thread("t", "u"),
+    ):
+        with pytest.raises(CheckpointCorruptError, match="stands there twice"):
+            reading()
+    (head,) = saver.heads(["t"])
+    assert "stands there twice" in str(head.problem)
+
+
 # --- what goes on as ever ---
 
 
@@ -331,6 +498,18 @@ async def test_a_sync_write_on_the_event_loop_does_not_wait_for_ever(
     assert len(saver.get_tuple(at("t")).pending_writes) == 2
 
 
+async def test_a_writer_that_stands_still_is_passed_over(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "AWAIT_SECONDS", 0.05)
+    config, name = put(saver, 0), saver._engine.address("t").keys.name
+    for write in (
+        lambda: saver.aput_writes(config, [("x", 1)], "async"),
+        lambda: asyncio.to_thread(saver.put_writes, config, [("x", 1)], "sync"),
+    ):
+        saver._engine.turns.take(name)  # as by a task of an event loop that was stopped
+        await asyncio.gather(*(write() for _ in range(3)))
+        assert saver._engine.turns._queues == {}
+
+
 @each_key
 def test_removals_forks_copies_and_late_writes_keep_the_statement_true(saver: RedisSaver, there: Server) -> None:
     for thread in ("t", "u"):
@@ -363,6 +542,17 @@ def test_removals_forks_copies_and_late_writes_keep_the_statement_true(saver: Re
         saver.put_writes(config, [("x", n)], "task")
     assert saver.get_tuple(at("t")).checkpoint["id"] == IDS[12]
     assert list(saver.verify()) == []
+
+
+def test_a_subgraph_that_goes_on_where_the_clock_is_behind(saver: RedisSaver) -> None:
+    put(saver, 9, "call:1")
+    for n in range(10, 16):
+        put(saver, n)
+    put(saver, 3, "call:1")
+    assert saver.get_tuple(at("t", "call:1")).checkpoint["id"] == IDS[9]
+    assert saver.get_tuple(at("t", "call:1", IDS[9])) is not None
+    assert len(list(saver.list(at("t", None)))) == 8
+    assert list(saver.verify("t")) == []
 
 
 def test_a_checkpoint_that_its_writes_overtook(saver: RedisSaver) -> None:

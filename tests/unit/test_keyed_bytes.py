@@ -28,7 +28,7 @@ from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.names import HiddenNames
 from langgraph_redis_state.storage.records import RecordKey
 from langgraph_redis_state.storage.seals import EncryptingSeal, Integrity
-from langgraph_redis_state.storage.statements import Statement, in_order, mark_of, open_frozen, seal_frozen
+from langgraph_redis_state.storage.statements import COLD, Statement, in_order, mark_of, open_frozen, seal_frozen
 
 
 def plain(found: Any) -> Any:
@@ -145,15 +145,16 @@ def test_a_statement_and_a_frozen_entry_are_decrypted() -> None:
         digest = blake(digest + marker + checksum)
     assert digest == found["writes"]
     first, last = found["heads"]
-    entries = [[*last, found["record"], b"", 6, True], [*first, found["record"], digest, 7, False]]
-    told = [int(found["revision"]), int(found["round"]), found["heads"], entries]
-    for stored, body, place in (
+    entries = [[*last, found["record"], b"", 6, 2], [*first, found["record"], digest, 7, 0]]
+    told = [int(found["revision"]), int(found["round"]), found["life"], found["heads"], entries]
+    body = [found["life"], found["record"], digest]
+    for stored, content, place in (
         (found["stored"], told, lengths(b"1", PREFIX, THREAD, b"Z", b"", b"")),
-        (frozen["stored"], [found["record"], digest], lengths(b"1", PREFIX, THREAD, b"F", b"", frozen["checkpoint"])),
+        (frozen["stored"], body, lengths(b"1", PREFIX, THREAD, b"F", b"", frozen["checkpoint"])),
     ):
         assert stored[:3] == b"\1\4" + V["key_ids"][0]["id"]
         plain = AESSIV(KEYS["records"]).decrypt(stored[3:], [place, stored[:3]])
-        assert ormsgpack.unpackb(plain) == body
+        assert ormsgpack.unpackb(plain) == content
 
 
 def test_names_are_encrypted_or_digests() -> None:
@@ -254,10 +255,11 @@ def test_the_package_reads_and_writes_this_statement(seal: EncryptingSeal) -> No
     assert statement.seal(place, seal) == V["statement"]["stored"]
     entry = statement.entries[b"", V["frozen"]["checkpoint"]]
     place = RecordKey(PREFIX, THREAD, b"C", b"", V["frozen"]["checkpoint"])
-    assert open_frozen(V["frozen"]["stored"], place, seal) == entry._replace(round=0)
-    assert seal_frozen(entry, place, seal) == V["frozen"]["stored"]
-    marks = [mark_of(raw, place._replace(kind=b"W")) for raw in V["pending_writes"]["records"]]
-    assert list(in_order(marks).items()) == [(*each,) for each in V["statement"]["markers"]]
+    assert open_frozen(V["frozen"]["stored"], place, seal) == (statement.life, entry._replace(round=0, state=COLD))
+    assert seal_frozen(statement.life, entry, place, seal) == V["frozen"]["stored"]
+    place = place._replace(kind=b"W")
+    marks = [mark_of(raw, place) for raw in V["pending_writes"]["records"]]
+    assert list(in_order(marks, place).items()) == [(*each,) for each in V["statement"]["markers"]]
 
 
 def test_an_encrypted_thread_of_the_first_release_is_read_written_and_copied(url: str, raw: Any) -> None:
