@@ -40,6 +40,11 @@ PUT_BYTES = 2 * 1024 * 1024
 """What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
 
 
+STANDING_BYTES = 16 * 1024 * 1024
+"""What a process may remember of statements: half of it holds the 40,000 pending writes of a step. What is larger is read again
+with each write."""
+
+
 SWEEP_SECONDS = 80.0
 """A saver that writes forgets what expired in one bucket each so many seconds: in all 1024 within a day."""
 
@@ -91,7 +96,9 @@ class Engine:
         self.resting: BoundedCache[bytes, int] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads in which retention removed few of the checkpoints that it read: so many puts until it looks again."""
         self.seals = Seals(settings.keyring)
-        self.standings: BoundedCache[bytes, Standing] = BoundedCache(4 << 20, lambda thread, each: len(thread) + each.size)
+        self.standings: BoundedCache[bytes, Standing] = BoundedCache(
+            STANDING_BYTES, lambda thread, each: len(thread) + each.size
+        )
         """What statements were seen or made last of threads."""
         self.turns = Turns()
         self.layout_seen = self.layout_written = False

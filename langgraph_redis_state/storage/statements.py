@@ -30,6 +30,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -142,8 +143,8 @@ class Statement:
 
     def seal(self, place: RecordKey, by: Seal) -> bytes:
         name = place.names.ns
-        heads = [[name(ns), packed_id(checkpoint)] for ns, checkpoint in self.heads.items()]
-        entries = [[name(ns), packed_id(checkpoint), *entry] for (ns, checkpoint), entry in self.entries.items()]
+        heads = [[name(ns), _packed(checkpoint)] for ns, checkpoint in self.heads.items()]
+        entries = [[name(ns), _packed(checkpoint), *entry] for (ns, checkpoint), entry in self.entries.items()]
         return _sealed([self.revision, self.round, self.life, heads, entries], place, by)
 
     @classmethod
@@ -179,6 +180,9 @@ class Statement:
         if entry.writes != found.writes:
             raise replayed(place._replace(kind=b"W"), "they are not those that were written last")
         return entry
+
+
+_packed = lru_cache(1 << 14)(packed_id)  # a statement is sealed with each write, and mostly names the same
 
 
 def replayed(place: RecordKey, what: str) -> CheckpointCorruptError:
