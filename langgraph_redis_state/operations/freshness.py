@@ -106,9 +106,8 @@ def put_writes(
     return (yield from _stated(engine, target, change, call))
 
 
-def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> Operation[T]:
-    """A write to a checkpoint, with the statement that holds after it."""
-    where, name = (target.ns, target.checkpoint), target.keys.name
+def _in_turn(engine: Engine, name: bytes, writing: Call[T]) -> Operation[T]:
+    """A write to a thread, after those that other tasks of this process have begun."""
     turn = engine.turns.take(name)
     try:
         while not turn.done():
@@ -116,31 +115,41 @@ def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> O
             yield Await(turn)
             if first is not None and first is engine.turns.first(name) and not turn.done():
                 engine.turns.end(name, first)  # it stands still: passed over
-        known = engine.standings.get(name) or Standing()
-        for _ in range(TRIES):
-            changed = None if known.unstated else change(known)
-            told: Restatement = [b"?", b""]  # no statement has this checksum, so the reply says what is there
-            if known.unstated:
-                told = ()
-            elif changed is not None:
-                told = restatement(target, known.sealed, changed.statement, changed.frozen, known.frozen)
-                if where not in known.statement.entries and where not in known.frozen:
-                    told += [b"", b""]  # nothing is there
-            try:
-                done = yield from call(statement=told)
-            except StatementChangedError as error:
-                known = _learnt(engine, target, where, error)
-                continue
-            except StatedError:
-                if not known.unstated:
-                    raise
-                known = Standing()  # somebody made a statement meanwhile
-                continue
-            if changed is not None:
-                yield from stands(engine, target, told, changed.statement, {**known.writes, **changed.writes})
-            return done
+        return (yield from writing())
     finally:
         engine.turns.end(name, turn)
+
+
+def _stated(engine: Engine, target: Address, change: Change, call: Call[T]) -> Operation[T]:
+    """A write to a checkpoint, with the statement that holds after it."""
+    return (yield from _in_turn(engine, target.keys.name, partial(_write, engine, target, change, call)))
+
+
+def _write(engine: Engine, target: Address, change: Change, call: Call[T]) -> Operation[T]:
+    where = target.ns, target.checkpoint
+    known = engine.standings.get(target.keys.name) or Standing()
+    for _ in range(TRIES):
+        changed = None if known.unstated else change(known)
+        told: Restatement = [b"?", b""]  # no statement has this checksum, so the reply says what is there
+        if known.unstated:
+            told = ()
+        elif changed is not None:
+            told = restatement(target, known.sealed, changed.statement, changed.frozen, known.frozen)
+            if where not in known.statement.entries and where not in known.frozen:
+                told += [b"", b""]  # nothing is there
+        try:
+            done = yield from call(statement=told)
+        except StatementChangedError as error:
+            known = _learnt(engine, target, where, error)
+            continue
+        except StatedError:
+            if not known.unstated:
+                raise
+            known = Standing()  # somebody made a statement meanwhile
+            continue
+        if changed is not None:
+            yield from stands(engine, target, told, changed.statement, {**known.writes, **changed.writes})
+        return done
     raise ThreadBusyError(f"{target.about('writing')}: other writers were faster {TRIES} times; nothing was written, try again")
 
 
@@ -210,11 +219,15 @@ def _restate(
     engine: Engine, target: Address, before: bytes, changed: Changed, back: Iterable[Where], call: Call[bool]
 ) -> Operation[bool]:
     told = restatement(target, before, changed.statement, changed.frozen, back)
-    if not (yield from call(statement=told)):
-        return False
-    known = engine.standings.get(target.keys.name)
-    yield from stands(engine, target, told, changed.statement, {} if known is None else known.writes)
-    return True
+
+    def writing() -> Operation[bool]:
+        if not (yield from call(statement=told)):
+            return False
+        known = engine.standings.get(target.keys.name)
+        yield from stands(engine, target, told, changed.statement, {} if known is None else known.writes)
+        return True
+
+    return (yield from _in_turn(engine, target.keys.name, writing))
 
 
 def _where(place: CheckpointKey) -> Where:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..address import Address
 from ..effects import Command, Emit, Operation, Read, Scan, Stream, compute, portion
-from ..errors import CheckpointCorruptError, KeyProviderError
+from ..errors import CheckpointCorruptError, InvalidConfigError, KeyProviderError
 from ..operations import freshness
 from ..operations.buckets import stored_text
 from ..operations.engine import Engine
@@ -269,6 +269,11 @@ def _repair_thread(task: Task, snapshot: ThreadSnapshot, context: str) -> Operat
     counts, read = snapshot.counts if stays else None, (before.counts or b"", before.settings or b"")
     repairs = _difference(before, snapshot, writes)
     statement, sealed = None, b""
+    if not snapshot.fresh and snapshot.restated and b"Z" in before.fields:
+        raise InvalidConfigError(
+            f"{context}: the thread has a statement of what it holds, and this saver was opened without freshness=True, so it "
+            "may not remove checkpoints or pending writes; nothing was changed"
+        )
     if snapshot.fresh and snapshot.restated:
         statement, sealed, repairs = _restated(before, snapshot, repairs)
     same = yield from commands.repair(snapshot.address.keys, context, *read, counts or b"", active, repairs)

@@ -18,6 +18,7 @@ from shapes import at, checkpoint, metadata
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.client import driver
 from langgraph_redis_state.errors import CheckpointCorruptError, InvalidConfigError, ThreadNotFoundError, WitnessError
+from langgraph_redis_state.operations import copying
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.thread_fields import joined_writes
 
@@ -610,6 +611,50 @@ def test_a_saver_without_freshness_does_not_write_where_there_is_a_statement(
             write()
     assert there.raw.hgetall(there.keys.hash) == before
     assert other.get_tuple(at("t")) is not None
+    there.set(there.field(b"C", 1), (before[there.field(b"C", 1)])[:-1] + b"?")
+    before = there.raw.hgetall(there.keys.hash)
+    with pytest.raises(InvalidConfigError, match="freshness"):
+        list(other.repair("t", drop_unreadable=True))
+    assert there.raw.hgetall(there.keys.hash) == before
+
+
+def test_a_write_on_its_way_while_somebody_turns_freshness_on(
+    make: Callable[..., RedisSaver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = chat(make(freshness=False), 2)
+    turning, other = make(accept_unkeyed=True), make(accept_unkeyed=True)
+    evalsha, replies = turning.client.evalsha, list[bytes]()
+
+    def interrupted(*arguments: Any) -> Any:
+        reply = evalsha(*arguments)
+        replies.append(reply[0])
+        if reply[0] == b"stated" and replies.count(b"stated") == 1:
+            assert other.rekey(["t"]) == 1
+        return reply
+
+    monkeypatch.setattr(turning.client, "evalsha", interrupted)
+    turning.put_writes(config, [("x", 1)], "task")
+    assert replies.count(b"stated") > 1
+    assert len(make().get_tuple(config).pending_writes) == 2
+    assert list(make().verify("t")) == []
+
+
+def test_a_write_that_changes_nothing_beside_a_copy(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes the statement, which must be that of what was copied."""
+    config = chat(saver, 5)
+    read, done = copying.read_fields, list[None]()
+
+    def reading(*arguments: Any) -> Any:
+        if not done:  # the names of the fields are known by now
+            done.append(None)
+            for _ in range(3):
+                put(saver, 4)
+        return (yield from read(*arguments))
+
+    monkeypatch.setattr(copying, "read_fields", reading)
+    saver.copy_thread("t", "u")
+    assert list(saver.verify("u")) == []
+    assert saver.get_tuple(at("u")).checkpoint["id"] == config["configurable"]["checkpoint_id"]
 
 
 @each_key
