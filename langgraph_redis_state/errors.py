@@ -109,7 +109,7 @@ class EncryptionKeyError(CheckpointCorruptError):
 
 
 class KeyProviderError(CheckpointerError):
-    """The key provider raised, or what it gave is no key. Nothing was read or written."""
+    """The key provider raised, or what it gave is no key. Nothing of that thread was read or written."""
 
 
 class CheckpointLostError(CheckpointerError):
