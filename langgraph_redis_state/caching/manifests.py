@@ -14,6 +14,10 @@ NAME = 60
 """Bytes of memory of a digest and of a place for it."""
 
 
+_KEPT = (str, int, float)
+"""Kinds of versions; a union would be made anew for each of them."""
+
+
 class Manifest:
     """What this process knows of a stored checkpoint: the stored values its children may take over, their versions, and the
     DeltaChannels that are `rebuilt` from ancestors, each with the supersteps since its snapshot.
@@ -29,7 +33,7 @@ class Manifest:
     ) -> None:
         self.values, self.pages, self.rebuilt = dict(values), pages, dict(rebuilt)
         self.versions: dict[str, str | int | float] = {
-            name: version for name in values if isinstance(version := versions.get(name), str | int | float)
+            name: version for name in values if isinstance(version := versions.get(name), _KEPT)
         }
         self.size = self._measured()
         """Bytes of memory, all it refers to counted as its own."""

@@ -167,8 +167,11 @@ async def astream(operation: Stream, connection: Connection, verb: str = "") -> 
 
 def perform(operation: Operation[T], connection: Connection, verb: str) -> Exchange[T]:
     """An operation in steps."""
-    with closing(watched(operation, verb or named(operation), connection.where)) as going:
+    going = watched(operation, verb or named(operation), connection.where)
+    try:
         return (yield from _perform(going, connection))
+    finally:
+        going.close()
 
 
 def _perform(operation: Operation[T], connection: Connection) -> Exchange[T]:

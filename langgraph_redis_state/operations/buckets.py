@@ -41,7 +41,7 @@ def all_threads(engine: Engine) -> Operation[list[tuple[str, float]]]:
     """Every thread with its last activity in ms, the last active first. 1024 small reads, sent together."""
     prefix = engine.settings.prefix
     replies = yield Read(
-        [("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, -1, "WITHSCORES") for bucket in range(keys.BUCKETS)],
+        [(b"ZRANGE", keys.bucket_key(prefix, bucket, "threads"), b"0", b"-1", b"WITHSCORES") for bucket in range(keys.BUCKETS)],
         "listing threads",
     )
     active = [(float(score), name) for reply in replies for name, score in pairs(reply)]
@@ -54,11 +54,9 @@ def first_threads(engine: Engine, most: int, newest: bool) -> Operation[tuple[li
     prefix, found = engine.settings.prefix, dict[int, list[tuple[float, bytes]]]()
     reading, size = list(range(keys.BUCKETS)), 1 + most // keys.BUCKETS
     while True:
+        how = (b"0", b"%d" % (size - 1), *((b"REV",) if newest else ()), b"WITHSCORES")  # bytes, since there are so many
         replies = yield Read(
-            [
-                ("ZRANGE", keys.bucket_key(prefix, bucket, "threads"), 0, size - 1, *(("REV",) if newest else ()), "WITHSCORES")
-                for bucket in reading
-            ],
+            [(b"ZRANGE", keys.bucket_key(prefix, bucket, "threads"), *how) for bucket in reading],
             "listing threads",
         )
         found.update(zip(reading, ([(float(score), name) for name, score in pairs(reply)] for reply in replies), strict=True))
@@ -76,7 +74,7 @@ def threads_indexed(engine: Engine, index: str, entry: bytes, about: str) -> Ope
     """The threads that stand behind `entry` in an index, in all buckets. 1024 small reads, sent together."""
     prefix, lower = engine.settings.prefix, b"[" + entry
     replies = yield Read(
-        [("ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
+        [(b"ZRANGEBYLEX", keys.bucket_key(prefix, bucket, index), lower, lower + b"\xff") for bucket in range(keys.BUCKETS)],
         about,
     )
     return [stored_text(engine, member[len(entry) :], f"{about}: an index") for reply in replies for member in reply]
