@@ -7,9 +7,11 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from shapes import at, checkpoint, metadata
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.effects import libraries, linked
+from langgraph_redis_state.effects import Script, libraries, linked, packable
+from langgraph_redis_state.scripts import commands
 from langgraph_redis_state.storage.codec import place_check
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import STAMP
@@ -103,3 +105,27 @@ local function twice(n) return seldom(n), seldom(n + 1) end
     assert saver.client.eval(text, 0) == [6, 60, 70]
     assert text.index("local function often") < text.index("rarely = function") < text.index("local function seldom")
     assert text.count("BASE = 5") == 1
+
+
+def test_a_step_of_a_run_calls_nothing_that_is_rare(saver: RedisSaver, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, make = dict[str, Any](), commands._call
+
+    def noted(script: Script, *arguments: Any, **more: Any) -> Any:
+        sent[script.name] = make(script, *arguments, **more)
+        return sent[script.name]
+
+    monkeypatch.setattr(commands, "_call", noted)
+    config = at("t")
+    for n in range(3):
+        step = checkpoint({"n": [f"{m} {'word ' * 50}" for m in range(10 + n)]})
+        config = saver.put(config, step, metadata(), step["channel_versions"])
+        saver.put_writes(config, [("n", "small")], "task")
+        saver.get_tuple(config)
+    for name in ("put", "put_writes", "get"):
+        call = sent[name]
+        arguments = packable(call.args)
+        if name != "get":
+            arguments[2] = b"ffffffff" + arguments[2][8:]  # the next one
+        text = call.script.source.replace("rarely = function(name, ...)\n", "rarely = function(name, ...)\nerror(name)\n")
+        assert "error(name)" in text
+        assert raw.eval(text, len(call.keys), *call.keys, *arguments, call.token)[0] == b"ok"

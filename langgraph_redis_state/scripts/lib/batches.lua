@@ -18,7 +18,8 @@ local function in_batches(command, key, items, first, last) -- rare: all items, 
 end
 local function hmget(key, fields, first, last) -- what all fields hold, or those from first to last
   first, last = first or 1, last or #fields
-  if last - first < BATCH and first <= last then return call('HMGET', key, unpack(fields, first, last)) end
+  if first > last then return {} end
+  if last - first < BATCH then return call('HMGET', key, unpack(fields, first, last)) end
   return long_hmget(key, fields, first, last)
 end
 local function hset(fields) -- fields of the thread with their contents
