@@ -28,9 +28,9 @@ def id_of(n: int) -> str:
 class Side:
     """Savers on one prefix, which all get the same calls."""
 
-    def __init__(self, url: str, prefix: str, raw: Any, fresh: bool) -> None:
+    def __init__(self, url: str, prefix: str, raw: Any, fresh: bool, keys: dict[str, bytes]) -> None:
         self.raw, self.prefix, self.made = raw, prefix, list[RedisSaver]()
-        self.options = {"prefix": prefix, "encryption_key": KEY, "freshness": fresh}
+        self.options = {"prefix": prefix, **keys, "freshness": fresh}
         self.url = url
         self.savers = [self.open() for _ in range(2)]
         self.savers += [self.open(max_versions=3), self.open(cache_bytes=0)]
@@ -53,9 +53,13 @@ class Side:
             each.close()
 
 
+KEYS = [{"encryption_key": KEY}, {"integrity_key": KEY}]
+"""Not with hidden names: checkpoints of one id stand in the order of their hidden namespaces, which differ with the prefix."""
+
+
 @pytest.fixture
-def sides(url: str, prefix: str, raw: Any) -> Iterator[list[Side]]:
-    made = [Side(url, f"{prefix}-{fresh}", raw, fresh) for fresh in (True, False)]
+def sides(url: str, prefix: str, raw: Any, seed: int) -> Iterator[list[Side]]:
+    made = [Side(url, f"{prefix}-{fresh}", raw, fresh, KEYS[seed % 2]) for fresh in (True, False)]
     yield made
     for each in made:
         each.close()
@@ -93,7 +97,7 @@ class History:
         chance = self.chance
         thread, ns, which = chance.choice(THREADS), chance.choice(SPACES), chance.randrange(4)
         kind = chance.choices(
-            ["put", "writes", "read", "remove", "copy", "delete", "crash", "failover"], [40, 40, 10, 4, 2, 1, 1, 1]
+            ["put", "writes", "read", "remove", "copy", "delete", "crash", "failover"], [40, 40, 20, 4, 2, 1, 1, 1]
         )[0]
         self.last += 1
         n = self.last if chance.random() < 0.9 else max(1, self.last - chance.randrange(1, 30))
@@ -115,7 +119,9 @@ class History:
                 asked = at(thread, ns, early), wrote, task
                 return asyncio.run(saver.aput_writes(*asked)) if asynchronous else saver.put_writes(*asked)
             if kind == "read":
-                return [plain(each) for each in saver.list(at(thread, None if other < 0.5 else ns), limit=keep)]
+                below = at(thread, "", id_of(n)) if again else None
+                asked = {"limit": keep * 5, "before": below, "filter": {"run_id": run} if other < 0.2 else None}
+                return [plain(each) for each in saver.list(at(thread, None if other < 0.5 else ns), **asked)]
             if kind == "remove":
                 if verb == "prune":
                     return saver.prune([thread], keep_last=keep)
@@ -160,8 +166,9 @@ class History:
             found = []
             for side in self.sides:
                 saver = side.savers[self.chance.randrange(4)]
-                problems = [each for each in saver.verify(thread) if not each.where.startswith("chunk")]
-                assert problems == [], thread  # a put over another leaves chunks to be swept
+                # a put over another leaves chunks to be swept, and a restored key has a moment of expiry of its own
+                problems = [each for each in saver.verify(thread) if "chunk" not in each.where and each.kind != "bucket"]
+                assert problems == [], thread
                 found.append([plain(each) for each in saver.list(at(thread, None))])
                 newest = saver.get_tuple(at(thread))
                 found[-1].append(newest and plain(newest))
