@@ -183,6 +183,15 @@ def _own_stall(sections: Sections) -> str:
 WHY: dict[str, str | Callable[..., str]] = {
     "Redis memory, deep-agent": _deep_agent,
     "Redis memory, sliding window": _window,
+    "Redis memory, a thread of": (
+        "Of a short thread most is what each has once: two keys, entries in the bucket's indexes, counts, and a hash of "
+        "fields longer than 64 bytes, which the server keeps as a table. What is shared between checkpoints pays from some ten "
+        "messages on."
+    ),
+    "bytes replicated for": (
+        "A server replicates commands with their names: those of the thread's keys, counts and last activity, with each "
+        "write. Up to five small writes stand in one list, which is replicated whole with each of them."
+    ),
     "put, chat of 500, against InMemorySaver": (
         "What is left where no message is serialized again: packing 500 messages to see that they did not change, joining them "
         "to runs, the record, redis-py and a round trip; the profile below has the share of each."
