@@ -287,6 +287,8 @@ def test_a_batch_is_one_round_trip(memories: RedisStore, url: str) -> None:
     ops = [PutOp(("u", f"{n}"), "k", {"n": n}) for n in range(40)] + [GetOp(("u", f"{n}"), "k") for n in range(40)]
     memories.batch(ops)
     memories.search(("u",))
+    memories.get(ADA, "k")
+    memories.list_namespaces(prefix=ADA)  # the server knows all scripts from here on
     with monitored(url) as sent:
         assert [item.value["n"] for item in memories.batch(ops)[40:]] == list(range(40))  # type: ignore[union-attr]
     assert set(sent) == {"PING", "EVALSHA"}
