@@ -14,6 +14,7 @@ from audit import monitored
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from shapes import at, checkpoint, metadata
+from soak import rare
 
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.client import driver
@@ -32,7 +33,9 @@ KEYS = {
 IDS = [f"1f0a0000-0000-6000-8000-0000000000{n:02}" for n in range(80)]
 
 
-each_key = pytest.mark.parametrize("options", KEYS, indirect=True)
+each_key = pytest.mark.parametrize(
+    "options", [name if name in ("signed", "names hidden") else rare(name) for name in KEYS], indirect=True
+)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ PUTS = """
 @pytest.mark.longer
 def test_puts_that_a_signal_handler_interrupts_neither_crash_nor_hang_nor_block_later_ones(url: str, prefix: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(Path(__file__).parents[1]), str(times(2, 6, 6))],
+        [sys.executable, "-c", textwrap.dedent(PUTS), url, prefix, str(Path(__file__).parents[1]), str(times(1, 6, 6))],
         capture_output=True,
         text=True,
         timeout=60,

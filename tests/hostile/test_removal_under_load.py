@@ -20,7 +20,7 @@ from soak import times
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ThreadBusyError
 
-KILLS = times(3, 12, 100)
+KILLS = times(2, 12, 100)
 
 
 def everything(saver: RedisSaver, thread: str = "t") -> list[Any]:
