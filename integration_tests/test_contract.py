@@ -413,7 +413,8 @@ def test_the_rights_name_the_commands_that_the_package_sends_and_no_others() -> 
                 commands = [
                     part.elts[0] for part in ast.walk(node.args[0]) if isinstance(part, ast.Tuple) and len(part.elts) > 1
                 ]
-                sent |= {name.value for name in commands if isinstance(name, ast.Constant)}
+                named = [name.value for name in commands if isinstance(name, ast.Constant)]
+                sent |= {name.decode() if isinstance(name, bytes) else name for name in named}
     # stats() says what the server's memory is when it may; verify() and repair() of all threads look for what no index knows
     optional = {"INFO", "SCAN"}
     assert {right.removeprefix("+").upper() for right in RIGHTS.split() if right.startswith("+")} == sent - optional
