@@ -29,7 +29,7 @@ from ..operations.engine import Engine
 from ..operations.reading import PAGE_CHECKPOINTS, Cursor, fetch, read_page
 from ..operations.removing import BUSY_TRIES, remove
 from ..operations.surveying import read_headers
-from ..operations.thread_headers import INTERRUPTED, CheckpointKey, StoredWrites, ThreadHeaders, newest_of_each
+from ..operations.thread_headers import INTERRUPTED, CheckpointKey, StoredWrites, ThreadHeaders
 from ..operations.uploading import upload
 from ..operations.writing import encode_checkpoint
 from ..scripts import commands
@@ -38,6 +38,7 @@ from ..serialization.decode import StoredCheckpoint
 from ..serialization.encode import NewCheckpoint, dumped, stored_rest
 from ..storage import bodies, keys, records
 from ..storage.ids import id_above
+from ..storage.keys import newest_of_each
 from .resolving import check_whole, resolve
 
 Back = Callable[[Engine, SerializerProtocol, Address, ThreadHeaders, str], Operation[str | None]]

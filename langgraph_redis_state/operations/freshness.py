@@ -37,7 +37,6 @@ from ..storage.statements import (
     extended,
     in_order,
     mark_of,
-    newest_in,
     record_checksum,
     replayed,
     seal_frozen,
@@ -179,7 +178,7 @@ def remove(
             entry = (entries.get(where) or survey.entries[where]._replace(round=before.round)).touched
             at = target.place(b"W", *where)
             entries[where] = entry._replace(writes=writes_digest(in_order((mark_of(raw, at) for _, raw in writes), at)))
-    newest = newest_in(where for where in map(_where, survey.headers) if where not in went)
+    newest = keys.newest_of_each(where for where in map(_where, survey.headers) if where not in went)
     changed = Changed(before.left(entries, newest), {})
     return (yield from _restate(engine, target, survey.statement, changed, back, call))
 
@@ -284,10 +283,14 @@ def _learnt(engine: Engine, target: Address, where: Where, there: StatementChang
 
 def _check_unstated(engine: Engine, place: RecordKey) -> None:
     if not engine.settings.keyring.accepts_unkeyed:
-        raise CheckpointCorruptError(
-            f"{place}: the thread has no statement of what it holds; somebody took it away, or it is from before freshness was "
-            "set (accept_unkeyed=True reads such threads for a while, and `rekey` makes their statements)"
-        )
+        raise _without_statement(f"{place}")
+
+
+def _without_statement(about: str) -> CheckpointCorruptError:
+    return CheckpointCorruptError(
+        f"{about}: the thread has no statement of what it holds; somebody took it away, or it is from before freshness was set "
+        "(accept_unkeyed=True reads such threads for a while, and `rekey` makes their statements)"
+    )
 
 
 def read_statement(engine: Engine, thread: Any) -> Operation[tuple[int, bytes] | None]:
@@ -299,9 +302,7 @@ def read_statement(engine: Engine, thread: Any) -> Operation[tuple[int, bytes] |
     sealed, counts = yield Read([("HGET", target.keys.hash, "Z"), ("HGET", target.keys.hash, "S")], about)
     if sealed is None:
         if counts is not None:
-            raise CheckpointCorruptError(
-                f"{about}: the thread has no statement: somebody took it away, or freshness was not set"
-            )
+            raise _without_statement(about)
         return None
     return Statement.open(sealed, statement_place(target), target.seal).revision, checksum_of(sealed)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..storage.keys import ROOT
-from .thread_headers import CheckpointKey, ThreadHeaders, left_over, newest_of_each
+from ..storage.keys import ROOT, newest_of_each
+from .thread_headers import CheckpointKey, ThreadHeaders, left_over
 
 Choice = Callable[[ThreadHeaders], set[CheckpointKey]]
 """From a survey of a thread: the places to keep."""

@@ -68,14 +68,6 @@ class ThreadHeaders:
         return {(ns, header.parent) for (ns, _), header in self.headers.items()}
 
 
-def newest_of_each(places: Iterable[CheckpointKey]) -> dict[str, str]:
-    """The greatest checkpoint id of each namespace."""
-    newest: dict[str, str] = {}
-    for ns, checkpoint in places:
-        newest[ns] = max(newest.get(ns, ""), checkpoint)
-    return newest
-
-
 def awaited(headers: Mapping[CheckpointKey, Header], early: Iterable[CheckpointKey]) -> set[CheckpointKey]:
     """The checkpoints that something belongs to and that are not there: root checkpoints of subgraphs, and those of pending
     writes that came before their checkpoint."""

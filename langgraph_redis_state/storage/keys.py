@@ -34,9 +34,9 @@ order is the order of Python's strings. Layout 1 is what released versions wrote
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, AnyStr
 from uuid import UUID
 
 from xxhash import xxh3_64_intdigest
@@ -220,3 +220,11 @@ def segment_of(field: bytes) -> bytes | None:
 def members_of(field: bytes) -> tuple[bytes, ...]:
     """The members of the index that name a field, of any kind."""
     return index_members(*split_field(field)) if field[:1] == b"C" else (field,) if field[:1] == b"G" else ()
+
+
+def newest_of_each(places: Iterable[tuple[AnyStr, AnyStr]]) -> dict[AnyStr, AnyStr]:
+    """Of checkpoints, as (namespace, id), the greatest id of each namespace."""
+    newest: dict[AnyStr, AnyStr] = {}
+    for ns, checkpoint in places:
+        newest[ns] = max(newest.get(ns, checkpoint), checkpoint)
+    return newest

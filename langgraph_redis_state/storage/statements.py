@@ -38,7 +38,7 @@ import ormsgpack
 
 from ..errors import CheckpointCorruptError, FormatError
 from .codec import DIGEST
-from .keys import segment_of
+from .keys import newest_of_each, segment_of
 from .names import Names
 from .records import RecordKey, packed_id, parsed, unpack_id, write_marker
 from .seals import ENCRYPTED, Seal
@@ -305,7 +305,7 @@ class Gathered:
                 statement.check(place, self.entry(place), self.frozen.get(where), by)
             except CheckpointCorruptError as error:
                 yield place, error
-        newest = newest_in(self.records)
+        newest = newest_of_each(self.records)
         for ns in {**newest, **statement.heads}:
             if not statement.is_newest(ns, newest.get(ns)):
                 place = thread._replace(kind=b"C", ns=ns, checkpoint=statement.heads.get(ns) or newest.get(ns) or b"")
@@ -313,7 +313,7 @@ class Gathered:
 
     def fields(self, after: Statement | None, thread: RecordKey, by: Seal) -> tuple[Statement, dict[bytes, bytes]]:
         """A statement that follows another one, with everything frozen, and the fields that hold both."""
-        heads = {ns: checkpoint for ns, checkpoint in newest_in(self.records).items() if b":" not in ns}
+        heads = {ns: checkpoint for ns, checkpoint in newest_of_each(self.records).items() if b":" not in ns}
         statement = replace(after or Statement(), life=b"")._next(heads=heads, entries={})
         found = {b"Z": statement.seal(thread._replace(kind=b"Z", ns=b"", checkpoint=b""), by)}
         for where in {**self.records, **{each: None for each, writes in self.writes.items() if writes}}:
@@ -323,11 +323,3 @@ class Gathered:
 
 
 NEWEST: Final = "it is not the newest that was stored, or that is gone"
-
-
-def newest_in(places: Iterable[Where]) -> dict[bytes, bytes]:
-    """The greatest checkpoint id of each namespace."""
-    newest: dict[bytes, bytes] = {}
-    for ns, checkpoint in places:
-        newest[ns] = max(newest.get(ns, b""), checkpoint)
-    return newest
