@@ -1,7 +1,7 @@
-"""What scripts take on the server: `python -m benchmarks.scripts [OTHER_CHECKOUT]` prints usec_per_call by commandstats.
+"""What scripts take on the server: `python -m benchmarks.scripts [OTHER_CHECKOUT]` prints the µs of each by the server's clock.
 
-A put, a put_writes and a get of a chat are captured, and each is sent again many times in pipelines, the first two with new
-ids. With another checkout both take turns, and the last column is the ratio of the medians.
+The calls of some steps of a chat are captured, and sent again in one pipeline, after the thread was brought back to what it
+was before them. With another checkout both take turns, and the last column is the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import redis
 
 from langgraph_redis_state import EmbeddedServer, RedisSaver
-from langgraph_redis_state.effects import packable
 from langgraph_redis_state.scripts import commands
 
 from .workloads import Thread, chat
@@ -45,39 +44,61 @@ def work(url: str, prefix: str) -> None:
 
 def sampled(saver: Any, client: redis.Redis, length: int, name: str) -> dict[str, list[float]]:
     """µs of each script with a chat of so many messages."""
-    last, made = dict[str, Any](), commands._call
+    thread, calls, made = Thread(saver, name), list[Any](), commands._call
 
-    def captured(script: Any, *arguments: Any, **more: Any) -> Any:
-        last[script.name] = made(script, *arguments, **more)
-        return last[script.name]
+    def captured(*arguments: Any, **more: Any) -> Any:
+        calls.append(made(*arguments, **more))
+        return calls[-1]
 
+    def step(state: Any) -> None:
+        call = thread.call(state)
+        saver.put(*call.put)
+        for writes, task in call.writes:
+            saver.put_writes(thread.config, writes, task)
+        saver.get_tuple(thread.latest)
+
+    states = chat(length + CALLS, begin=length - 1)
+    step(next(states))
     commands._call = captured
     try:
-        thread = Thread(saver, name)
-        for state in itertools.islice(chat(length + 4, begin=length - 1), 4):
-            call = thread.call(state)
-            saver.put(*call.put)
-            for writes, task in call.writes:
-                saver.put_writes(thread.config, writes, task)
-            saver.get_tuple(thread.latest)
+        step(next(states))
+        keys = calls[0].keys[:2]
+        before = [client.dump(key) for key in keys]
+        calls.clear()
+        for state in states:
+            step(state)
     finally:
         commands._call = made
-    return {script: measure(client, last[script]) for script in SCRIPTS}
-
-
-def measure(client: redis.Redis, call: Any) -> list[float]:
-    samples = []
-    for n in range(ROUNDS):
-        client.config_resetstat()
-        pipeline = client.pipeline(transaction=False)
-        for k in range(CALLS):
-            arguments = packable(call.args)
-            if call.script.name != "get":
-                arguments[2] = b"1f1eb2%02x-%04x-6031-bfff-09724bad7d05" % (n, k)
-            pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *arguments, call.token)
-        assert all(reply[0] == b"ok" for reply in pipeline.execute())
-        samples.append(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
+    samples: dict[str, list[float]] = {script: [] for script in SCRIPTS}
+    for _ in range(ROUNDS):
+        for key, content in zip(keys, before, strict=True):
+            client.restore(key, 0, content, replace=True)
+        for script, taken in measure(client, calls).items():
+            samples[script].append(statistics.fmean(taken))
     return samples
+
+
+def measure(client: redis.Redis, calls: Sequence[Any]) -> dict[str, list[int]]:
+    """Sends calls again in a pipeline, on the state that they were made for: µs of each by the server's SLOWLOG, whose clock is
+    that of commandstats."""
+    settings = {"slowlog-log-slower-than": 0, "slowlog-max-len": len(calls) + 10}
+    before = {name: client.config_get(name)[name] for name in settings}
+    for name, value in settings.items():
+        client.config_set(name, value)
+    client.slowlog_reset()
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.evalsha(call.script.sha, *call.arguments)
+    assert all(reply[0] == b"ok" for reply in pipeline.execute())
+    names = {call.script.sha: call.script.name for call in calls}
+    taken = defaultdict[str, list[int]](list)
+    for entry in client.slowlog_get(len(calls) + 10):
+        command = bytes(entry["command"]).split(b" ")
+        if command[0] == b"EVALSHA" and command[1] in names:
+            taken[names[command[1]]].append(entry["duration"])
+    for name, value in before.items():
+        client.config_set(name, value)
+    return taken
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -30,11 +30,25 @@ Argument = bytes | str | int
 
 Command = tuple[Argument, ...]
 
-_tokens = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+def _random_start() -> Iterator[int]:
+    return itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+_tokens = _random_start()
+
+
+def _after_fork() -> None:
+    global _tokens
+    _tokens = _random_start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def new_token() -> bytes:
-    """A number that this process gives to one call only."""
+    """A number that one process gives to one call only."""
     return b"%d" % next(_tokens)
 
 
@@ -174,7 +188,8 @@ class Script:
         if self._bare:
             return f"local token = table.remove(ARGV)\nlocal function verb()\n{verb}end\n{_ANSWER}"
         alone = "return answered(" in verb
-        return linked("".join(map(_text, libraries(verb))), verb if alone else f"local function verb()\n{verb}end\n{_ANSWER}")
+        library, first = ("".join(map(_text, found)) for found in (libraries(verb), _named(_FIRST, verb)))
+        return linked(library, verb if alone else f"local function verb()\n{verb}end\n{_ANSWER}", first)
 
     @cached_property
     def commands(self) -> frozenset[str]:
@@ -189,7 +204,11 @@ class Script:
         return f"<Script {self.name}>"
 
 
+_KEYS = "lib/keys"
+
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+
+_FIRST = re.compile(r"^-- first: (.+)$", re.MULTILINE)
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))--.*\n?", re.MULTILINE)
 
@@ -200,15 +219,16 @@ _PLAIN = re.compile(r"local [\w, ]+ = [^({\n]*\n*")
 _RARE = re.compile(r"^local function (\w+)\(.*-- rare", re.MULTILINE)
 
 
-def linked(library: str, text: str) -> str:
-    """Some Lua behind what it uses of a library, directly or not.
+def linked(library: str, text: str, first: str = "") -> str:
+    """Some Lua behind what it uses of a library, directly or not. `first`: Lua that uses the names of keys only, and may answer
+    before the functions of the library are made.
 
     A server makes each function anew for each call, which takes longer than most of them. So functions that the library marks
     as rare are made when the first of them is called: they stand in one function, which is given the name of the one to call,
     together with what only they use. Constants and names of keys are made there again, since each variable that a function
     shares must be found for each call.
     """
-    hot, cold = set(re.findall(r"\w+", _COMMENT.sub("\n", text))), set[str]()
+    hot, cold = set(re.findall(r"\w+", _COMMENT.sub("\n", first + text))), set[str]()
     rarely = set(_RARE.findall(library))
     kept, rare, plain = list[str](), dict[str, str](), list[str]()
     for found in reversed(list(_DEFINITION.finditer(_COMMENT.sub("\n", library)))):
@@ -225,6 +245,9 @@ def linked(library: str, text: str) -> str:
         elif often or seldom:
             kept.insert(0, found[0])
             hot.update(words)
+    if first:
+        before = {found[0].strip() for found in _DEFINITION.finditer(_COMMENT.sub("\n", _text(_KEYS)))}
+        kept.insert(sum(each.strip() in before for each in kept), _COMMENT.sub("\n", first))
     if not rare:
         return "".join(kept) + text
     calls = re.compile(rf"(?<!function )\b({'|'.join(rare)})\((\))?")
@@ -237,11 +260,14 @@ def linked(library: str, text: str) -> str:
 
 def libraries(text: str) -> dict[str, None]:
     """The libraries that a Lua file includes, each after those that it includes itself."""
-    found: dict[str, None] = {"lib/keys": None}
-    for line in _INCLUDE.findall(text):
-        for name in (f"lib/{each}" for each in line.split()):
-            found |= libraries(_text(name)) | {name: None}
+    found: dict[str, None] = {_KEYS: None}
+    for name in _named(_INCLUDE, text):
+        found |= libraries(_text(name)) | {name: None}
     return found
+
+
+def _named(directive: re.Pattern[str], text: str) -> list[str]:
+    return [f"lib/{name}" for line in directive.findall(text) for name in line.split()]
 
 
 @cache

@@ -102,8 +102,9 @@ def audit(client: Any, prefix: str, thread: str, *, clean: bool = False) -> dict
     line, _, check = fields[b"S"].rpartition(b" ")
     assert place_check(line, keys.name).hex() == check.decode()
     numbers = [int(number) for number in line.split()]
-    told = dict(zip(("format", "born", "revision", "versions", *counted), numbers, strict=True))
+    told = dict(zip(("format", "born", "revision", "versions", *counted, "by"), numbers, strict=True))
     assert {name: told[name] for name in counted} == counted
+    assert told.pop("by")  # which write it was
     return told
 
 

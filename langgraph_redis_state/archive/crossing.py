@@ -104,7 +104,7 @@ class Crossing(Copying):
     def totals(self, changes: int, versions: int) -> Counts:
         """What the counts of the thread are where it went. `born` is told by the server."""
         totals = (self._checkpoints, self._pending, self.chunks, self.stored, self._logical, self.unique, self._referred)
-        return Counts(0, changes, versions, *totals)
+        return Counts(0, changes, versions, *totals, 0)
 
 
 class Revealing(Crossing):

@@ -22,6 +22,7 @@ from ..caching.turns import Turns
 from ..effects import Argument, Operation, Read, Script, all_commands
 from ..errors import InvalidConfigError, LayoutError, ServerRefusedError
 from ..scripts import commands
+from ..scripts.following import Tip
 from ..storage import keys
 from ..storage.codec import CompressionType
 from ..storage.names import Names
@@ -38,6 +39,10 @@ them, and lists one each, what puts build on one (`Memory`), and what saves of s
 
 PUT_BYTES = 2 * 1024 * 1024
 """What puts build on may always take so much, and what saves build on half of it. Then each sends what is new, and not all."""
+
+
+TIPS_BYTES = 2 * 1024 * 1024
+"""Of a thousand threads or so it is remembered how the last write left them."""
 
 
 STANDING_BYTES = 16 * 1024 * 1024
@@ -88,6 +93,8 @@ class Engine:
         self.settings = settings
         part = settings.cache // 8
         self.manifests = ManifestCache(max(part, PUT_BYTES))
+        self.tips: BoundedCache[bytes, Tip] = BoundedCache(TIPS_BYTES, lambda thread, tip: len(thread) + tip.size)
+        """What this process left in threads at its last write."""
         self.messages = MessageCache(part)
         self.chunks = ChunkCache(3 * part)
         self.seen_bytes = max(part, PUT_BYTES // 2)

@@ -83,9 +83,7 @@ def put(engine: Engine, target: Address, record: bytes, call: Call[T]) -> Operat
     return (yield from _stated(engine, target, change, call))
 
 
-def put_writes(
-    engine: Engine, target: Address, writes: Iterable[tuple[str, bytes, bytes]], call: Call[None]
-) -> Operation[None]:
+def put_writes(engine: Engine, target: Address, writes: Iterable[tuple[str, bytes, bytes]], call: Call[T]) -> Operation[T]:
     """Pending writes that come to the checkpoint of `target`, as the script takes them."""
     if not engine.settings.fresh:
         return (yield from call())

@@ -20,6 +20,7 @@ from ..caching.messages import SerializedList
 from ..effects import Argument, Note, Operation, compute
 from ..errors import CheckpointerError, CheckpointLostError, InvalidConfigError, ThreadDeletedError
 from ..scripts import commands
+from ..scripts.following import Tip
 from ..scripts.replies import PartsMissingError
 from ..serialization import deltas, encode
 from ..serialization.encode import EncodedCheckpoint, NewCheckpoint, dumped, refusal, stored_rest
@@ -124,25 +125,22 @@ def send(
     *,
     expected: bytes | None,
     known: Manifest | None = None,
-    guards: Sequence[bytes] | None = None,
+    guards: Sequence[bytes],
     indexed: Sequence[tuple[bytes, bytes]] = (),
     again: Callable[[], Operation[None]] | None = None,
     say: Literal["", "roots", "all"] = "all",
 ) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
-    """Encodes a checkpoint and puts it, sending only parts that the server is not known to have. `say`: see `commands.put`.
+    """Encodes a checkpoint and puts it as `commands.put` does, sending only parts that the server is not known to have.
 
-    `expected`: the id that must be the newest of the namespace, else CheckpointConflictError; None: any. `indexed`: metadata to
-    index, '' as a value removes it. `known`: what the parent has. `guards`: what must be there, None: the parent. The server
-    names the parts it lacks (collected, expired, lost in a fail-over) and writes nothing; then they are sent, and if they
-    were taken over from the parent, `again` makes them from the values.
+    `known`: what the parent has. If the server names parts that it lacks, these are sent too; `again` makes what was taken over.
     """
     yield from engine.unlock(target)
-    encoded: EncodedCheckpoint = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
-    chunks, pages = set(encoded.fresh), set(encoded.pages)
-    if known:
-        chunks, pages = chunks - known.chunks, pages.difference(known.pages)
+    encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
+    there = {*known.chunks, *known.pages} if known else ()
+    chunks = {name: run for name, run in encoded.fresh.items() if name not in there}
+    pages = {name: page for name, page in encoded.pages.items() if name not in there}
+    parent = draft.parent if known is not None and not indexed and draft.parent < target.checkpoint else None
     for attempt in range(TRIES):
-        new_pages, new_chunks = ({name: encoded.pages[name] for name in pages}, {name: encoded.fresh[name] for name in chunks})
         call = partial(
             commands.put,
             target.keys,
@@ -155,9 +153,11 @@ def send(
             expected=expected,
             max_bytes=engine.settings.max_bytes,
             metadata=indexed,
-            guards=_guards(target.ns, draft.parent, None) if guards is None else guards,
-            upload=(yield from upload(engine, target, about, new_pages, new_chunks)),
+            guards=guards,
+            upload=(yield from upload(engine, target, about, pages, chunks)),
             say=say,
+            tip=tip_of(engine, target, ttl),
+            parent=parent,
         )
         try:
             done = yield from freshness.put(engine, target, encoded.record, call)
@@ -166,15 +166,29 @@ def send(
             if attempt == TRIES - 1:
                 raise
             logger.info("%s: the server lacks %d parts, sending them again", about, len(error.names))
-            lacking = error.names - encoded.fresh.keys() - encoded.pages.keys()
+            parent, lacking = None, error.names - encoded.fresh.keys() - encoded.pages.keys()
         if again is not None and draft.carried and (lacking or attempt):
             yield from again()
             encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
-        pages, chunks = set(encoded.pages), set(encoded.fresh)
+        pages, chunks = encoded.pages, encoded.fresh
     engine.manifests.put(target.keys.name, target.ns, target.checkpoint, encoded.known, draft.parent)
+    remember(engine, target, done.tip)
     yield Note(lambda: _counts(encoded, len(pages) + len(chunks), attempt))
     yield from sweep(engine)
     return done, encoded
+
+
+def tip_of(engine: Engine, target: Address, ttl: Argument) -> Tip | None:
+    """The thread as this process left it at its last write, if a write with this TTL may follow that."""
+    return engine.tips.get(target.keys.name) if ttl == 0 and not engine.settings.fresh else None
+
+
+def remember(engine: Engine, target: Address, tip: Tip | None) -> None:
+    """The thread as a write left it; None: writes do not follow this one."""
+    if tip is None:
+        engine.tips.take(target.keys.name)
+    else:
+        engine.tips.put(target.keys.name, tip)
 
 
 def _counts(encoded: EncodedCheckpoint, sent: int, resent: int) -> Mapping[str, int]:
@@ -307,8 +321,9 @@ def put_writes(
         guards=guards,
         writes=encoded.writes,
         upload=(yield from upload(engine, target, about, encoded.pages, encoded.fresh)),
+        tip=tip_of(engine, target, ttl),
     )
-    yield from freshness.put_writes(engine, target, encoded.writes, call)
+    remember(engine, target, (yield from freshness.put_writes(engine, target, encoded.writes, call)))
 
 
 def _carried_over(known: Manifest | None, versions: Mapping[str, Any], names: Iterable[str]) -> dict[str, Value]:

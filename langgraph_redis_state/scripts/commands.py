@@ -10,14 +10,16 @@ are as they are stored.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..effects import Argument, Call, Operation, Script, counted, pairs
 from ..errors import ThreadExistsError, ThreadNotFoundError
+from ..storage import keys
 from ..storage.keys import ThreadKeys
 from ..storage.thread_fields import Counts
-from .replies import raise_for_reply
+from . import following
+from .following import Following, Tip
+from .replies import ThreadState, raise_for_reply
 
 FIRST_LOOK = Script("first_look", bare=True)
 
@@ -85,7 +87,9 @@ class Put(NamedTuple):
     """An index whose hash was evicted was removed."""
     stored: int
     """Bytes that the thread takes."""
-    roots: int = 0  # of the thread; only if asked for, as what follows
+    tip: Tip | None
+    """The thread after it, if a write may follow."""
+    roots: int = 0  # of the thread; only if asked for, as what comes after it
     revision: bytes = b""
     created_at: int = 0
     new_bytes: int = 0
@@ -143,25 +147,6 @@ class RemovalPlan(NamedTuple):
     metadata: Fields = ()
 
 
-@dataclass
-class ThreadState:
-    wrong: list[int]
-    """Numbers of keys of the wrong type, in the order of `ThreadKeys.all`, from 1."""
-    counts: bytes | None
-    settings: bytes | None
-    there: bool
-    indexed: int
-    left: int
-    """What PTTL says of the hash."""
-    index_left: int
-    active: float | None
-    expiry: float | None
-    now: int
-    bucket_left: int
-    runs: set[bytes]
-    metadata: set[bytes]
-
-
 class Repairs(NamedTuple):
     """What `repair` changes: keys of the wrong type by number, fields of the hash, members of three indexes."""
 
@@ -201,16 +186,31 @@ def put(
     upload: Upload,
     statement: Restatement = (),
     say: Literal["", "roots", "all"],
+    tip: Tip | None = None,
+    parent: bytes | None = None,
 ) -> Operation[Put]:
-    """`say`: more of the reply. Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError,
-    StatementChangedError."""
-    before = [thread.names.ns(ns), checkpoint, record, ttl, run, b"-" if expected is None else expected, max_bytes, say]
+    """`expected`: the id that must be the newest; None: any. `metadata`: to index; '' as a value removes it. `guards`: what it
+    builds on, as fields. `say`: more of the reply. `tip`: the thread as this process left it; `parent`: the checkpoint that
+    has all to which this one refers and does not bring; None: it may not follow. Raises PartsMissingError,
+    CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError, StatementChangedError."""
+    space, next_ = thread.names.ns(ns), Following()
+    plain = expected is None and say != "all" and not upload.staging
+    if tip is not None and parent is not None and tip.heads.get(ns) == parent and plain:
+        field = keys.checkpoint_field(space, checkpoint)
+        next_ = following.put(thread, tip, field, record, upload.pages, upload.chunks, max_bytes)
+    before = [space, checkpoint, record, next_.follows, next_.line, ttl, run]
+    before += [b"-" if expected is None else expected, max_bytes, say]
     arguments = [*before, *_metadata(thread, metadata), *counted(_named(thread, guards)), *counted(statement)]
     arguments += upload.arguments
     reply = yield _call(PUT, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
-    _, head, version, purged, stored, *more = reply
-    return Put(max(head, checkpoint), version, bool(purged), int(stored), *more)
+    if len(reply) <= 2 and next_.tip is not None:  # it followed
+        counts = next_.tip.counts
+        return Put(checkpoint, counts.versions, False, counts.stored, next_.tip.with_head(ns, checkpoint), *reply[1:])
+    _, head, version, purged, stored, line, fields, by, *more = reply
+    after = following.after(thread, tip, about, line, fields, by)
+    after = after and after.with_head(ns, checkpoint)
+    return Put(max(head, checkpoint), version, bool(purged), int(stored), after, *more)
 
 
 def put_writes(
@@ -225,13 +225,23 @@ def put_writes(
     writes: Collection[tuple[str, bytes, bytes]],
     upload: Upload,
     statement: Restatement = (),
-) -> Operation[None]:
-    """`writes`: 'first' or 'last' (which of two with one marker stays), marker, record. Raises as `put`."""
-    before = [thread.names.ns(ns), checkpoint, ttl, max_bytes]
+    tip: Tip | None = None,
+) -> Operation[Tip | None]:
+    """The thread after it, if a write may follow. `writes`: 'first' or 'last' (which of two with one marker stays), marker,
+    record. `tip`: the thread as this process left it, if these may follow. Raises as `put`."""
+    space, next_ = thread.names.ns(ns), Following()
+    field = keys.writes_field(space, checkpoint)
+    if tip is not None and tip.writes != field and not upload.staging:
+        next_ = following.put_writes(thread, tip, field, writes, upload.pages, upload.chunks, max_bytes)
+    before = [space, checkpoint, next_.follows, next_.line, ttl, max_bytes]
     arguments = [*before, *counted(_named(thread, guards)), *counted(writes), *counted(statement)]
     arguments += upload.arguments
     reply = yield _call(PUT_WRITES, thread, about, *arguments, staging=upload.staging)
     raise_for_reply(reply, about, max_bytes=max_bytes)
+    if len(reply) == 1:  # they followed
+        return next_.tip
+    _, line, fields, by = reply
+    return following.after(thread, tip, about, line, fields, by, field)
 
 
 def fork(

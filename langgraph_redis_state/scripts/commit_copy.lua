@@ -1,8 +1,8 @@
 -- Makes a staged copy the thread: one rename each, so it is all there or not at all. Or puts it in place of the thread, as
 -- `rekey` does: then index, TTL, settings, and what the bucket says of the thread stay as they are.
 -- KEYS[8] staged hash, KEYS[9] staged index.
--- ARGV: 1 thread, 2 TTL as in apply_ttl(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix
---       and check: all its numbers; 5 and 6 how many fields and members of the index were staged; 7 the field S of the thread in
+-- ARGV: 1 thread, 2 TTL as in apply_ttl(), 3 operation id, 4 what the counts field S of the thread shall say, without prefix,
+--       token and check: all its numbers; 5 and 6 how many fields and members of the index were staged; 7 the field S of the thread in
 --       whose place it comes ('' = none is there); then a list of run ids and one of metadata as in index_metadata(), each with
 --       its length before it
 -- Reply: ok | exists (a thread is there; nothing was done) | stale (it changed since) | gone (the staging is not whole: it expired
@@ -25,13 +25,13 @@ if replaced ~= '' then
   local born, changes, others = counts:match('^(%d+) (%d+)( .*)$')
   call('HDEL', KEYS[8], 'T')
   if settings then call('HSET', KEYS[8], 'T', settings) end
-  call('HSET', KEYS[8], 'O', operation, 'S', seal_line('1 ' .. born .. ' ' .. number(changes + 1) .. others))
+  call('HSET', KEYS[8], 'O', operation, 'S', seal_line('1 ' .. born .. ' ' .. number(changes + 1) .. others .. ' ' .. token))
   call('RENAME', KEYS[8], T)
   call('UNLINK', KEYS[9])
   if left >= 0 then expire_at(now + left) else call('PERSIST', T) end
   return { 'ok' }
 end
-local line = '1 ' .. number(now_us) .. counts:match('^%d+( .*)$') -- born now
+local line = '1 ' .. number(now_us) .. counts:match('^%d+( .*)$') .. ' ' .. token -- born now
 call('HSET', KEYS[8], 'O', operation, 'S', seal_line(line))
 call('UNLINK', TOMB)
 call('RENAME', KEYS[8], T)

@@ -1,23 +1,25 @@
 -- Writes one checkpoint: chunks, pages, record, counts, then the index.
--- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 TTL as in apply_ttl(), 6 run id ('' = none),
---       7 the id that must be the newest of the namespace ('' = none yet, '-' = any), and behind a NUL, if given, the revision
---       that the thread must be at, 8 most bytes of the thread (0 = any), 9 what the reply shall say: 'roots', 'all' or '',
---       10 number of metadata to index, then as in index_metadata();
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 record (without stamp), 5 what it follows, as in following.lua, 6 if it does, the counts with
+--       it, 7 TTL as in apply_ttl(), 8 run id ('' = none), 9 the id that must be the newest of the namespace ('' = none yet, '-' =
+--       any), and behind a NUL, if given, the revision that the thread must be at, 10 most bytes of the thread (0 = any), 11 what
+--       the reply shall say: 'roots', 'all' or '', 12 number of metadata to index, then as in index_metadata();
 --       number of checkpoints the run builds on, then for each its field C<ns>\0<id>; a list as in statement.lua; then pages and
 --       chunks as in resolve_parts().
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
--- Reply: ok, the id that was the newest of the namespace, version, purged (1 = a stale index was dropped), bytes the thread takes;
---        if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
+-- Reply: ok, and where it followed: if asked, root checkpoints | ok, the id that was the newest of the namespace, version, purged (1 =
+--        a stale index was dropped), bytes the thread takes, the counts if a write may follow ('' = no), how many fields there are,
+--        the token in the counts before; if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 --        stated: as in statement_reply()
 -- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
 -- What it builds on may also be on its way still (a subgraph can overtake its parent): if neither the thread nor the tombstone
 -- has it, the put is accepted, and if no root checkpoint ever comes it expires with the tombstone.
 -- Idempotent: the same record again changes nothing but the TTL. Cut in the middle: it is not, a script is atomic.
+-- first: following next_put
 -- include: bytes arguments batches record counts clock ttl thread order receive staging buckets tombstone statement
-local ns, id, record, given, run, expected, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
-local say = ARGV[9]
-local meta, last_meta, at = list(10, 2)
+local ns, id, record, given, run, expected, most = ARGV[2], ARGV[3], ARGV[4], ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
+local say = ARGV[11]
+local meta, last_meta, at = list(12, 2)
 local guards, last_guard, at = list(at, 1)
 local stated, last_stated, parts = list(at, 1)
 local field = 'C' .. ns .. '\0' .. id
@@ -30,8 +32,8 @@ if not s then return answered(refused({ state })) end
 if (sealed or last_stated >= stated) and not is_restated(sealed, state, stated, last_stated, sub(field, 2)) then
   return answered(statement_reply(sealed, state, stated, last_stated, sub(field, 2))) -- what is staged stays for the next try
 end
-local orphan = false
-if call('EXISTS', TOMB) == 1 then
+local orphan, tombstone = false, call('EXISTS', TOMB) == 1
+if tombstone then
   local reply = refused_as_deleted(field, guards, last_guard)
   if reply then return answered(reply) end
   for k = guards, last_guard do orphan = orphan or call('HEXISTS', T, ARGV[k]) == 0 end
@@ -76,12 +78,14 @@ if not same then
     s.versions = version
     s.checkpoints = s.checkpoints + 1
   end
-  fields[#fields + 1] = 'S'
-  fields[#fields + 1] = format_counts(s)
 end
+if same and is_restated_anew(sealed, stated, last_stated) then s.changes = s.changes + 1 end
+local counts = format_counts(s)
 if same then
-  if is_restated_anew(sealed, stated, last_stated) then s.changes = s.changes + 1 end
-  rewrite('S', format_counts(s))
+  rewrite('S', counts)
+else
+  fields[#fields + 1] = 'S'
+  fields[#fields + 1] = counts
 end
 local overdue = first and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(run ~= '' or overdue, last_meta >= meta or overdue)
@@ -115,9 +119,10 @@ if run ~= '' then
 end
 if last_meta >= meta then index_metadata(meta, last_meta) end
 if expiring then tidy_bucket(3) end
-if moved or new or expiring or state ~= 'ok' or left ~= -1 then expire_bucket() end
+if moved or new or entered or expiring or state ~= 'ok' or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-local reply = { 'ok', head, version, purged, number(s.stored) }
-if say ~= '' then reply[6] = call('ZLEXCOUNT', I, '[C\0', '[C\0\255') end
-if say == 'all' then reply[7], reply[8], reply[9], reply[10] = revision(s), created, added, call('PTTL', T) end
+local followed = not (moved or tombstone or sealed or last_stated >= stated or left ~= -1)
+local reply = { 'ok', head, version, purged, number(s.stored), followed and counts or '', call('HLEN', T), s.by }
+if say ~= '' then reply[9] = call('ZLEXCOUNT', I, '[C\0', '[C\0\255') end
+if say == 'all' then reply[10], reply[11], reply[12], reply[13] = revision(s), created, added, call('PTTL', T) end
 return answered(reply)

@@ -1,15 +1,19 @@
 -- Adds pending writes to a checkpoint, which need not be there yet.
--- ARGV: 1 thread, 2 namespace, 3 id, 4 TTL as in apply_ttl(), 5 most bytes of the thread (0 = any), 6 number
---       of checkpoints that the run of a subgraph builds on, then their fields; number of writes, all of one task, then for each:
+-- ARGV: 1 thread, 2 namespace, 3 id, 4 what they follow, as in following.lua, 5 if they do, the counts with them, 6 TTL as in
+--       apply_ttl(), 7 most bytes of the thread (0 = any), 8 number of checkpoints that the run of a subgraph builds on, then
+--       their fields; number of writes, all of one task, then for each:
 --       'first' or 'last' (which of two with one marker wins), marker, record; a list as in statement.lua; then pages and chunks as in resolve_parts(). KEYS[8], if given:
 --       staging, as in put.
--- Reply: ok | missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
+-- Reply: ok, and where they did not follow: the counts if a write may follow ('' = no), how many fields there are,
+--        the token in the counts before
+--        missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 --        writes (the list that is there is damaged, and must be changed) | stated: as in statement_reply()
 -- Where they go is in writes.lua. Adding does not look into what is there; replacing does, and checks it first.
 -- Idempotent: a write with index >= 0 is kept as it came first, a special one is replaced by its equal.
+-- first: following next_writes
 -- include: bytes arguments batches record counts clock ttl thread receive writes staging buckets tombstone statement
-local place, given, most = ARGV[2] .. '\0' .. ARGV[3], ARGV[4], tonumber(ARGV[5])
-local guards, last_guard, at = list(6, 1)
+local place, given, most = ARGV[2] .. '\0' .. ARGV[3], ARGV[6], tonumber(ARGV[7])
+local guards, last_guard, at = list(8, 1)
 local writes, last_write, at = list(at, 3)
 local stated, last_stated, parts = list(at, 1)
 local field = 'W' .. place
@@ -113,11 +117,15 @@ if #take > 0 then
   if most > 0 and s.stored > most then return answered(refused({ 'large', number(s.stored) })) end
   s.chunks = s.chunks + chunks
   s.unique = s.unique + unique
+elseif is_restated_anew(sealed, stated, last_stated) then
+  s.changes = s.changes + 1
+end
+local counts = format_counts(s)
+if #take > 0 then
   fields[#fields + 1] = 'S'
-  fields[#fields + 1] = format_counts(s)
+  fields[#fields + 1] = counts
 else
-  if is_restated_anew(sealed, stated, last_stated) then s.changes = s.changes + 1 end
-  rewrite('S', format_counts(s))
+  rewrite('S', counts)
 end
 local overdue = state == 'none' and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(overdue, overdue)
@@ -131,6 +139,7 @@ local moved = (given ~= '0' or whose ~= '' or left >= 0) and apply_ttl(given, tt
 -- writes without any checkpoint after a deletion are probably a late echo: they go with the tombstone, unless a put comes
 if tomb_left > 0 and s.checkpoints == 0 and whose ~= NEVER and call('PTTL', T) < 0 then expire_at(now + tomb_left); moved = true end
 if expiring then tidy_bucket(3) end
-if moved or new or expiring or left ~= -1 then expire_bucket() end
+if moved or new or entered or expiring or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
-return answered({ 'ok' })
+local followed = not (moved or tomb_left ~= -2 or sealed or last_stated >= stated or left >= 0)
+return answered({ 'ok', followed and counts or '', call('HLEN', T), s.by })

@@ -1,8 +1,9 @@
-"""What the replies of scripts say besides `ok`, as errors."""
+"""What the replies of scripts say besides `ok`, as errors, and how a thread stands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,6 +15,25 @@ from ..errors import (
     ThreadDeletedError,
     ThreadTooLargeError,
 )
+
+
+@dataclass
+class ThreadState:
+    wrong: list[int]
+    """Numbers of keys of the wrong type, in the order of `ThreadKeys.all`, from 1."""
+    counts: bytes | None
+    settings: bytes | None
+    there: bool
+    indexed: int
+    left: int
+    """What PTTL says of the hash."""
+    index_left: int
+    active: float | None
+    expiry: float | None
+    now: int
+    bucket_left: int
+    runs: set[bytes]
+    metadata: set[bytes]
 
 
 class PartsMissingError(CheckpointLostError):

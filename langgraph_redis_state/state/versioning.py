@@ -48,7 +48,7 @@ from ..operations.writing import WARN_BYTES, send
 from ..scripts import commands
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..serialization.encode import NewCheckpoint, dumped, stored_rest
-from ..storage import records
+from ..storage import keys, records
 from ..storage.bodies import Value
 from ..storage.ids import id_above
 from ..storage.keys import ROOT
@@ -190,7 +190,10 @@ class States(Locked):
         if any(not value for _, value in indexed):  # that no version has these tags any more is true at this revision only
             expected += b"\0" + before.revision
         ttl = own or self._engine.settings.ttl
-        done, sent = yield from send(self._engine, target, about, draft, ttl, expected=expected, known=known, indexed=indexed)
+        guards = [keys.checkpoint_field(target.ns, draft.parent)] if draft.parent else []
+        done, sent = yield from send(
+            self._engine, target, about, draft, ttl, expected=expected, known=known, guards=guards, indexed=indexed
+        )
         header = records.parsed(bytes(records.STAMP) + sent.record, target.place(b"C", b"", target.checkpoint))[0]
         header.version, header.created_at, header.new_bytes = done.version, done.created_at, done.new_bytes
         return done, StateVersion(id, header, metadata, ts, header.logical - len(draft.rest[1]))

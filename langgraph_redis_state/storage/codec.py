@@ -92,6 +92,11 @@ def unpack(packed: bytes, limit: int, what: str) -> bytes:
     return plain
 
 
+def plain_size(packed: bytes) -> int:
+    """How many bytes a packed string claims to be, plain."""
+    return len(packed) - 1 if packed[:1] == b"\0" else int.from_bytes(packed[1:5], "big")
+
+
 def zstandard() -> ModuleType:
     """Raises ImportError where it is not installed."""
     from . import zstandard

@@ -177,6 +177,11 @@ def seal(
     return header + by.close(place.signed, header, body)
 
 
+def declared(record: bytes) -> tuple[int, int]:
+    """What a record without its stamp declares: logical bytes, and how many of them stand in chunks."""
+    return int.from_bytes(record[10:15], "big"), int.from_bytes(record[15:20], "big")
+
+
 def open_record(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
     """Header and plain body of a stored record, after its checksum was verified."""
     header, body = verified(raw, place, by)

@@ -97,7 +97,8 @@ def opened_counts(raw: bytes | None, thread: bytes, about: str) -> bytes:
 
 
 class Counts(NamedTuple):
-    """The numbers in the field S of a thread. `born`: µs; `changes`, `versions`: so many so far; the others: what there is."""
+    """The numbers in the field S of a thread. `born`: µs; `changes`, `versions`: so many so far; `by`: a token of the write
+    that left them; the others: what there is."""
 
     born: int
     changes: int
@@ -109,6 +110,7 @@ class Counts(NamedTuple):
     logical: int
     unique: int
     referred: int
+    by: int
 
     @classmethod
     def of(cls, raw: bytes | None, thread: bytes, about: str) -> Counts:
@@ -121,12 +123,16 @@ class Counts(NamedTuple):
     @classmethod
     def difference(cls, **totals: int) -> Counts:
         """By how much some of them change."""
-        return cls(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)._replace(**totals)
+        return cls(*[0] * len(cls._fields))._replace(**totals)
 
     @property
     def totals(self) -> tuple[int, ...]:
         """What there is in the thread: all but what identifies it and its state."""
-        return self[3:]
+        return self[3:10]
+
+    def line(self, thread: bytes) -> bytes:
+        """The field S."""
+        return sealed_line(b"1 %d %d %d %d %d %d %d %d %d %d %d" % self, thread)
 
     @property
     def revision(self) -> bytes:

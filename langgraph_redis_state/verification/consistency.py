@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Literal, NamedTuple
 
+from ..effects import new_token
 from ..errors import CheckpointCorruptError
 from ..storage import keys
 from ..storage.statements import Statement
-from ..storage.thread_fields import Counts, opened_line, sealed_line
+from ..storage.thread_fields import Counts, opened_line
 from .findings import REPAIRABLE, Finding, Kind, Repair
 from .snapshot import PARTS, RECORDS, Record, ThreadSnapshot, field_of, is_field, where_of, where_of_member
 
@@ -239,6 +240,7 @@ def true_counts(snapshot: ThreadSnapshot) -> tuple[Counts | None, Counts]:
         logical=sum(record.logical for record in both),
         unique=sum(each.plain for name, each in snapshot.fields.items() if name[:1] == b"D"),
         referred=sum(record.chunked for record in both),
+        by=stated.by if stated else 0,
     )
 
 
@@ -255,8 +257,7 @@ def _check_counts(snapshot: ThreadSnapshot, whole: bool) -> Iterator[Problem]:
 def recount(snapshot: ThreadSnapshot) -> None:
     """Writes the correct counts and the next revision into field S."""
     right = true_counts(snapshot)[1]
-    line = b" ".join(b"%d" % n for n in (1, *right._replace(changes=right.changes + 1)))
-    snapshot.counts = sealed_line(line, snapshot.thread)
+    snapshot.counts = right._replace(changes=right.changes + 1, by=int(new_token())).line(snapshot.thread)
 
 
 # --- expiry and the indexes of the bucket ---

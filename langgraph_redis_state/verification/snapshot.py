@@ -13,9 +13,9 @@ from ..address import Address
 from ..caching.parts import Parts
 from ..errors import CheckpointCorruptError
 from ..operations.thread_headers import CheckpointKey, left_over
-from ..scripts.commands import ThreadState
+from ..scripts.replies import ThreadState
 from ..storage import bodies, chunks, keys, records, statements, thread_fields
-from ..storage.codec import DIGEST
+from ..storage.codec import DIGEST, plain_size
 from ..storage.records import FIXED, STAMP, Header
 from ..storage.seals import Seal
 from ..storage.statements import Gathered
@@ -213,7 +213,7 @@ def examine(address: Address, name: bytes, content: bytes) -> Field:
     place = address.place(name if kind == b"G" else kind, *(keys.split_field(name) if spoken else (b"", b"")))
     try:
         if kind == b"D":
-            found.plain = len(content) - 1 if content[:1] == b"\0" else int.from_bytes(content[1:5], "big")
+            found.plain = plain_size(content)
             Parts(chunks={name[1:]: content}, by=by).chunk(name[1:], place)
         elif kind == b"P":
             found.refers = tuple(b"D" + chunk for chunk in Parts(pages={name[1:]: content}).page(name[1:], place))

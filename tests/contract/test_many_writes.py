@@ -120,7 +120,8 @@ def test_a_call_takes_the_same_commands_however_many_writes_there_are(saver: Red
     for n in (10, times(100, 1000, 10_000)):
         fan_out(saver, config, n)
         costs.append(cost())
-    assert costs[0] == costs[1]
+    assert costs[0][0] == costs[1][0]
+    assert abs(costs[0][1] - costs[1][1]) < 30  # digits of counts
 
 
 # --- what it means ----------------------------------------------------------------------------------------------------

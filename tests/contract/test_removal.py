@@ -46,6 +46,8 @@ def stored(raw: Any, prefix: str) -> dict[str, Any]:
         kind = raw.type(key)
         if kind == b"hash":
             found[key] = raw.hgetall(key)
+            counts = found[key].get(b"S")
+            found[key][b"S"] = counts and counts.rsplit(b" ", 2)[0]  # behind it stands which write it was
         elif kind == b"zset":
             expiry = key.endswith(b":expiry")
             found[key] = raw.zrange(key, 0, -1) if expiry else raw.zrange(key, 0, -1, withscores=True)

@@ -16,6 +16,7 @@ from soak import LEVEL, times
 from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import CheckpointCorruptError, CheckpointerError, LayoutError
 from langgraph_redis_state.storage import records
+from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.records import FIXED, STAMP
 
 
@@ -223,9 +224,12 @@ def test_a_put_into_a_damaged_thread_loses_nothing(saver: RedisSaver, raw: Any, 
             made.restore()
 
 
-def test_damaged_counts_stop_what_goes_by_them_and_no_reading_of_checkpoints(saver: RedisSaver, raw: Any, prefix: str) -> None:
+def test_damaged_counts_stop_what_goes_by_them_and_no_reading_of_checkpoints(
+    saver: RedisSaver, url: str, raw: Any, prefix: str
+) -> None:
     made = build_small(saver, raw, prefix)
     made.hset(b"S", b"9" + made.fields[b"S"])
+    made.saver = RedisSaver(url, prefix=prefix)  # another writer than the last one
     for (ns, id), expected in made.truth.items():
         assert plain(saver.get_tuple(at("small", ns, id))) == expected
     assert len([*saver.list(at("small", None))]) == len(made.truth)
@@ -237,6 +241,17 @@ def test_damaged_counts_stop_what_goes_by_them_and_no_reading_of_checkpoints(sav
     ):
         with pytest.raises(CheckpointCorruptError, match="counts"):
             refused()
+    made.saver.close()
+
+
+def test_a_writer_that_nobody_overtook_puts_damaged_counts_right(saver: RedisSaver, raw: Any, prefix: str) -> None:
+    first = checkpoint({"n": 1}, id=IDS[0])
+    config = saver.put(at("t"), first, metadata(), first["channel_versions"])
+    field, counts = ThreadKeys(prefix, b"t").hash, raw.hget(ThreadKeys(prefix, b"t").hash, b"S")
+    raw.hset(field, b"S", b"9" + counts)
+    second = checkpoint({"n": 2}, {"n": f"{2:032}"}, id=IDS[1])
+    saver.put(config, second, metadata(), second["channel_versions"])
+    assert not list(saver.verify("t"))
 
 
 def test_a_damaged_format_byte_is_corruption(saver: RedisSaver, raw: Any, prefix: str) -> None:

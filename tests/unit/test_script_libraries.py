@@ -23,7 +23,7 @@ INCLUDED = "".join((PLACE / f"{name}.lua").read_text() for name in libraries("--
 
 
 def evaluated(saver: RedisSaver, code: str, *arguments: Any) -> Any:
-    return saver.client.eval(linked(INCLUDED, f"local _ = token\n{code}"), len(KEYS), *KEYS, b"thread", *arguments, b"token")
+    return saver.client.eval(linked(INCLUDED, f"local _ = token\n{code}"), len(KEYS), *KEYS, b"thread", *arguments, b"77")
 
 
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
@@ -57,13 +57,13 @@ def test_checks_are_those_of_the_codec(saver: RedisSaver) -> None:
 
 
 def test_counts_have_the_names_and_the_order_of_python(saver: RedisSaver) -> None:
-    assert evaluated(saver, "return COUNTS") == [name.encode() for name in Counts._fields]
-    assert evaluated(saver, "return { unpack(COUNTS, TOTALS) }") == [name.encode() for name in Counts._fields[3:]]
+    assert evaluated(saver, "return COUNTS") == [name.encode() for name in Counts._fields[:-1]]
+    assert evaluated(saver, "return { unpack(COUNTS, TOTALS) }") == [name.encode() for name in Counts._fields[3:-1]]
     assert Counts.difference(referred=7).totals == (0, 0, 0, 0, 0, 0, 7)
 
 
 def test_counts_come_back(saver: RedisSaver) -> None:
-    names = Counts._fields
+    names = Counts._fields[:-1]
     numbers = [1_700_000_000_000_000, *range(1, 9), 2**49]
     fields = (
         ", ".join(f"{name} = {number}" for name, number in zip(names, numbers, strict=True))
@@ -71,7 +71,8 @@ def test_counts_come_back(saver: RedisSaver) -> None:
         .replace(", changes", "', changes")
     )
     text = evaluated(saver, f"return format_counts({{ {fields} }})")
-    assert opened_counts(text, b"thread", "").split() == [b"%d" % number for number in numbers]
+    assert opened_counts(text, b"thread", "").split() == [b"%d" % number for number in numbers] + [b"77"]
+    assert Counts(*numbers, 77).line(b"thread") == text
     read = "local s = parse_counts(ARGV[2]) return { " + ", ".join(f"number(s.{name})" for name in names) + " }"
     assert evaluated(saver, read, text) == [b"%d" % number for number in numbers]
     assert evaluated(saver, "return parse_counts(ARGV[2]) == nil and 1 or 0", text.replace(b" 4 ", b" 5 ")) == 1
