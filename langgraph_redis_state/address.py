@@ -9,7 +9,6 @@ from langchain_core.runnables import RunnableConfig
 
 from .errors import InvalidConfigError
 from .storage import keys
-from .storage.keys import ThreadKeys
 from .storage.names import PLAIN_NAMES, Names
 from .storage.records import RecordKey
 from .storage.seals import Seal
@@ -24,7 +23,7 @@ class Address:
         self.given = thread
         text = keys.thread_text(thread)
         self.thread = text
-        self.keys = ThreadKeys(prefix, keys.encode(text, "thread_id"), names)
+        self.keys = keys.thread_keys(prefix, keys.encode(text, "thread_id"), names)
         self.prefix = prefix.encode()
         self.ns = keys.encode(ns, "checkpoint_ns")
         self.checkpoint = keys.encode(checkpoint, "checkpoint_id") if checkpoint else b""
@@ -61,8 +60,8 @@ class Address:
 
 
 def configurable(config: Any) -> Mapping[str, Any]:
-    found = config.get("configurable") if isinstance(config, Mapping) else None
-    if not isinstance(found, Mapping) or found.get("thread_id") is None:
+    found = config.get("configurable") if type(config) is dict or isinstance(config, Mapping) else None
+    if not (type(found) is dict or isinstance(found, Mapping)) or found.get("thread_id") is None:
         raise InvalidConfigError(
             "the config names no thread; pass config={'configurable': {'thread_id': '...'}} to the graph or the saver"
         )

@@ -133,7 +133,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A pure function over `size` bytes."""
+    """A pure function over `size` bytes, too many to do it at once."""
 
     work: Callable[[], Any]
     size: int
@@ -282,8 +282,14 @@ def all_commands() -> frozenset[str]:
     return frozenset[str]().union(*(Script(name.removesuffix(".lua")).commands for name in names))
 
 
+COMPUTE_INLINE = 256 * 1024
+"""Work on up to this many bytes is done at once, larger work where it holds up nobody else."""
+
+
 def compute(work: Callable[[], T], size: int) -> Operation[T]:
     """`yield from compute(...)` gives what `work` returns, typed."""
+    if size <= COMPUTE_INLINE:
+        return work()
     result: T = yield Compute(work, size)
     return result
 

@@ -27,9 +27,6 @@ from .workarounds import client_of_node, close_idle, close_idle_async, send_to_n
 
 T = TypeVar("T")
 
-COMPUTE_INLINE = 256 * 1024
-"""Work on up to this many bytes runs on the event loop, larger work in a thread."""
-
 BLOCKING = sys.maxsize
 """The size of work that waits for the network."""
 
@@ -133,7 +130,7 @@ async def _awaited(client: AsyncClient, step: Step) -> Any:
     if isinstance(step, ByText):
         return await (client.eval_ro if step.read_only else client.eval)(step.call.script.source.encode(), *step.call.arguments)
     if isinstance(step, Compute):
-        return step.work() if step.size <= COMPUTE_INLINE else await asyncio.to_thread(step.work)
+        return await asyncio.to_thread(step.work)
     if isinstance(step, Await):
         return await _done(step.future)
     if isinstance(step, Send):

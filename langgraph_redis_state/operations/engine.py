@@ -108,7 +108,9 @@ class Engine:
         )
         """What statements were seen or made last of threads."""
         self.turns = Turns()
-        self.layout_seen = self.layout_written = False
+        self._layout_seen = self._layout_written = False
+        self._cleared: set[tuple[bool, tuple[Script, ...]]] = set()
+        """What `check_layout` was asked and need not be asked again."""
         self.swept, self.sweep_due = random.randrange(keys.BUCKETS), time.monotonic() + SWEEP_SECONDS
         self.denied: dict[str, str] | None = None
         """Commands that the user may not run, each with what the server says; None: not asked yet."""
@@ -152,10 +154,17 @@ class Engine:
             return -2
         return self.settings.ttl if self.settings.refresh else -1
 
+    def forget_layout(self) -> None:
+        """Looks at the layout again before the next verb."""
+        self._layout_seen = self._layout_written = False
+        self._cleared.clear()
+
     def check_layout(self, write: bool, *scripts: Script) -> Operation[None]:
         """Once for each saver: is the data under this prefix of a layout this version may read, or write? And before the first
         use of scripts that write: may the user run all their commands? A right that is missing late in a script would leave
         half of what it writes."""
+        if (write, scripts) in self._cleared:
+            return
         if self.settings.read_only and (write or scripts):
             raise InvalidConfigError(
                 "this saver was opened with read_only=True, so it only reads; nothing was sent to the server"
@@ -164,7 +173,8 @@ class Engine:
         if needed:
             needed |= {"GET", "SET"} if write else {"GET"}
         proven = not needed or (self.denied is not None and needed.isdisjoint(self.denied))
-        if proven and self.layout_seen and (self.layout_written or not write):
+        if proven and self._layout_seen and (self._layout_written or not write):
+            self._cleared.add((write, scripts))
             return
         key = keys.layout_key(self.settings.prefix)
         about = f"first use of prefix {self.settings.prefix!r}"
@@ -199,9 +209,9 @@ class Engine:
                     f"threads. {'Pass that key' if named else 'Leave name_key out'}, or use a prefix of its own; "
                     "`migrate` copies threads from one prefix to another"
                 )
-            self.layout_written = writers <= keys.LAYOUT
+            self._layout_written = writers <= keys.LAYOUT
         # of a prefix with nothing in it, it is not known yet how names will stand there
-        self.layout_seen = stored is not None or not names
+        self._layout_seen = stored is not None or not names
 
 
 def ping(engine: Engine) -> Operation[bool]:

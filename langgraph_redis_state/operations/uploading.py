@@ -22,6 +22,9 @@ def upload(
     engine: Engine, target: Address, about: str, pages: Mapping[bytes, bytes], chunks: bodies.Fresh
 ) -> Operation[Upload]:
     """New pages and chunks as writing scripts take them; many bytes go to staging."""
+    if not chunks:
+        engine.chunks.sent(pages, {})
+        return Upload(pages, {})
 
     def pack_all() -> dict[bytes, bytes]:
         plain = {name: b"".join(run) for name, run in chunks.items()}

@@ -103,7 +103,7 @@ def put(
 def _report(engine: Engine, about: str, parent: bytes, checkpoint: bytes, done: commands.Put) -> None:
     """Logs what is unusual about a put that succeeded."""
     if parent and done.version == 1:  # what it builds on is gone; if the server was emptied, so is the layout
-        engine.layout_seen = engine.layout_written = False
+        engine.forget_layout()
     if done.purged:
         logger.error("%s: the thread's data had vanished (evicted?) and only its index was left; a new run begins", about)
     if done.newest == parent and parent > checkpoint:
@@ -132,7 +132,7 @@ def send(
 ) -> Operation[tuple[commands.Put, EncodedCheckpoint]]:
     """Encodes a checkpoint and puts it as `commands.put` does, sending only parts that the server is not known to have.
 
-    `known`: what the parent has. If the server names parts that it lacks, these are sent too; `again` makes what was taken over.
+    `known`: what the parent has. If the server names parts that it lacks, they are sent; `again` makes what was taken over.
     """
     yield from engine.unlock(target)
     encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
@@ -225,7 +225,7 @@ def _new_checkpoint(
     return NewCheckpoint(
         rest=dumped(serde, [rest, metadata], f"{about}: the checkpoint's metadata"),
         serialized={
-            name: _serialize(engine, serde, value, (target.keys.name, target.ns, name), f"{about}, channel {name!r}")
+            name: _serialize(engine, serde, value, (target.keys.name, target.ns, name), about, name)
             for name, value in values.items()
             if name not in carried
         },
@@ -240,13 +240,13 @@ def _new_checkpoint(
 
 
 def _serialize(
-    engine: Engine, serde: SerializerProtocol, value: Any, place: Hashable, what: str
+    engine: Engine, serde: SerializerProtocol, value: Any, place: Hashable, about: str, channel: str
 ) -> tuple[str, bytes | SerializedList]:
     try:
         elements = engine.messages.serialized(serde, value, place)
     except Exception as error:
-        raise refusal(error, what) from error
-    return dumped(serde, value, what) if elements is None else ("msgpack", elements)
+        raise refusal(error, about, channel) from error
+    return dumped(serde, value, about, channel) if elements is None else ("msgpack", elements)
 
 
 def _serialize_again(
@@ -268,7 +268,7 @@ def _serialize_again(
     for name in stored:
         if name in absent:
             continue
-        type_, blob = dumped(serde, values[name], f"{target.about('put')}, channel {name!r}")
+        type_, blob = dumped(serde, values[name], target.about("put"), name)
         # the state may have changed since this call began: only what is still the same may stand for it, under whichever key
         same = (bodies.chunked(type_, blob, type_ == "msgpack", {}, name=each) for each in target.seal.namings)
         if draft.carried[name] not in same:
@@ -296,7 +296,7 @@ def put_writes(
     about = f"{target.about('put_writes')}, task {task_id!r}"
     task = keys.encode(task_id, "task_id")
     serialized = [
-        (WRITES_IDX_MAP.get(channel, at), channel, *dumped(serde, value, f"{about}, channel {channel!r}"))
+        (WRITES_IDX_MAP.get(channel, at), channel, *dumped(serde, value, about, channel))
         for at, (channel, value) in enumerate(writes)
     ]
     if not serialized:

@@ -161,16 +161,17 @@ def _is_canonical(version: Any) -> bool:
     )
 
 
-def dumped(serde: SerializerProtocol, value: Any, what: str) -> tuple[str, bytes]:
+def dumped(serde: SerializerProtocol, value: Any, what: str, channel: str | None = None) -> tuple[str, bytes]:
     try:
         type_, blob = serde.dumps_typed(value)
     except Exception as error:
-        raise refusal(error, what) from error
+        raise refusal(error, what, channel) from error
     return type_, bytes(blob)
 
 
-def refusal(error: Exception, what: str) -> SerializationError:
+def refusal(error: Exception, what: str, channel: str | None = None) -> SerializationError:
+    where = what if channel is None else f"{what}, channel {channel!r}"
     return SerializationError(
-        f"{what}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written. "
+        f"{where}: the serializer refuses the value ({type(error).__name__}: {error}); nothing was written. "
         "Keep it out of the state, or pass a serde that takes it"
     )

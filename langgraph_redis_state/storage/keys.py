@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, AnyStr
 from uuid import UUID
 
@@ -176,6 +176,10 @@ class ThreadKeys:
         """The hash and the index that one operation fills before it makes them visible."""
         key = self.base + b"u:" + self.name + b":" + op
         return key, key + b":i"
+
+
+thread_keys = lru_cache(1024)(ThreadKeys)
+"""The keys of a thread. Those of threads that are in use are made once."""
 
 
 def checkpoint_field(ns: bytes, checkpoint: bytes) -> bytes:

@@ -137,6 +137,8 @@ class References:
 
     @classmethod
     def of(cls, digests: Sequence[bytes]) -> References:
+        if len(digests) <= chunks.PAGE_FROM:
+            return cls({}, (), tuple(digests))
         cut, loose = chunks.paginate(digests)
         joined = [b"".join(page) for page in cut]
         names = tuple(digest(page) for page in joined)
