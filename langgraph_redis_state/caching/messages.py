@@ -17,8 +17,8 @@ import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from typing import Any, Final, cast
+from itertools import chain, islice
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import ormsgpack
@@ -50,35 +50,50 @@ _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 class SerializedList:
     """A serialized list, as its header and the parts of its elements. Its `len` is that of its bytes."""
 
-    __slots__ = ("atoms", "size")
+    __slots__ = ("header", "list", "size")
 
-    def __init__(self, atoms: list[chunks.Atom], size: int) -> None:
-        self.atoms = atoms
-        self.size = size
+    def __init__(self, header: bytes, elements: List, size: int) -> None:
+        self.header, self.list, self.size = header, elements, size
 
     def __len__(self) -> int:
         return self.size
 
     def joined(self) -> bytes:
-        return b"".join([atom[0] for atom in self.atoms])
+        return b"".join([self.header, *(atom[0] for atom in self.list.atoms)])
 
 
 Element = tuple[type, tuple[chunks.Atom, ...], int]
 """Class, parts, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+class Cut(NamedTuple):
+    """How a list was cut into chunks, up to a place where that goes on when messages come to it."""
+
+    resume: chunks.Resume
+    digests: list[bytes]
+    runs: bodies.Fresh
+    apart: tuple[bytes, ...]
+    """Of the seal that named them."""
+
+
+@dataclass(slots=True)
 class List:
-    """A list as it was when last serialized: its messages' classes, their keys joined, and what was found for them."""
+    """A list as it was when last serialized: its messages' classes, their keys joined, what was found for them."""
 
     kinds: list[type]
     keys: bytes
-    elements: list[Element]
+    atoms: list[chunks.Atom]
+    bytes: int
+    """Serialized, without the header."""
     size: int
     """Bytes of memory of the elements."""
+    cut: Cut | None = None
 
 
-_NOTHING: Final = List([], b"", [], 0)
+_BEGIN: Final = chunks.Resume(literals=1)
+"""Behind the header, which no chunk holds."""
+
+_NOTHING: Final = List([], b"", [], 0, 0)
 
 
 class MessageCache:
@@ -126,13 +141,20 @@ class MessageCache:
             if remembered is None:
                 return None
             sure = sure and remembered
-        elements = before.elements + cast(list[Element], found)
+        known = cast(list[Element], found)
+        grown = List(
+            kinds,
+            b"",
+            [*before.atoms, *chain.from_iterable([element[1] for element in known])],
+            before.bytes + sum([element[2] for element in known]),
+            before.size + sum(map(_size_of, known)),
+            before.cut,
+        )
         if place is not None and sure:
-            size = before.size + sum(map(_size_of, cast(list[Element], found)))
-            self._lists.put(place, List(kinds, before.keys + b"".join(cast(list[bytes], keys)), elements, size))
+            grown.keys = b"".join([before.keys, *cast(list[bytes], keys)])
+            self._lists.put(place, grown)
         header = _header(len(value))
-        atoms: list[chunks.Atom] = [(header, True, None), *chain.from_iterable([element[1] for element in elements])]
-        return SerializedList(atoms, len(header) + sum([element[2] for element in elements]))
+        return SerializedList(header, grown, len(header) + grown.bytes)
 
     def _grown_from(self, place: Hashable, value: list[Any], kinds: list[type]) -> List:
         """The list that was there before, if this one begins with all of it; else an empty one."""
@@ -188,17 +210,24 @@ class MessageCache:
         """`bodies.chunked` of the joined elements."""
         if elements.size < chunks.CUT_FROM:
             return bodies.chunked("msgpack", elements.joined(), True, fresh, name=by.name)
-        segments, runs = chunks.group(elements.atoms, tuple)
-        digests: list[bytes] = []
+        whole = elements.list
+        cut = whole.cut if whole.cut is not None and whole.cut.apart == by.apart else Cut(_BEGIN, [], {}, by.apart)
+        segments, runs, resume = chunks.group(islice(whole.atoms, cut.resume.atoms, None), tuple, cut.resume)
+        names: list[bytes] = []
         for run in runs:
             known = (*by.apart, *run) if by.apart else run
             name = self._digests.get(known)
             if name is None:
                 name = by.name(b"".join(run))
                 self._digests.put(known, name)
-            fresh[name] = run
-            digests.append(name)
-        return Value("msgpack", segments, tuple(digests), elements.size)
+            names.append(name)
+        fresh.update(cut.runs)
+        fresh.update(zip(names, runs, strict=True))
+        ended = resume.runs - cut.resume.runs
+        if ended:
+            closed = dict(zip(names[:ended], runs, strict=False))
+            whole.cut = Cut(resume, cut.digests + names[:ended], {**cut.runs, **closed}, by.apart)
+        return Value("msgpack", [elements.header, *segments], (*cut.digests, *names), elements.size)
 
 
 def _is_plain(serde: Any) -> bool:
@@ -248,7 +277,7 @@ def _size_of(element: Element) -> int:
 
 def _size_of_list(place: Hashable, each: List) -> int:
     names = sum(map(len, place)) if isinstance(place, tuple) else 0
-    return 4 * names + len(each.keys) + each.size + 20 * len(each.kinds) + 700
+    return 4 * names + len(each.keys) + each.size + 200 * len(each.kinds) + 700
 
 
 def _header(count: int) -> bytes:

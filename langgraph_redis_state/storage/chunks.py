@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -70,6 +70,21 @@ _map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _FIXEXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 
 
+class Resume(NamedTuple):
+    """Where a run ended, as far as `group` had come: what comes behind it does not depend on what was before."""
+
+    atoms: int = 0
+    """So many were before it."""
+    runs: int = 0
+    segments: tuple[Segment, ...] = ()
+    counted: int = 0
+    """Runs that the segments count."""
+    literals: int = 0
+
+
+BEGINNING: Final = Resume()
+
+
 def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segment], list[bytes]]:
     """(segments, chunks) of a serialized value. `structured`: it is msgpack, so elements can be found. `fine`: its outermost
     elements change one by one, each by itself."""
@@ -83,7 +98,7 @@ def cut(value: bytes, structured: bool, fine: bool = False) -> tuple[list[Segmen
     least: Iterable[int | None] = repeat(None)
     if fine and places[3::4].count(0) <= FINE_ELEMENTS:
         least = [None if depth else FINE_MIN for depth in places[3::4]]
-    return group(zip(pieces, places[2::4], least, strict=False), b"".join)
+    return group(zip(pieces, places[2::4], least, strict=False), b"".join)[:2]
 
 
 def element(value: bytes) -> tuple[Atom, ...]:
@@ -101,12 +116,16 @@ def _ends_from(piece: bytes | memoryview) -> int:
     return RUN_MAX if xxh3_64_intdigest(piece) & RUN_MASK else RUN_MIN
 
 
-def group(atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R]) -> tuple[list[Segment], list[R]]:
-    """(segments, what was made of each run): atoms in content-defined groups, each of which is a chunk."""
-    segments: list[Segment] = []
+def group(
+    atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R], begin: Resume = BEGINNING
+) -> tuple[list[Segment], list[R], Resume]:
+    """Atoms in content-defined groups, each of which is a chunk: segments, what was made of each run, and the last place where
+    this may go on when atoms come to these. `begin`: such a place; `atoms` are those behind it, and so are the runs."""
+    segments = [*begin.segments]
     runs: list[R] = []
     run: list[bytes | memoryview] = []
-    size = literals = counted = 0
+    size, literals, counted = 0, begin.literals, begin.counted - begin.runs
+    last = begin.atoms, 0, len(segments), counted, literals
 
     def close() -> None:
         nonlocal run
@@ -116,7 +135,7 @@ def group(atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R]) 
             runs.append(made(run))
         run = []
 
-    for piece, literal, least in atoms:
+    for behind, (piece, literal, least) in enumerate(atoms, begin.atoms + 1):
         length = len(piece)
         if literal and literals < LITERALS_MAX:
             literals += 1
@@ -127,6 +146,7 @@ def group(atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R]) 
                 segments.append(len(runs) - counted)
                 counted = len(runs)
             segments.append(bytes(piece))
+            last = behind, len(runs), len(segments), counted, literals
             continue
         if size and size + length > RUN_MAX:
             close()
@@ -138,11 +158,14 @@ def group(atoms: Iterable[Atom], made: Callable[[list[bytes | memoryview]], R]) 
         if size >= least:
             close()
             size = 0
+            last = behind, len(runs), len(segments), counted, literals
     if size:
         close()
     if len(runs) > counted:
         segments.append(len(runs) - counted)
-    return segments, runs
+    ended, made_then, known, counted, literals = last
+    resume = Resume(ended, begin.runs + made_then, tuple(segments[:known]), begin.runs + counted, literals)
+    return segments, runs, resume
 
 
 def _atoms(value: bytes, low: int, high: int, atoms: list[int], depth: int = 0) -> None:

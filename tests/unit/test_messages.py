@@ -39,6 +39,7 @@ from langgraph_redis_state.caching.messages import FROM, MessageCache
 from langgraph_redis_state.storage import bodies, chunks
 from langgraph_redis_state.storage.keys import ThreadKeys
 from langgraph_redis_state.storage.seals import PLAIN as CHECKSUMS
+from langgraph_redis_state.storage.seals import Integrity, Keyring, Seal
 
 SERDE = JsonPlusSerializer()
 LIMIT = 16 * 1024 * 1024
@@ -147,6 +148,36 @@ def test_chunks_are_those_of_cutting_the_whole_list(picked: list[int], scale: in
         assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
 
 
+@given(
+    st.lists(st.integers(0, 30), min_size=FROM, max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data()
+)
+@settings(max_examples=times(25, 200), deadline=None)
+def test_a_list_that_grew_is_cut_as_if_it_were_new(picked: list[int], steps: list[int], data: st.DataObject) -> None:
+    """It is cut from the last place on where that does not depend on what comes; a change, or another seal, begins anew."""
+    cache, value = MessageCache(LIMIT), [message(n, [40, 300, 3000, 20_000][n % 4]) for n in picked]
+    encrypting = Keyring(Integrity((), False), [b"k" * 32]).seal(b"p", b"t")
+    assert encrypting is not None
+    for step in steps:
+        what = data.draw(st.sampled_from(["grow", "grow", "grow", "change", "shorten"]))
+        if what == "change":
+            value[data.draw(st.integers(0, len(value) - 1))] = message(100 + step, 700)
+        elif what == "shorten":
+            value = value[: max(FROM, len(value) - step)]
+        else:
+            value = [*value, *(message(step * 31 + n, [40, 300, 3000, 20_000][(n + step) % 4]) for n in range(step))]
+            if step == 5:
+                value[-1].additional_kwargs["parts"] = [str(k) * 50 for k in range(300)]
+        by: Seal = data.draw(st.sampled_from([CHECKSUMS, CHECKSUMS, encrypting]))
+        whole: bodies.Fresh = {}
+        expected = bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, whole, name=by.name)
+        elements = cache.serialized(SERDE, value, "place")
+        assert elements is not None
+        assert elements.joined() == SERDE.dumps_typed(value)[1]
+        fresh: bodies.Fresh = {}
+        assert cache.chunked(elements, fresh, by) == expected
+        assert {name: b"".join(run) for name, run in fresh.items()} == {name: b"".join(run) for name, run in whole.items()}
+
+
 STEPS = st.sampled_from(["append", "change", "first", "last", "pop", "class", "extra", "same", "other"])
 
 
@@ -200,7 +231,7 @@ def test_more_headers_than_are_kept_outside_of_chunks_are_cut_as_before() -> Non
     cache = MessageCache(LIMIT)
     elements = cache.serialized(SERDE, value)
     assert elements is not None
-    assert sum(literal for _, literal, _ in elements.atoms) > chunks.LITERALS_MAX
+    assert sum(literal for _, literal, _ in elements.list.atoms) >= chunks.LITERALS_MAX
     assert cache.chunked(elements, {}, CHECKSUMS) == bodies.chunked("msgpack", SERDE.dumps_typed(value)[1], True, {})
 
 
