@@ -40,7 +40,7 @@ class Manifest:
 
     @property
     def chunks(self) -> set[bytes]:
-        return {name for value in self.values.values() for name in value.digests}
+        return set().union(*(value.digests for value in self.values.values()))
 
     def _measured(self) -> int:
         size = 300 + getsizeof(self.values) + getsizeof(self.versions) + NAME * len(self.pages)

@@ -18,6 +18,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -123,10 +124,10 @@ class MessageCache:
         module = sys.modules.get("langchain_core.messages")
         if module is None or not _kinds(module).issuperset(map(type, value)):
             return None
-        if not self._has_room_for(value):
-            return None
         kinds = list(map(type, value))
         before = self._grown_from(place, value, kinds)
+        if before is _NOTHING and not self._has_room_for(value):
+            return None
         since = value[len(before.kinds) :]
         keys = _keys(since)
         found = self._elements.get_all(keys)
@@ -250,11 +251,15 @@ def _keys(messages: Sequence[Any]) -> list[bytes | None]:
         return [_key(message) for message in messages]
 
 
+_extra, _content = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
+
+
 def _joined(messages: Sequence[Any]) -> bytes | None:
     """The keys of all, joined, behind a header; None if not all have one."""
     try:
-        plain = [message.__dict__ for message in messages if not message.__pydantic_extra__]
-        return ormsgpack.packb(plain, option=_PLAIN) if len(plain) == len(messages) else None
+        if any(map(_extra, messages)):
+            return None
+        return ormsgpack.packb(list(map(_content, messages)), option=_PLAIN)
     except (ormsgpack.MsgpackEncodeError, AttributeError):
         return None
 

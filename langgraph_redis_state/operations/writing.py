@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, Checkpoint, CheckpointMetadata, get_checkpoint_metadata
@@ -36,6 +36,8 @@ from .uploading import upload
 TRIES = 3
 
 WARN_BYTES = 64 * 1024 * 1024
+
+T = TypeVar("T")
 
 _MISSING = object()
 
@@ -136,9 +138,8 @@ def send(
     """
     yield from engine.unlock(target)
     encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
-    there = {*known.chunks, *known.pages} if known else ()
-    chunks = {name: run for name, run in encoded.fresh.items() if name not in there}
-    pages = {name: page for name, page in encoded.pages.items() if name not in there}
+    chunks = _without(encoded.fresh, known.chunks if known else ())
+    pages = _without(encoded.pages, known.pages if known else ())
     parent = draft.parent if known is not None and not indexed and draft.parent < target.checkpoint else None
     for attempt in range(TRIES):
         call = partial(
@@ -176,6 +177,10 @@ def send(
     yield Note(lambda: _counts(encoded, len(pages) + len(chunks), attempt))
     yield from sweep(engine)
     return done, encoded
+
+
+def _without(parts: dict[bytes, T], names: Iterable[bytes]) -> dict[bytes, T]:
+    return {name: parts[name] for name in parts.keys() - names}
 
 
 def tip_of(engine: Engine, target: Address, ttl: Argument) -> Tip | None:

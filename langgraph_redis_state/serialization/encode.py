@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -76,7 +77,7 @@ def encode_checkpoint(
             values[name] = messages.chunked(blob, fresh, by)
         else:
             values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine, by.name)
-    references = records.References.of([name for value in values.values() for name in value.digests])
+    references = records.References.of([*chain.from_iterable([value.digests for value in values.values()])])
     record = records.seal(
         by,
         place,

@@ -49,6 +49,9 @@ PAGE_FROM: Final = 24
 
 PAGE_MIN, PAGE_MAX, PAGE_MASK = 8, 32, 15
 
+_PAGE_ENDS: Final = bytes(not first & PAGE_MASK for first in range(256))
+"""By the first byte of a digest, whether a page may end behind it."""
+
 PAGE_LIMIT: Final = 64
 """A page of more references was not made by this package: it is refused, since a record may name it thousands of times."""
 
@@ -280,9 +283,11 @@ def paginate(digests: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], tuple[b
         return [], tuple(digests)
     pages: list[tuple[bytes, ...]] = []
     start = 0
-    for at, digest in enumerate(digests, 1):
-        size = at - start
-        if size >= PAGE_MAX or (size >= PAGE_MIN and not digest[0] & PAGE_MASK):
-            pages.append(tuple(digests[start:at]))
-            start = at
-    return pages, tuple(digests[start:])
+    ends = bytes([digest[0] for digest in digests]).translate(_PAGE_ENDS)
+    while True:
+        last = ends.find(b"\1", start + PAGE_MIN - 1, start + PAGE_MAX)
+        behind = start + PAGE_MAX if last < 0 else last + 1
+        if behind > len(digests):
+            return pages, tuple(digests[start:])
+        pages.append(tuple(digests[start:behind]))
+        start = behind
