@@ -14,7 +14,7 @@ which the number of fields tells. A `Tip` that is old or was forgotten costs the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..effects import new_token
@@ -51,12 +51,16 @@ class Tip:
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
-        return 1000 + len(self.end) + len(self.writes) + sum(120 + len(ns) + len(head) for ns, head in self.heads.items())
+        """Bytes of memory, with ids of usual length."""
+        return 1000 + len(self.writes) + 300 * len(self.heads)
 
     def with_head(self, ns: bytes, checkpoint: bytes) -> Tip:
-        others = [(space, head) for space, head in self.heads.items() if space != ns]
-        return replace(self, heads=dict([*others[1 - HEADS_MAX :], (ns, checkpoint)]))
+        heads = {**self.heads}
+        heads.pop(ns, None)
+        if len(heads) == HEADS_MAX:
+            del heads[next(iter(heads))]
+        heads[ns] = checkpoint
+        return Tip(self.counts, self.end, self.fields, heads, self.writes)
 
 
 class Following(NamedTuple):
@@ -80,10 +84,8 @@ def put(
     """`field`: of the checkpoint, as it is stored; `record`: without its stamp."""
     if len(pages) + len(chunks) > PARTS_MAX:
         return Following()
-    before = tip.counts
-    counts = _after(before, len(field) + STAMP + len(record), (record,), pages, chunks)
-    counts = counts._replace(versions=before.versions + 1, checkpoints=before.checkpoints + 1)
-    stamp = counts.versions.to_bytes(5, "big") + (counts.stored - before.stored).to_bytes(5, "big")
+    counts = _after(tip.counts, len(field) + STAMP + len(record), (record,), pages, chunks, checkpoints=1)
+    stamp = counts.versions.to_bytes(5, "big") + (counts.stored - tip.counts.stored).to_bytes(5, "big")
     return _following(thread, tip, stamp, counts, 1 + len(pages) + len(chunks), max_bytes)
 
 
@@ -100,10 +102,8 @@ def put_writes(
     records = {marker: record for _, marker, record in writes}
     if len(records) != len(writes) or len(pages) + len(chunks) > PARTS_MAX:
         return Following()
-    before = tip.counts
     size = len(field) + LIST + sum(ENTRY + STAMP + len(record) for record in records.values())
-    counts = _after(before, size, records.values(), pages, chunks)
-    counts = counts._replace(writes=before.writes + len(records))
+    counts = _after(tip.counts, size, records.values(), pages, chunks, writes=len(records))
     stamp = counts.changes.to_bytes(5, "big") + bytes(5)
     return _following(thread, tip, stamp, counts, 1 + len(pages) + len(chunks), max_bytes, field)
 
@@ -126,7 +126,10 @@ def _after(
     records: Iterable[bytes],
     pages: Mapping[bytes, bytes],
     chunks: Mapping[bytes, bytes],
+    checkpoints: int = 0,
+    writes: int = 0,
 ) -> Counts:
+    """`stored`: bytes that come, without parts."""
     logical, referred, unique = before.logical, before.referred, before.unique
     for record in records:
         size, chunked = declared(record)
@@ -134,9 +137,14 @@ def _after(
     for content in chunks.values():
         unique += plain_size(content)
         stored += PART + len(content)
-    stored += sum(PART + len(content) for content in pages.values())
-    return before._replace(
+    for content in pages.values():
+        stored += PART + len(content)
+    return Counts(
+        born=before.born,
         changes=before.changes + 1,
+        versions=before.versions + checkpoints,
+        checkpoints=before.checkpoints + checkpoints,
+        writes=before.writes + writes,
         chunks=before.chunks + len(chunks),
         stored=before.stored + stored,
         logical=logical,
