@@ -116,13 +116,13 @@ class MessageCache:
 
         `place` says whose value it is: what was there before is compared at once, as far as the list only grew.
         """
-        if type(value) is not list or not _is_plain(serde):
+        if type(value) is not list or not is_plain(serde):
             return None
         value = value.copy()  # another thread may add to it or take from it meanwhile
         if not FROM <= len(value) <= chunks.ELEMENTS_MAX:
             return None
         module = sys.modules.get("langchain_core.messages")
-        if module is None or not _kinds(module).issuperset(map(type, value)):
+        if module is None or not kinds_of(module).issuperset(map(type, value)):
             return None
         kinds = list(map(type, value))
         before = self._grown_from(place, value, kinds)
@@ -154,7 +154,7 @@ class MessageCache:
         if place is not None and sure:
             grown.keys = b"".join([before.keys, *cast(list[bytes], keys)])
             self._lists.put(place, grown)
-        header = _header(len(value))
+        header = header_of(len(value))
         return SerializedList(header, grown, len(header) + grown.bytes)
 
     def _grown_from(self, place: Hashable, value: list[Any], kinds: list[type]) -> List:
@@ -162,10 +162,10 @@ class MessageCache:
         before = self._lists.get(place) if place is not None else None
         if before is not None and len(before.kinds) <= len(value) and before.kinds == kinds[: len(before.kinds)]:
             # the ends first, since a list that lost some is told by them
-            first, last = _key(value[0]), _key(value[len(before.kinds) - 1])
+            first, last = key_of(value[0]), key_of(value[len(before.kinds) - 1])
             if first and last and before.keys.startswith(first) and before.keys.endswith(last):
                 joined = _joined(value)
-                if joined is not None and joined.startswith(before.keys, len(_header(len(value)))):
+                if joined is not None and joined.startswith(before.keys, len(header_of(len(value)))):
                     return before
         return _NOTHING
 
@@ -174,7 +174,7 @@ class MessageCache:
         if len(value) < SAMPLE_FROM:
             return self._elements.limit > 0
         some = value[:: 1 + len(value) // 16]
-        size = sum(2 * len(key) + ELEMENT for message in some if (key := _key(message)) is not None)
+        size = sum(2 * len(key) + ELEMENT for message in some if (key := key_of(message)) is not None)
         return size * len(value) <= self._elements.limit // 2 * len(some)
 
     def _serialize(
@@ -201,7 +201,7 @@ class MessageCache:
             element = type(message), chunks.element(body), len(body)
             found[at] = element
             # another thread may have changed it while it was serialized
-            if key is not None and _key(message) == key:
+            if key is not None and key_of(message) == key:
                 self._elements.put(key, element)
             else:
                 sure = False
@@ -231,24 +231,24 @@ class MessageCache:
         return Value("msgpack", [elements.header, *segments], (*cut.digests, *names), elements.size)
 
 
-def _is_plain(serde: Any) -> bool:
+def is_plain(serde: Any) -> bool:
     # the settings of JsonPlusSerializer concern reading, but for pickle_fallback, whose type is looked at
     return type(serde) is JsonPlusSerializer and "dumps_typed" not in vars(serde)
 
 
 @cache
-def _kinds(module: Any) -> frozenset[type]:
+def kinds_of(module: Any) -> frozenset[type]:
     names = ("HumanMessage", "AIMessage", "ToolMessage", "SystemMessage", "FunctionMessage", "ChatMessage", "AIMessageChunk")
     return frozenset(getattr(module, name) for name in names)
 
 
 def _keys(messages: Sequence[Any]) -> list[bytes | None]:
-    """`_key` of each."""
+    """`key_of` of each."""
     pack, option = ormsgpack.packb, _PLAIN
     try:
         return [None if message.__pydantic_extra__ else pack(message.__dict__, option=option) for message in messages]
     except (ormsgpack.MsgpackEncodeError, AttributeError):  # of some: each by itself
-        return [_key(message) for message in messages]
+        return [key_of(message) for message in messages]
 
 
 _extra, _content = attrgetter("__pydantic_extra__"), attrgetter("__dict__")
@@ -264,7 +264,7 @@ def _joined(messages: Sequence[Any]) -> bytes | None:
         return None
 
 
-def _key(message: Any) -> bytes | None:
+def key_of(message: Any) -> bytes | None:
     """All that the serialized bytes of a message depend on besides its class; None where that is not known."""
     try:
         return None if message.__pydantic_extra__ else ormsgpack.packb(message.__dict__, option=_PLAIN)
@@ -285,7 +285,7 @@ def _size_of_list(place: Hashable, each: List) -> int:
     return 4 * names + len(each.keys) + each.size + 200 * len(each.kinds) + 700
 
 
-def _header(count: int) -> bytes:
+def header_of(count: int) -> bytes:
     if count < 16:
         return bytes([0x90 | count])
     return b"\xdc" + count.to_bytes(2, "big") if count < 65536 else b"\xdd" + count.to_bytes(4, "big")

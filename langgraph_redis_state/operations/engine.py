@@ -17,6 +17,7 @@ from ..caching.bounded import BoundedCache
 from ..caching.manifests import ManifestCache
 from ..caching.messages import MessageCache
 from ..caching.parts import ChunkCache
+from ..caching.revived import RevivedCache
 from ..caching.standings import Standing
 from ..caching.turns import Turns
 from ..effects import Argument, Operation, Read, Script, all_commands
@@ -33,8 +34,8 @@ logger = logging.getLogger("langgraph_redis_state")
 
 
 CACHE_BYTES = 64 * 1024 * 1024
-"""What one saver may remember, all in all. Of eight parts verified chunks and pages have three, serialized messages, runs of
-them, and lists one each, what puts build on one (`Memory`), and what saves of states build on one (`States`)."""
+"""What one saver may remember, all in all. Of nine parts verified chunks and pages have three; serialized messages, runs of
+them, lists, messages that were read, what puts build on, and what saves of states build on have one each."""
 
 
 PUT_BYTES = 2 * 1024 * 1024
@@ -91,11 +92,12 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        part = settings.cache // 8
+        part = settings.cache // 9
         self.manifests = ManifestCache(max(part, PUT_BYTES))
         self.tips: BoundedCache[bytes, Tip] = BoundedCache(TIPS_BYTES, lambda thread, tip: len(thread) + tip.size)
         """What this process left in threads at its last write."""
         self.messages = MessageCache(part)
+        self.revived = RevivedCache(part)
         self.chunks = ChunkCache(3 * part)
         self.seen_bytes = max(part, PUT_BYTES // 2)
         self.overtaken: BoundedCache[bytes, bool] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)

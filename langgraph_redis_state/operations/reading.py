@@ -186,7 +186,8 @@ def decode_tuple(
     known = _manifest(found, parts, rest, cast(Mapping[str, Any], metadata))
     rest["id"] = found.checkpoint.decode()
     rest["channel_values"] = {
-        name: loaded(serde, value, parts, f"{found.place}, channel {name!r}") for name, value in known.values.items()
+        name: loaded(serde, value, parts, f"{found.place}, channel {name!r}", engine.revived)
+        for name, value in known.values.items()
     }
     engine.manifests.put(target.keys.name, found.ns, found.checkpoint, known)
     parent = found.header.parent

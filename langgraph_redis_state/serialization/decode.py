@@ -11,6 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ..caching.manifests import Manifest
 from ..caching.parts import Parts
+from ..caching.revived import RevivedCache
 from ..errors import CheckpointCorruptError, CheckpointLostError, SerializationError
 from ..storage import bodies, chunks, records, thread_fields
 from ..storage.bodies import Value
@@ -116,13 +117,17 @@ def _widened(versions: Mapping[str, int]) -> dict[str, str]:
     return {name: f"{version:032d}" for name, version in versions.items()}
 
 
-def loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str) -> Any:
-    return loads(serde, value.type, joined(value, parts, where), where)
+def loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str, revived: RevivedCache | None = None) -> Any:
+    return loads(serde, value.type, joined(value, parts, where), where, revived)
 
 
-def loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str) -> Any:
+def loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str, revived: RevivedCache | None = None) -> Any:
     """What the serializer makes of verified bytes. `what` names the place in the error."""
     try:
+        if revived is not None and type_ == "msgpack":
+            messages = revived.load(serde, blob)
+            if messages is not None:
+                return messages
         return serde.loads_typed((type_, blob))
     except Exception as error:
         raise SerializationError(

@@ -19,6 +19,7 @@ from langgraph_redis_state import RedisSaver, RedisStatePersistence
 from langgraph_redis_state.caching.manifests import Manifest, ManifestCache
 from langgraph_redis_state.caching.messages import MessageCache
 from langgraph_redis_state.caching.parts import ChunkCache
+from langgraph_redis_state.caching.revived import RevivedCache
 from langgraph_redis_state.operations.engine import PUT_BYTES
 from langgraph_redis_state.state.metadata import Seen, StateVersion
 from langgraph_redis_state.state.versioning import States
@@ -195,6 +196,15 @@ def test_serialized_messages(shape: str, traced: Callable[[], int]) -> None:
     for n in range(times):
         fill(cache, n)
     assert traced() < SLACK * 3 * (LIMIT // 2)
+
+
+def test_messages_that_were_read(traced: Callable[[], int]) -> None:
+    cache, serde = RevivedCache(LIMIT), JsonPlusSerializer()
+    for n in range(400):
+        size = (3, 300, 5000)[n % 3]
+        value = [AIMessage(f"{n} {each} " * size, id=f"{n}-{each}", response_metadata={"n": each}) for each in range(20)]
+        cache.load(serde, serde.dumps_typed(value)[1])
+    assert LIMIT / 25 < traced() < SLACK * LIMIT
 
 
 # --- saved states ---
