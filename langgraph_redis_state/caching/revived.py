@@ -1,8 +1,10 @@
 """Messages that were read before, so that those of a long list that did not change are not built again. No I/O.
 
 A message is found by the bytes of its element and by the serializer that read it. What is kept is the msgpack of its
-`__dict__`, of which each reader gets a copy of its own, and a template that has all else, and that nobody else ever sees. So
-readers share nothing, neither with each other nor with the cache.
+`__dict__`, of which each reader gets a copy of its own, and a template that has all else, and that nobody else ever sees:
+messages with the same fields share one. So readers share nothing, neither with each other nor with the cache.
+
+To keep a message takes about as long as to build it, so each read of a list keeps only some more.
 
 Kept is only a message whose `__dict__` comes back the same from msgpack: made of None, bool, int, float, str, bytes, list and
 dict with string keys, exactly, no list or dict in two places; of a class of LangChain's own, without extra fields or
@@ -14,7 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import ormsgpack
@@ -27,8 +29,13 @@ _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _EXTS: Final = (0xC7, 0xC8, 0xC9)
 """The first byte of a message."""
 
-ENTRY: Final = 2000
-"""Bytes that CPython adds for a message and its template."""
+ENTRY: Final = 400
+"""Bytes that CPython adds for a message."""
+
+AT_ONCE: Final = 16
+"""One read keeps at most so many messages."""
+
+TEMPLATES_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,9 @@ class RevivedCache:
 
     def __init__(self, limit: int) -> None:
         self._known: BoundedCache[bytes, Revived] = BoundedCache(
-            limit, lambda element, known: len(element) + 2 * len(known.content) + ENTRY
+            limit, lambda element, known: len(element) + len(known.content) + ENTRY
         )
+        self._templates: dict[tuple[Any, ...], Any] = {}
 
     def load(self, serde: Any, blob: bytes) -> list[Any] | None:
         """What `serde.loads_typed(("msgpack", blob))` gives; None where only the serializer itself can say."""
@@ -66,9 +74,10 @@ class RevivedCache:
         unknown = [at for at, each in enumerate(found) if each is None or each.serde is not serde]
         loaded = serde.loads_typed(("msgpack", header_of(len(unknown)) + b"".join([elements[at] for at in unknown])))
         values: list[Any] = [None] * len(elements)
-        for at, value in zip(unknown, loaded, strict=True):
+        for n, (at, value) in enumerate(zip(unknown, loaded, strict=True)):
             values[at] = value
-            self._remember(serde, elements[at], value)
+            if n < AT_ONCE:
+                self._remember(serde, elements[at], value)
         copies = iter(_copies(known))
         return [
             next(copies) if each is not None and each.serde is serde else value
@@ -80,10 +89,19 @@ class RevivedCache:
         if module is None or type(message) not in kinds_of(module) or message.__pydantic_private__ is not None:
             return
         content = key_of(message)
-        if content is not None and _is_tree(message.__dict__, set()):
+        if content is not None and _is_tree(message.__dict__):
+            self._known.put(element, Revived(serde, self._template(message), content))
+
+    def _template(self, message: Any) -> Any:
+        shape = type(message), tuple(message.__dict__), frozenset(message.__pydantic_fields_set__)
+        template = self._templates.get(shape)
+        if template is None:
             template = message.__copy__()
-            template.__dict__.update(ormsgpack.unpackb(content))
-            self._known.put(element, Revived(serde, template, content))
+            template.__dict__.update(dict.fromkeys(message.__dict__))
+            if len(self._templates) >= TEMPLATES_MAX:
+                self._templates = {}  # messages that are known have theirs
+            self._templates[shape] = template
+        return template
 
 
 def _copies(known: Sequence[Revived]) -> list[Any]:
@@ -105,15 +123,14 @@ def _may_hold_messages(blob: bytes) -> bool:
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def _is_tree(value: Any, seen: set[int]) -> bool:
-    """Whether it comes back from msgpack with the same types, and nothing in two places."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return True
-    if (kind is not dict and kind is not list) or id(value) in seen:
-        return False
-    seen.add(id(value))
-    if kind is list:
-        return all(_is_tree(each, seen) for each in value)
-    entries = cast(dict[Any, Any], value)
-    return all(type(name) is str for name in entries) and all(_is_tree(each, seen) for each in entries.values())
+def _is_tree(content: dict[str, Any]) -> bool:
+    """Whether what was packed comes back with the same types, and nothing in it stands in two places."""
+    containers: list[Any] = [content]
+    for each in containers:  # it grows
+        for value in each.values() if type(each) is dict else each:
+            kind = type(value)
+            if kind is dict or kind is list:
+                containers.append(value)
+            elif kind not in _PLAIN:
+                return False
+    return len(set(map(id, containers))) == len(containers)
