@@ -8,7 +8,7 @@ from typing import cast
 
 from ..errors import CheckpointCorruptError, CheckpointLostError
 from ..storage import chunks
-from ..storage.codec import DIGEST, digest
+from ..storage.codec import DIGEST, Part, digest
 from ..storage.seals import PLAIN, Seal
 from .bounded import BoundedCache
 
@@ -85,7 +85,7 @@ class Parts:
             packed = self.chunks.get(name)
             if packed is None:
                 raise CheckpointLostError(f"{place}: the chunk {name.hex()} is gone from the server")
-            plain = self.plain[name] = self.by.unpack(name, packed, f"{place}: the chunk {name.hex()}")
+            plain = self.plain[name] = self.by.unpack(name, packed, Part(place, f": the chunk {name.hex()}"))
             if self.verified is not None:
                 self.verified.chunks.put(name, plain)
         return plain

@@ -191,5 +191,5 @@ def _gather(
     return len(found), []
 
 
-def _as_stored(value: Value, parts: Parts, where: str) -> Value:
+def _as_stored(value: Value, parts: Parts, where: object) -> Value:
     return value

@@ -26,6 +26,7 @@ from ..scripts import commands
 from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..storage import keys
+from ..storage.codec import Part
 from ..storage.statements import Entry, Where
 from . import freshness
 from .buckets import all_threads
@@ -186,7 +187,7 @@ def decode_tuple(
     known = _manifest(found, parts, rest, cast(Mapping[str, Any], metadata))
     rest["id"] = found.checkpoint.decode()
     rest["channel_values"] = {
-        name: loaded(serde, value, parts, f"{found.place}, channel {name!r}", engine.revived)
+        name: loaded(serde, value, parts, Part(found.place, ", channel ", name), engine.revived)
         for name, value in known.values.items()
     }
     engine.manifests.put(target.keys.name, found.ns, found.checkpoint, known)

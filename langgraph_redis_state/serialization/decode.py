@@ -15,10 +15,11 @@ from ..caching.revived import RevivedCache
 from ..errors import CheckpointCorruptError, CheckpointLostError, SerializationError
 from ..storage import bodies, chunks, records, thread_fields
 from ..storage.bodies import Value
+from ..storage.codec import Part
 from ..storage.records import Header, RecordKey
 from ..storage.seals import Seal
 
-Take = Callable[[Value, Parts, str], Any]
+Take = Callable[[Value, Parts, object], Any]
 """What is made of a stored value, given what it refers to and where it stands."""
 
 
@@ -85,7 +86,7 @@ class StoredCheckpoint:
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
         """The checkpoint without values, and its metadata."""
-        rest, metadata = loads(serde, *self.rest, f"{self.place}, metadata")
+        rest, metadata = loads(serde, *self.rest, Part(self.place, ", metadata"))
         if self.header.flags & records.CANONICAL:
             rest["channel_versions"] = _widened(rest["channel_versions"])
             rest["versions_seen"] = {node: _widened(seen) for node, seen in rest["versions_seen"].items()}
@@ -103,10 +104,11 @@ class StoredCheckpoint:
             if (header.index, header.task) in seen:
                 raise CheckpointCorruptError(f"{place}: write {header.index} of task {header.task!r} stands there twice")
             seen.add((header.index, header.task))
-            body = bodies.open_write(header, plain, f"{place}, task {header.task!r}")
+            task = Part(place, ", task ", header.task)
+            body = bodies.open_write(header, plain, task)
             if channels is not None and body.name not in channels:
                 continue
-            where = f"{place}, task {header.task!r}, channel {body.name!r}"
+            where = Part(task, ", channel ", body.name)
             value = bodies.stored_values([body], all_digests(header, parts, where), where)[body.name]
             write = header.task, body.name, take(value, parts, where)
             found.append((writes_sort_key(body.path, header.task, header.index), write))
@@ -117,11 +119,11 @@ def _widened(versions: Mapping[str, int]) -> dict[str, str]:
     return {name: f"{version:032d}" for name, version in versions.items()}
 
 
-def loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: str, revived: RevivedCache | None = None) -> Any:
+def loaded(serde: SerializerProtocol, value: Value, parts: Parts, where: object, revived: RevivedCache | None = None) -> Any:
     return loads(serde, value.type, joined(value, parts, where), where, revived)
 
 
-def loads(serde: SerializerProtocol, type_: str, blob: bytes, what: str, revived: RevivedCache | None = None) -> Any:
+def loads(serde: SerializerProtocol, type_: str, blob: bytes, what: object, revived: RevivedCache | None = None) -> Any:
     """What the serializer makes of verified bytes. `what` names the place in the error."""
     try:
         if revived is not None and type_ == "msgpack":

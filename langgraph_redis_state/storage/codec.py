@@ -10,7 +10,7 @@ import hashlib
 import zlib
 from enum import Enum
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import lz4.block
 
@@ -33,6 +33,17 @@ _INFLATES: Final = {_LZ4: 256, _ZLIB: 1040, _ZSTD: 1040}
 more. Zstandard can, so `pack` takes LZ4 where it does."""
 
 _PLAIN_MIN = 24  # compressing less than this hardly pays
+
+
+class Part(NamedTuple):
+    """A part of a place, for messages: spelled only if one is written."""
+
+    place: object
+    what: str
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}{self.what}" if self.name is None else f"{self.place}{self.what}{self.name!r}"
 
 
 class CompressionType(str, Enum):
@@ -59,7 +70,7 @@ def pack(plain: bytes, compression: CompressionType) -> bytes:
     return b"%c%s" % (_NONE, plain)
 
 
-def unpack(packed: bytes, limit: int, what: str) -> bytes:
+def unpack(packed: bytes, limit: int, what: object) -> bytes:
     """The plain bytes. `limit` is the largest plain size allowed, `what` names the place in the error."""
     if not packed:
         raise CheckpointCorruptError(f"{what}: empty where stored bytes were expected")

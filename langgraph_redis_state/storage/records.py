@@ -39,11 +39,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from ..errors import CheckpointCorruptError, FormatError, SerializationError
 from . import chunks
-from .codec import BODY_MAX, DIGEST, digest, place_check, unpack
+from .codec import BODY_MAX, DIGEST, Part, digest, place_check, unpack
 from .keys import LAYOUT, shown
 from .names import PLAIN_NAMES, Names
 from .seals import ENCRYPTED, Seal
@@ -192,7 +191,7 @@ def open_record(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
 
 def unpacked(body: bytes, place: RecordKey) -> bytes:
     """The plain body of a record that was verified."""
-    return unpack(body, BODY_MAX, f"{place}: body")
+    return unpack(body, BODY_MAX, Part(place, ": body"))
 
 
 def verified(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
@@ -272,7 +271,8 @@ def unpack_id(raw: bytes, at: int) -> tuple[str | None, int]:
     size = raw[at]
     at += 1
     if size == 0x80:
-        return str(UUID(bytes=raw[at : at + 16])) if at + 16 <= len(raw) else _cut_short(), at + 16
+        text = raw[at : at + 16].hex() if at + 16 <= len(raw) else _cut_short()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}", at + 16
     if size == 0x7F:
         size = int.from_bytes(raw[at : at + 4], "big")
         at += 4

@@ -153,7 +153,7 @@ class Seal:
         """The stored form of a chunk."""
         return pack(plain, compression)
 
-    def unpack(self, name: bytes, stored: bytes, what: str) -> bytes:
+    def unpack(self, name: bytes, stored: bytes, what: object) -> bytes:
         """The plain bytes of a chunk, verified."""
         if stored[:1] >= bytes([_CHUNK]):
             raise EncryptionKeyError(_keyless(what, stored[_AHEAD - 1] if len(stored) >= _AHEAD else 0))
@@ -242,7 +242,7 @@ class DecryptingSeal(Seal):
             )
         return found
 
-    def unpack(self, name: bytes, stored: bytes, what: str) -> bytes:
+    def unpack(self, name: bytes, stored: bytes, what: object) -> bytes:
         if stored[:1] < bytes([_CHUNK]):  # its digest is in a record under a key
             return super().unpack(name, stored, what)
         ahead, sealed = stored[:_AHEAD], stored[_AHEAD:]

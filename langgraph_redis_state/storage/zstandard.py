@@ -34,7 +34,7 @@ def compress(plain: bytes) -> bytes:
     return data
 
 
-def decompress(data: bytes, size: int, what: str) -> bytes:
+def decompress(data: bytes, size: int, what: object) -> bytes:
     """The plain bytes, never more than `size` + 1, so that a wrong claim is seen and costs no memory."""
     frame = zstd.ZstdDecompressor(zstd_dict=_dictionary)
     try:
