@@ -32,7 +32,7 @@ GROWTH = (100, 300, 1000, 3000, 10_000)
 
 def steps(bench: Any) -> dict[str, Any]:
     """put and put_writes of one step of a chat whose messages are there, in blocks by turns; what the main thread of
-    each server takes for it; and by commandstats what the scripts of this package take, of the same call sent with new ids."""
+    each server takes for it; and by its clock what the scripts of this package take, when the same calls come in a row."""
     found: dict[str, Any] = {}
     for length in LENGTHS:
         if length > bench.scale.chat:
@@ -62,7 +62,7 @@ def steps(bench: Any) -> dict[str, Any]:
             "step ms": {name: statistics.median(_sums(timings, name)) for name in names},
             "server ms": {name: statistics.median(samples) for name, samples in cpu.items() if name not in FLOORS},
         }
-    bench.tick("scripts by commandstats")
+    bench.tick("scripts by the server's clock")
     bench.empty(OURS)
     with bench.candidates[OURS].sync(bench.urls[OURS]) as saver:
         taken = scripts.sampled(saver, bench.servers[OURS].client, 10, "scripts")

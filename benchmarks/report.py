@@ -295,7 +295,7 @@ def _steps(steps: Mapping[str, Any]) -> list[str]:
     head = ["ms: step / server", *(f"{length} messages" for length in lengths)]
     parts.append(table(head, [(name, *(cell(name, length) for length in lengths)) for name in names]))
     taken = ", ".join(f"`{script}` {us:.0f} µs" for script, us in steps["scripts us"].items())
-    parts.append(f"The scripts of this package with a chat of 10, by commandstats of many in a row: {taken}.\n")
+    parts.append(f"The scripts of this package with a chat of 10, by the server's clock, of many in a row: {taken}.\n")
     return parts
 
 

@@ -30,7 +30,7 @@ sys.path.insert(0, sys.argv[1])
 from benchmarks.scripts import work
 work(*sys.argv[2:])
 """
-SCRIPTS, LENGTHS, ROUNDS, CALLS = ("put", "put_writes", "get"), (10, 50, 200), 8, 100
+SCRIPTS, LENGTHS, ROUNDS, CALLS = ("put", "put_writes", "get"), (10, 50, 200), 24, 20
 
 
 def work(url: str, prefix: str) -> None:

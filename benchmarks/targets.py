@@ -192,7 +192,7 @@ def _speed(judge: _Judge, sections: Mapping[str, Any]) -> None:
         )
     for call, limit in (("put", 35), ("put_writes", 25)):
         judge.at_most(
-            f"script of {call} by commandstats, chat of 10",
+            f"script of {call} by the server's clock, chat of 10",
             limit,
             f"<= {limit} µs",
             lambda c=call: steps["scripts us"][c],
