@@ -66,8 +66,8 @@ def _floor(sections: Sections, call: str, profile: str) -> str:
 def _put(sections: Sections) -> str:
     return (
         f"{_floor(sections, 'put', 'put, chat of 10')}: it looks whether anything changed since this process wrote, and "
-        "writes record, counts and indexes. To that come cutting, checksums, the record, and redis-py with the keys and arguments of a script; the "
-        "profile below has the shares."
+        "writes record, counts and indexes. To that come cutting, checksums, the record, and redis-py with the keys and "
+        "arguments of a script; the profile below has the shares."
     )
 
 

@@ -3,7 +3,7 @@ if ARGV[4] ~= '' then
   local field, at = 'W' .. ARGV[2] .. '\0' .. ARGV[3], 9 + ARGV[8]
   local first, last = at + 1, at + 3 * ARGV[at]
   local looks, fields = { 'S', 'T', 'Z', field, field .. '\0' }, { 'S', ARGV[5], field, false }
-  bring_parts(last + 2, looks, fields)
+  if ARGV[last + 2] ~= '0' or ARGV[last + 3] ~= '0' then bring_parts(last + 2, looks, fields) end
   if is_unchanged(ARGV[4], looks) then
     local moment = enter_bucket()
     if not entered then
