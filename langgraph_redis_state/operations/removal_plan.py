@@ -26,6 +26,14 @@ one more field."""
 REMADE = 5
 """A field that is made anew, which is read and written, holds the server as long as so many that are taken out."""
 
+HELD = 6000
+"""One script takes out so many fields and members of the index, or makes anew what takes as long. Where both are more, what
+stays is copied to staging first, by many short scripts."""
+
+STAGED_BYTES = 64 * 1024 * 1024
+"""Staging holds what stays a second time for a moment. If that is more than this, one script removes what goes, however long
+that takes."""
+
 
 @dataclass(slots=True)
 class Removal:
@@ -62,9 +70,11 @@ class Removal:
             self.survey.sizes.pop(name, None)
         return names
 
-    def plan(self, garbage: Sequence[bytes], stored: int, size: int, plain: int, metadata: Fields) -> RemovalPlan | None:
+    def plan(
+        self, garbage: Sequence[bytes], stored: int, size: int, plain: int, metadata: Fields, staging: bool
+    ) -> RemovalPlan | None:
         """None if nothing is to be done. `stored`: bytes of the thread; `size`, `plain`: stored bytes of the garbage behind the
-        first WEIGHED of it, and plain bytes of its chunks."""
+        first WEIGHED of it, and plain bytes of its chunks; `staging`: whether the plan may be a large one."""
         members: dict[bytes, CheckpointKey] = {b"G" + name.encode(): place for name, place in self.survey.tags.items()}
         for place in self.survey.headers:
             members.update(dict.fromkeys(keys.index_members(place[0].encode(), place[1].encode()), place))
@@ -86,7 +96,10 @@ class Removal:
         leaving |= set(garbage)
         staying = self.listed - leaving - written.keys() - {b"S", b"T", b"O"}
         indexed = members.keys() - unlisted
-        rebuild = REMADE * (len(staying) + (stored - size) // SWAP_BYTES) + len(indexed) < len(leaving) + len(unlisted)
+        made_anew = REMADE * (len(staying) + (stored - size) // SWAP_BYTES) + len(indexed)
+        taken_out = len(leaving) + len(unlisted)
+        large = staging and min(made_anew, taken_out) > HELD and stored - size <= STAGED_BYTES
+        rebuild = large or made_anew < taken_out
         return RemovalPlan(
             rebuild,
             self._deltas(garbage, size, plain),
@@ -95,6 +108,7 @@ class Removal:
             written,
             garbage[:WEIGHED],
             metadata,
+            large,
         )
 
     def _leaving(self, unlisted: set[bytes], written: Mapping[bytes, bytes]) -> set[bytes]:

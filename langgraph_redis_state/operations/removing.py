@@ -3,6 +3,7 @@ the first share."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,9 +19,11 @@ from ..errors import (
     CheckpointerError,
     CheckpointLostError,
     InvalidConfigError,
+    ServerRefusedError,
     ThreadBusyError,
 )
 from ..scripts import commands
+from ..scripts.replies import StagingLostError
 from ..storage import keys, records
 from ..storage.records import Header
 from ..storage.thread_fields import Counts
@@ -32,8 +35,12 @@ from .reading import read_reference_pages, size_of
 from .removal_plan import WEIGHED, Removal
 from .surveying import opened_writes, read_deleted, read_headers
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, left_over
+from .uploading import STAGING_MS, stage
 
 BUSY_TRIES = 10
+
+STAGED_TOGETHER = 500
+"""A large removal copies so many fields in one script: some 3 ms."""
 
 
 def retain(engine: Engine, serde: SerializerProtocol, target: Address, roots: int, about: str) -> Operation[None]:
@@ -220,11 +227,56 @@ def remove(
     for at in range(WEIGHED, len(garbage), WEIGHED):  # the first are weighed by the script that removes them
         taken, held = yield from commands.measure_parts(target.keys, about, garbage[at : at + WEIGHED])
         size, plain = size + taken, plain + held
-    plan = yield from compute(partial(removal.plan, garbage, counts.stored, size, plain, filed), sum(survey.sizes.values()))
-    if plan is None:
-        return True
-    call = partial(commands.remove, target.keys, about, survey.revision, plan)
-    return (yield from freshness.remove(engine, target, survey, removal.gone, removal.replaced, call))
+    weights = (garbage, counts.stored, size, plain, filed)
+    return (yield from _perform(engine, target, about, removal, weights))
+
+
+def _perform(
+    engine: Engine,
+    target: Address,
+    about: str,
+    removal: Removal,
+    weights: tuple[list[bytes], int, int, int, Sequence[tuple[bytes, bytes]]],
+) -> Operation[bool]:
+    """Removes by one script, of any length, or by many short ones.
+
+    Of a large removal both what goes and what stays would hold the server for long. What stays is copied to staging, on the
+    server, and one script renames it, if the thread is still the same: others see the thread before or after. Cut in
+    the middle, the thread is as it was, and staging expires. If the server is full, or evicts the staging, one script
+    removes what goes, which frees memory.
+    """
+    survey, staging = removal.survey, target.keys.staging(os.urandom(8).hex().encode())
+    for may_stage in (True, False):
+        work = partial(removal.plan, *weights, staging=may_stage)
+        plan = yield from compute(work, sum(survey.sizes.values()))
+        if plan is None:
+            return True
+        plan = plan._replace(staging=staging if plan.large or not may_stage else ())
+        call = partial(commands.remove, target.keys, about, survey.revision, plan)
+        try:
+            if plan.large and not (yield from _stage_remaining(engine, target, about, staging, survey.revision, plan)):
+                return False
+            return (yield from freshness.remove(engine, target, survey, removal.gone, removal.replaced, call))
+        except (ServerRefusedError, StagingLostError):
+            if not plan.large:
+                raise
+    raise AssertionError("unreachable")  # the last plan is not large
+
+
+def _stage_remaining(
+    engine: Engine, target: Address, about: str, staging: tuple[bytes, bytes], revision: bytes, plan: commands.RemovalPlan
+) -> Operation[bool]:
+    """Copies what stays to staging. False if the thread changed since `revision`."""
+    yield from engine.check_layout(False, commands.STAGE_REMAINING, commands.STAGE)
+    fields, at = sorted(plan.fields), 0
+    while at < len(fields):
+        batch = fields[at : at + STAGED_TOGETHER]
+        copied = yield from commands.stage_remaining(target.keys, about, staging, revision, STAGING_MS, batch)
+        if copied is None:
+            return False
+        at += copied
+    yield from stage(target, staging, (), sorted(plan.members), about)
+    return True
 
 
 def _add_left_over(engine: Engine, target: Address, about: str, removal: Removal) -> Operation[None]:

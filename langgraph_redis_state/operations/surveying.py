@@ -13,7 +13,7 @@ from .engine import Engine
 from .reading import START, Cursor, Page, read_page, size_of
 from .thread_headers import CheckpointKey, StoredWrites, ThreadHeaders, awaited
 
-SURVEY_CHECKPOINTS = 1000
+SURVEY_CHECKPOINTS = 250
 
 
 def read_headers(engine: Engine, target: Address, use: bool = False) -> Operation[ThreadHeaders | None]:

@@ -9,7 +9,7 @@ are as they are stored.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..effects import Argument, Call, Operation, Script, counted, pairs
@@ -46,6 +46,8 @@ SET_TTL = Script("set_ttl", writes=True)
 DELETE_THREAD = Script("delete_thread", writes=True)
 
 MEASURE_PARTS = Script("measure_parts")
+
+STAGE_REMAINING = Script("stage_remaining")
 
 REMOVE = Script("remove", writes=True)
 
@@ -145,6 +147,10 @@ class RemovalPlan(NamedTuple):
     measured: Sequence[bytes] = ()
     """Fields that go and whose size is not part of `deltas`."""
     metadata: Fields = ()
+    large: bool = False
+    """What stays is copied to staging first, since one script would hold the server for long."""
+    staging: tuple[bytes, ...] = ()
+    """Keys that hold what stays; if the plan is not large, they are dropped."""
 
 
 class Repairs(NamedTuple):
@@ -379,14 +385,26 @@ def measure_parts(thread: ThreadKeys, about: str, fields: Collection[bytes]) -> 
     return stored, plain
 
 
+def stage_remaining(
+    thread: ThreadKeys, about: str, staging: tuple[bytes, bytes], revision: bytes, lifetime: int, fields: Sequence[bytes]
+) -> Operation[int | None]:
+    """How many of these fields were copied to the staging hash, in order; None if the thread changed since `revision`."""
+    reply = yield _call(STAGE_REMAINING, thread, about, revision, lifetime, *_named(thread, fields), staging=staging)
+    return reply[1] if raise_for_reply(reply, about, b"stale") else None
+
+
 def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan, statement: Restatement = ()) -> Operation[bool]:
     """False if the thread changed since `revision`. A thread that is not there has nothing left to remove."""
-    named = (sorted(_named(thread, names)) for names in (plan.fields, plan.members))
+    how = "staged" if plan.large else "keep" if plan.rebuild else "drop"
+    named: Iterable[Collection[Any]] = (sorted(_named(thread, names)) for names in (plan.fields, plan.members))
+    if plan.large:
+        named = [[len(plan.fields)], [len(plan.members)]]
     written = [(thread.names.field(name), content) for name, content in plan.written.items()]
     lists: list[Collection[Any]] = [*named, sorted(plan.runs), written, _named(thread, plan.measured)]
-    before: list[Argument] = [revision, "keep" if plan.rebuild else "drop", *plan.deltas.totals]
-    arguments = (each for items in lists for each in counted(items))
-    reply = yield _call(REMOVE, thread, about, *before, *arguments, *_metadata(thread, plan.metadata), *counted(statement))
+    before: list[Argument] = [revision, how, *plan.deltas.totals]
+    listed = (each for items in lists for each in counted(items))
+    arguments = [*before, *listed, *_metadata(thread, plan.metadata), *counted(statement)]
+    reply = yield _call(REMOVE, thread, about, *arguments, staging=plan.staging)
     return reply[0] == b"none" or raise_for_reply(reply, about, b"stale")
 
 

@@ -45,6 +45,10 @@ class PartsMissingError(CheckpointLostError):
         """Their digests."""
 
 
+class StagingLostError(CheckpointLostError):
+    """What was staged for a removal was evicted or expired; nothing was removed."""
+
+
 class StatedError(InvalidConfigError):
     """The thread has a statement, and the writer makes none; nothing was written."""
 
@@ -94,6 +98,8 @@ def raise_for_reply(reply: Sequence[Any], about: str, also: bytes = b"ok", max_b
             f"{about}: the thread has a statement of what it holds, which each write must bring up to date, and this saver was "
             "opened without freshness=True; nothing was written"
         )
+    if word == b"gone":
+        raise StagingLostError(f"{about}: the server evicted what was copied for the removal; nothing was removed")
     if word in (b"lost", b"unindexed"):
         raise CheckpointLostError(f"{about}: {_REFUSALS[word]}")
     raise CheckpointCorruptError(f"{about}: {_REFUSALS.get(word, f'unexpected reply {word!r} from the server')}")

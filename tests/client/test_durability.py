@@ -292,13 +292,13 @@ def test_the_state_apis_take_a_level_too(url: str, prefix: str) -> None:
 WRITING = re.compile(
     r"(?:call|in_batches)\('(HSET|HDEL|ZADD|ZREM|SET|UNLINK|RENAME|PERSIST|PEXPIRE|PEXPIREAT)'|\b(?:apply_ttl|rewrite|drop_bucket_entries|tidy_bucket)\("
 )
-UNTOLD = ("stage", "forget_expired", "first_look", "sweep_bucket", "store_touch")
+UNTOLD = ("stage", "stage_remaining", "forget_expired", "first_look", "sweep_bucket", "store_touch")
 
 
 def test_every_script_that_writes_for_its_caller_is_waited_for() -> None:
-    """`stage` fills what a later script makes visible, `forget_expired` and `sweep_bucket` forget what expired: nobody is told
-    of them, nor of the layout number (`first_look`), nor of a TTL
-    that a read refreshed (`store_touch`)."""
+    """`stage` and `stage_remaining` fill what a later script makes visible, `forget_expired` and `sweep_bucket` forget what
+    expired: nobody is told of them, nor of the layout number (`first_look`), nor of a TTL that a read refreshed
+    (`store_touch`)."""
     folder = Path(langgraph_redis_state.__file__).parent / "scripts"
     by_name = {script.name: script for script in SCRIPTS}
     assert set(by_name) == {path.stem for path in folder.glob("*.lua")}

@@ -16,14 +16,32 @@ from langgraph_redis_state.effects import Script
 from langgraph_redis_state.embedded import EmbeddedServer
 from langgraph_redis_state.errors import ThreadBusyError
 from langgraph_redis_state.operations import removal_plan, removing, uploading
-from langgraph_redis_state.scripts.commands import COMMIT_COPY, REMOVE, STAGE
+from langgraph_redis_state.scripts.commands import COMMIT_COPY, REMOVE, STAGE, STAGE_REMAINING
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 
-@pytest.fixture(params=[-1000, 1000], ids=["anew", "taken out"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the two ways to remove, whichever is less."""
-    monkeypatch.setattr(removal_plan, "REMADE", request.param)
+def remove_by(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small threads too are removed from in this way."""
+    monkeypatch.setattr(removal_plan, "REMADE", {"anew": -1000, "taken out": 1000, "staged": 5}[way])
+    monkeypatch.setattr(removal_plan, "HELD", -(10**9) if way == "staged" else 10**9)
+    monkeypatch.setattr(removing, "STAGED_TOGETHER", 10)
+
+
+@pytest.fixture(params=["anew", "taken out", "staged"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the three ways to remove."""
+    remove_by(request.param, monkeypatch)
+    return str(request.param)
+
+
+@pytest.fixture
+def staged(monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_by("staged", monkeypatch)
+
+
+def renames(raw: Any) -> int:
+    """How many renames there were: two for each removal through staging."""
+    return int(raw.info("commandstats").get("cmdstat_rename", {}).get("calls", 0))
 
 
 def grown(saver: RedisSaver) -> list[str]:
@@ -78,11 +96,11 @@ def meddle(
 ONCE, ALWAYS = range(1), range(10**9)
 
 
-# --- both ways --------------------------------------------------------------------------------------------------------
+# --- all ways --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "surface"), in_turn(["prune", "truncate", "runs", "latest"], ["sync", "async"]))
-async def test_the_thread_is_the_same_taken_out_or_made_anew(
+async def test_the_thread_is_the_same_taken_out_or_made_anew_or_staged(
     saver: RedisSaver, asaver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch, kind: str, surface: str
 ) -> None:
     made = grown(saver)
@@ -106,14 +124,15 @@ async def test_the_thread_is_the_same_taken_out_or_made_anew(
         assert not list(saver.verify("t"))  # they expire at one moment, and the bucket says when
         return stored(raw, prefix)
 
-    monkeypatch.setattr(removal_plan, "REMADE", 1000)
+    remove_by("taken out", monkeypatch)
     expected = await remove()
-    for key in raw.scan_iter(match=f"{prefix}:*", count=10_000):
-        raw.delete(key)
-    for key, (content, ms) in before.items():
-        raw.restore(key, max(ms, 0), content)
-    monkeypatch.setattr(removal_plan, "REMADE", -1000)
-    assert await remove() == expected
+    for way in ("anew", "staged"):
+        for key in raw.scan_iter(match=f"{prefix}:*", count=10_000):
+            raw.delete(key)
+        for key, (content, ms) in before.items():
+            raw.restore(key, max(ms, 0), content)
+        remove_by(way, monkeypatch)
+        assert await remove() == expected
     assert not list(saver.verify())
     put(saver, at("t", "", id_of(saver.get_tuple(at("t")).config)), {"n": "on"})
     audit(raw, prefix, "t")
@@ -123,7 +142,7 @@ async def test_the_thread_is_the_same_taken_out_or_made_anew(
 
 
 def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -148,7 +167,7 @@ def test_who_writes_in_between_loses_nothing_and_what_goes_is_chosen_again(
 
 
 def test_who_always_writes_in_between_is_told_of_and_keeps_all(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -161,7 +180,7 @@ def test_who_always_writes_in_between_is_told_of_and_keeps_all(
 
 
 def test_settings_made_in_between_hold(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     keys = ThreadKeys(prefix, b"t")
@@ -184,7 +203,7 @@ def test_settings_made_in_between_hold(
 
 
 def test_a_thread_deleted_in_between_stays_deleted(
-    saver: RedisSaver, url: str, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, url: str, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     with RedisSaver(url, prefix=prefix) as other:
@@ -202,7 +221,7 @@ class Killed(BaseException):
 
 
 def test_a_client_that_dies_before_the_script_leaves_the_thread(
-    saver: RedisSaver, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grown(saver)
     before, fields = everything(saver), stored(raw, prefix)
@@ -215,7 +234,11 @@ def test_a_client_that_dies_before_the_script_leaves_the_thread(
         with pytest.raises(Killed):
             saver.prune(["t"], keep_last=12)
     assert everything(saver) == before
-    assert stored(raw, prefix) == fields
+    left = stored(raw, prefix)
+    copies = [key for key in left if b"}:u:" in key]
+    assert {key: content for key, content in left.items() if key not in copies} == fields
+    assert len(copies) == (2 if way == "staged" else 0)
+    assert all(0 < raw.pttl(key) <= uploading.STAGING_MS for key in copies)
     assert not list(saver.verify())
     saver.prune(["t"], keep_last=12)
     assert len(list(saver.history("t"))) == 13
@@ -223,7 +246,7 @@ def test_a_client_that_dies_before_the_script_leaves_the_thread(
 
 
 def test_the_script_may_arrive_twice(
-    saver: RedisSaver, raw: Any, prefix: str, way: None, monkeypatch: pytest.MonkeyPatch
+    saver: RedisSaver, raw: Any, prefix: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply was lost, and redis-py sends it again."""
     made = grown(saver)
@@ -241,6 +264,82 @@ def test_the_script_may_arrive_twice(
     assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
     assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
     audit(raw, prefix, "t", clean=True)
+
+
+@pytest.mark.parametrize("script", [STAGE_REMAINING, rare(STAGE)])
+def test_who_writes_while_what_stays_is_copied_loses_nothing(
+    saver: RedisSaver, url: str, raw: Any, prefix: str, staged: None, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    made = grown(saver)
+    with RedisSaver(url, prefix=prefix) as other:
+        came: list[str] = []
+        write = lambda _: came.append(id_of(put(other, at("t", "", made[-1]), {"messages": [words("new", 300)]})))  # noqa: E731
+        left = meddle(saver, monkeypatch, script, write, range(1, 2) if script is STAGE_REMAINING else ONCE)
+        saver.prune(["t"], keep_last=12)
+    assert len(came) == 1
+    assert left[0] > 1
+    assert [version.checkpoint_id for version in saver.history("t")] == [came[0], *made[:-12:-1], made[3]]
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+    audit(raw, prefix, "t", clean=True)
+
+
+def test_copying_what_stays_may_arrive_twice(
+    saver: RedisSaver, raw: Any, prefix: str, staged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = grown(saver)
+    client, before = saver.client, renames(raw)
+    evalsha = client.evalsha
+
+    def twice(sha: bytes, *args: Any) -> Any:
+        if sha in (STAGE_REMAINING.sha, STAGE.sha):
+            evalsha(sha, *args)
+        return evalsha(sha, *args)
+
+    for script in (STAGE_REMAINING, STAGE):
+        client.script_load(script.source)
+    monkeypatch.setattr(client, "evalsha", twice)
+    saver.prune(["t"], keep_last=12)
+    assert renames(raw) == before + 2
+    assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
+    audit(raw, prefix, "t", clean=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "n", "which"), [(STAGE_REMAINING, 3, 0), rare(STAGE, 0, 0), rare(REMOVE, 0, 0), (REMOVE, 0, 1)]
+)
+def test_staging_of_a_removal_that_was_evicted_on_the_way_is_never_taken_for_whole(
+    saver: RedisSaver,
+    raw: Any,
+    prefix: str,
+    staged: None,
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    n: int,
+    which: int,
+) -> None:
+    made, before = grown(saver), renames(raw)
+    evicted: list[int] = []
+    meddle(saver, monkeypatch, script, lambda keys: evicted.append(raw.delete(keys[7 + which])), range(n, n + 1))
+    saver.prune(["t"], keep_last=12)
+    assert evicted == [1]
+    assert renames(raw) == before  # one script removed it
+    assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
+    assert not [name for name in keys_of(raw, prefix) if name.startswith("u:")]
+    audit(raw, prefix, "t", clean=True)
+
+
+def test_what_stays_is_not_copied_if_it_is_too_much_or_little_goes(
+    saver: RedisSaver, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(saver)
+    for limit, value, copied in (("HELD", 10**9, 0), ("STAGED_BYTES", 100, 0), ("HELD", 1, 2)):
+        with monkeypatch.context() as patched:
+            patched.setattr(removal_plan, "HELD", 1)
+            patched.setattr(removal_plan, limit, value)
+            before, keep = renames(raw), len(list(saver.history("t"))) - 5
+            saver.prune(["t"], keep_last=keep)
+            assert renames(raw) == before + copied, limit
+        audit(raw, prefix, "t", clean=True)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +367,28 @@ def test_staging_of_a_copy_that_was_evicted_on_the_way_is_never_taken_for_whole(
     audit(raw, prefix, "copy")
 
 
-def test_a_server_that_gets_full_on_the_way_still_removes(way: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("script", "n"), [(STAGE_REMAINING, 0), (STAGE_REMAINING, 3), rare(STAGE, 0), (REMOVE, 0)])
+def test_a_server_that_gets_full_while_what_stays_is_copied_still_removes(
+    staged: None, monkeypatch: pytest.MonkeyPatch, script: Script, n: int
+) -> None:
+    with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
+        with RedisSaver(server.url, prefix="full") as saver:
+            made = grown(saver)
+            client.config_set("maxmemory-policy", "noeviction")
+            for each in (STAGE_REMAINING, STAGE, REMOVE):
+                client.script_load(each.source)
+            meddle(saver, monkeypatch, script, lambda _: client.config_set("maxmemory", 1), range(n, n + 1))
+            before = renames(client)
+            saver.prune(["t"], keep_last=12)
+            assert client.config_get("maxmemory")["maxmemory"] == "1"
+            assert renames(client) == before + (2 if script is REMOVE else 0)
+            client.config_set("maxmemory", 0)
+            assert [version.checkpoint_id for version in saver.history("t")] == [*made[:-13:-1], made[3]]
+            assert not [name for name in keys_of(client, "full") if name.startswith("u:")]
+            audit(client, "full", "t", clean=True)
+
+
+def test_a_server_that_gets_full_on_the_way_still_removes(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer.start() as server, redis.Redis.from_url(server.url) as client:
         with RedisSaver(server.url, prefix="full") as saver:
             made = grown(saver)
