@@ -167,7 +167,7 @@ def _stall(sections: Sections) -> str:
     return (
         f"The longest is {call}: {ms:.1f} ms, beside it {beside}. A put serializes before its first await, so that the state "
         "may change as soon as `aput` waits. Large values are decoded and cut in a worker thread, but one call into C, the "
-        "serializer's or the one that finds where the elements of a value begin, keeps the GIL until it is done, and what it "
+        "serializer's above all, keeps the GIL until it is done, and what it "
         "makes sets off garbage collections, which stop every thread."
     )
 
@@ -176,8 +176,8 @@ def _own_stall(sections: Sections) -> str:
     ms, call = _longest_stall(sections, READY)
     return (
         f"The longest is {call}: {ms:.1f} ms. Work on more than 256 KB runs in a worker thread. While it is Python, the loop "
-        "gets the interpreter's lock after 5 ms (`sys.getswitchinterval`) at the latest; a call into C, as the one that finds "
-        "where all elements of a list or dict begin, keeps it until it is done, which takes longer the more elements there are."
+        "waits for the interpreter's lock up to 5 ms (`sys.getswitchinterval`), behind `select` and behind each call of a "
+        "socket. A call into C keeps the lock until it is done, so elements of lists and dicts are found in portions."
     )
 
 

@@ -11,8 +11,9 @@ The parameters are part of what makes equal content meet equal content; changing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
+from operator import add
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -37,6 +38,12 @@ FINE_ELEMENTS: Final = 256
 
 ELEMENTS_MAX: Final = 200_000
 """Containers of more elements are sliced: finding the elements takes time and memory for each."""
+
+PORTION: Final = 6400
+"""The elements of a larger container are found in portions of at most so many."""
+
+FEW: Final = 16
+"""The elements of a smaller container are not worth doing at once."""
 
 DEPTH_MAX: Final = 32
 """Containers nested more deeply are not looked into."""
@@ -69,6 +76,15 @@ R = TypeVar("R")
 _array = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 _map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+
+
+class _First(msgspec.Struct, array_like=True):
+    """The first element of an array; the decoder only passes over the others."""
+
+    first: msgspec.Raw
+
+
+_first = msgspec.msgpack.Decoder(_First)
 
 _FIXEXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 
@@ -178,22 +194,62 @@ def _atoms(value: bytes, low: int, high: int, atoms: list[int], depth: int = 0) 
     Four integers, where a tuple would be in the way of the garbage collector: tens of thousands of them at once made it look
     through the whole process, and an event loop stand still meanwhile.
     """
-    inner = _inside_ext(value, low, high)
+    inner, before = _inside_ext(value, low, high), len(atoms)
     body = low if inner is None else inner
-    found = _elements(value, body, high)
-    if found is None:
+    container = _container(value, body, high)
+    if container is None:
         atoms += (low, high, False, depth)
         return
-    header, elements = found
+    header, count, is_map = container
     atoms += (low, header, True, depth)
-    flat = iter(elements)
-    for start, content, end in zip(flat, flat, flat, strict=True):
-        if end - content > RUN_MAX and depth < DEPTH_MAX and _is_container(value[content]):
-            if content > start:
-                atoms += (start, content, False, depth)
+    try:
+        if count <= PORTION:
+            fits = _add_elements(value, memoryview(value)[body:high], header, high, is_map, atoms, depth)
+        else:
+            fits = all(
+                _add_elements(value, _header(is_map, number) + value[start:end], start, end, is_map, atoms, depth)
+                for start, end, number in _portions(value, header, high, count, 1 + is_map)
+            )
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        fits = False  # not msgpack after all, keys that are not text, or nested too deeply
+    if not fits:  # sliced
+        del atoms[before:]
+        atoms += (low, high, False, depth)
+
+
+def _add_elements(
+    value: bytes, container: bytes | memoryview, low: int, high: int, is_map: bool, atoms: list[int], depth: int
+) -> bool:
+    """`_atoms` for the elements of a container, which stand between `low` and `high`. False if they do not fill the range: keys
+    are in a longer form than needed, or repeated, so that positions are not known."""
+    found = _map.decode(container) if is_map else _array.decode(container)
+    raws: Collection[msgspec.Raw] = found.values() if isinstance(found, dict) else found
+    if len(found) > FEW and (depth >= DEPTH_MAX or max(map(len, raws)) <= RUN_MAX):  # none is looked into: at once
+        lengths = map(len, raws)
+        sizes: Iterable[int] = map(add, map(_key_size, found), lengths) if isinstance(found, dict) else lengths
+        ends = list(accumulate(sizes, initial=low))
+        places = [0] * (4 * len(found))  # 0: not the header of a container
+        places[::4], places[1::4], places[3::4] = ends[:-1], ends[1:], [depth] * len(found)
+        atoms += places
+        position: int = ends[-1]
+        return position == high
+    position = low
+    for key, raw in zip(found, raws, strict=True):
+        content = position + _key_size(key) if isinstance(key, str) else position
+        end = content + len(raw)
+        if len(raw) > RUN_MAX and depth < DEPTH_MAX and _is_container(value[content]):
+            if content > position:
+                atoms += (position, content, False, depth)
             _atoms(value, content, end, atoms, depth + 1)
         else:
-            atoms += (start, end, False, depth)
+            atoms += (position, end, False, depth)
+        position = end
+    return position == high
+
+
+def _key_size(key: str) -> int:
+    size = len(key.encode())
+    return size + (1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5)
 
 
 def _is_container(first: int) -> bool:
@@ -213,8 +269,8 @@ def _inside_ext(value: bytes, low: int, high: int) -> int | None:
     return None
 
 
-def _elements(value: bytes, low: int, high: int) -> tuple[int, list[int]] | None:
-    """(end of the header, of each element start, start of the content, end) of the container that fills the range."""
+def _container(value: bytes, low: int, high: int) -> tuple[int, int, bool] | None:
+    """(end of the header, number of elements, whether it is a map) of the container at `low`; None if it is not cut."""
     if low >= high:
         return None
     first = value[low]
@@ -225,29 +281,28 @@ def _elements(value: bytes, low: int, high: int) -> tuple[int, list[int]] | None
         header, count = low + 1 + width, int.from_bytes(value[low + 1 : low + 1 + width], "big")
     else:
         return None
-    if not 0 < count <= ELEMENTS_MAX:
-        return None
-    elements: list[int] = []
-    position = header
-    view = memoryview(value)[low:high]
-    try:
-        if first in (0xDC, 0xDD) or first & 0xF0 == 0x90:
-            for raw in _array.decode(view):
-                end = position + len(raw)
-                elements += (position, position, end)
-                position = end
-        else:
-            for key, raw in _map.decode(view).items():
-                size = len(key.encode())
-                content = position + size + (1 if size < 32 else 2 if size < 256 else 3 if size < 65536 else 5)
-                end = content + len(raw)
-                elements += (position, content, end)
-                position = end
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None  # not msgpack after all, keys that are not text, or nested too deeply: sliced
-    if position != high or len(elements) != 3 * count:
-        return None  # keys in a longer form than needed, or repeated: positions are not known
-    return header, elements
+    return (header, count, first in (0xDE, 0xDF) or first < 0x90) if 0 < count <= ELEMENTS_MAX else None
+
+
+def _portions(value: bytes, low: int, high: int, count: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """(start, end, number of elements) of portions of a container whose elements, of `width` values each, fill the range.
+
+    One call of a decoder keeps the interpreter's lock, and to make objects of 100,000 elements takes ten times as long as to
+    pass over them. So elements are halved by passing over them. Where the first half ends, a decoder tells if headers are put
+    before the elements: of an array whose first value is the first half, itself an array, and whose other values follow.
+    """
+    if count <= PORTION:
+        yield low, high, count
+        return
+    half = count // 2
+    headers = _header(False, 1 + (count - half) * width) + _header(False, half * width)
+    middle = low + len(_first.decode(b"".join((headers, memoryview(value)[low:high]))).first) - len(headers) // 2
+    yield from _portions(value, low, middle, half, width)
+    yield from _portions(value, middle, high, count - half, width)
+
+
+def _header(is_map: bool, count: int) -> bytes:
+    return (b"\xdf" if is_map else b"\xdd") + count.to_bytes(4, "big")
 
 
 def _slices(value: bytes, low: int, high: int) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,53 @@ def test_lying_container_headers_come_back(first: int, rest: bytes) -> None:
 )
 def test_hard_shapes_come_back(value: object) -> None:
     cut(value)
+
+
+@given(values)
+@settings(max_examples=times(15, 150), deadline=None)
+def test_large_containers_are_cut_the_same_in_portions_as_at_once(value: object) -> None:
+    deep = [[{"long " * n: [value, "text " * 1500]} for n in range(70)], [value] * 300]
+    for each in ([value] * 150, deep, {f"{n}" * n: value for n in range(1, 150)}, dict.fromkeys(range(150), value)):
+        _, blob = SERDE.dumps_typed(each)
+        expected = chunks.cut(blob, True)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(chunks, "PORTION", 7)
+            assert chunks.cut(blob, True) == expected
+
+
+@pytest.mark.parametrize("place", [0, 7, 49, 99])
+@pytest.mark.parametrize("entry", [b"\xd9\x01k\xc0", b"\x01\xc0", b"\xa1\xff\xc0", b"\xc1\xc0", b"\xa2k"])
+def test_one_bad_entry_of_a_map_leaves_it_uncut_in_portions_as_at_once(
+    monkeypatch: pytest.MonkeyPatch, place: int, entry: bytes
+) -> None:
+    """A key in a longer form than needed, one that is no text, a byte that msgpack does not have, an entry without value."""
+    entries = [b"\xa3k%02d\xd9\xc8%s" % (n, b"v" * 200) for n in range(100)]
+    entries[place] = entry
+    blob = b"\xde\x00\x64" + b"".join(entries)
+    assert chunks.cut(blob, True)[1] == [blob]
+    monkeypatch.setattr(chunks, "PORTION", 7)
+    assert chunks.cut(blob, True)[1] == [blob]
+
+
+@pytest.mark.parametrize("value", [{f"key {n}": [n, "v"] for n in range(20_000)}, list(range(20_000))], ids=["dict", "list"])
+def test_no_call_of_a_decoder_makes_more_than_a_portion(monkeypatch: pytest.MonkeyPatch, value: object) -> None:
+    found: list[int] = []
+
+    class Watched:
+        def __init__(self, decoder: Any) -> None:
+            self._decoder = decoder
+
+        def decode(self, container: Any) -> Any:
+            made = self._decoder.decode(container)
+            found.append(len(made))
+            return made
+
+    for name in ("_array", "_map"):
+        monkeypatch.setattr(chunks, name, Watched(getattr(chunks, name)))
+    cut(value)
+    assert len(found) == 4
+    assert sum(found) == 20_000
+    assert max(found) <= chunks.PORTION
 
 
 def test_appending_to_a_list_adds_at_most_two_chunks() -> None:
