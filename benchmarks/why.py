@@ -185,9 +185,10 @@ WHY: dict[str, str | Callable[..., str]] = {
     "Redis memory, deep-agent": _deep_agent,
     "Redis memory, sliding window": _window,
     "Redis memory, a thread of": (
-        "Of a short thread most is what each has once: two keys, entries in the bucket's indexes, counts, and a hash of "
-        "fields longer than 64 bytes, which the server keeps as a table. What is shared between checkpoints pays from some ten "
-        "messages on."
+        "Of a short thread much is what each has once: two keys, entries in the bucket's indexes, counts, and a hash of "
+        "fields longer than 64 bytes, which the server keeps as a table and whose contents its allocator rounds up. A message "
+        "stands there twice, in its chunk and in the pending write that brought it. What is shared between checkpoints pays "
+        "from some ten messages on."
     ),
     "bytes replicated for": (
         "A server replicates commands with their names: those of the thread's keys, counts and last activity, with each "

@@ -42,6 +42,7 @@ LEFT_OUT = {
 """Tests that cannot hold with a key, and why."""
 
 LEFT_OUT_WITH_NAMES = {
+    "test_a_thread_and_its_run_that_are_uuids_take_one_small_list": PLAIN_NAMES,
     "test_a_saver_that_writes_forgets_what_expired_in_buckets_that_nobody_writes_to": PLAIN_NAMES,
     "test_a_sweep_is_bounded_and_goes_on_where_it_stopped": PLAIN_NAMES,
     "test_a_sweep_that_fails_does_not_fail_the_put": PLAIN_NAMES,

@@ -77,7 +77,7 @@ def delete_for_runs(engine: Engine, serde: SerializerProtocol, run_ids: Sequence
     threads: dict[str, set[str]] = {}
     for stored, run in runs.items():
         about = f"delete_for_runs: run {run!r}"
-        for thread in (yield from threads_indexed(engine, "runs", b"R" + stored + b"\0", about)):
+        for thread in (yield from threads_indexed(engine, "runs", b"R" + keys.run_entry(stored) + b"\0", about)):
             threads.setdefault(thread, set()).add(stored.decode())
     for thread, found in threads.items():
         target = engine.address(thread)

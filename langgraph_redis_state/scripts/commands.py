@@ -3,8 +3,8 @@ tuple or a plain value, or raises.
 
 All are operations (effects.py): `yield from commands.get(...)`. `thread` names the keys, `about` says in errors what was being
 done to what. Ids, fields and contents are bytes, TTLs are in ms. Namespaces, fields, members and metadata to index are plain in
-arguments and in what comes back; `thread.names` says how they are stored. Runs, and what was read from the indexes of a bucket,
-are as they are stored.
+arguments and in what comes back; `thread.names` says how they are stored. Runs are as in headers; what was read from
+the indexes of a bucket is as it is stored.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def put(
     if tip is not None and parent is not None and tip.heads.get(ns) == parent and plain:
         field = keys.checkpoint_field(space, checkpoint)
         next_ = following.put(thread, tip, field, record, upload.pages, upload.chunks, max_bytes)
-    before = [space, checkpoint, record, next_.follows, next_.line, ttl, run]
+    before = [space, checkpoint, record, next_.follows, next_.line, ttl, keys.run_entry(run)]
     before += [b"-" if expected is None else expected, max_bytes, say]
     arguments = [*before, *_metadata(thread, metadata), *counted(_named(thread, guards)), *counted(statement)]
     arguments += upload.arguments
@@ -299,7 +299,7 @@ def commit_copy(
     replaced: bytes = b"",
 ) -> Operation[bool]:
     """False if the staging is not whole: it expired or was evicted; or if the thread whose counts are `replaced` changed."""
-    arguments = [ttl, operation, counts, fields, members, replaced, *counted(runs), *counted(metadata)]
+    arguments = [ttl, operation, counts, fields, members, replaced, *counted(list(map(keys.run_entry, runs))), *counted(metadata)]
     reply = yield _call(COMMIT_COPY, thread, about, *arguments, staging=staging)
     if reply[0] == b"exists":
         raise ThreadExistsError(
@@ -400,7 +400,7 @@ def remove(thread: ThreadKeys, about: str, revision: bytes, plan: RemovalPlan, s
     if plan.large:
         named = [[len(plan.fields)], [len(plan.members)]]
     written = [(thread.names.field(name), content) for name, content in plan.written.items()]
-    lists: list[Collection[Any]] = [*named, sorted(plan.runs), written, _named(thread, plan.measured)]
+    lists: list[Collection[Any]] = [*named, sorted(map(keys.run_entry, plan.runs)), written, _named(thread, plan.measured)]
     before: list[Argument] = [revision, how, *plan.deltas.totals]
     listed = (each for items in lists for each in counted(items))
     arguments = [*before, *listed, *_metadata(thread, plan.metadata), *counted(statement)]

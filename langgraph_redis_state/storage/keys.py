@@ -10,7 +10,7 @@ key                     type              holds
 ``p:{b}:i:<thread>``    sorted set        its checkpoints in order (all scores 0, compared as bytes)
 ``p:{b}:threads``       sorted set        thread ids of the bucket by last activity, ms
 ``p:{b}:expiry``        sorted set        thread ids of the bucket by the moment they expire, ms
-``p:{b}:runs``          sorted set        ``R<run>\0<thread>`` and its reverse ``T<thread>\0<run>``
+``p:{b}:runs``          sorted set        ``R<run>\0<thread>`` and its reverse ``T<thread>\0<run>`` (`run_entry`)
 ``p:{b}:m``             sorted set        ``V<key>\0<value>\0<thread>`` and its reverse ``T<thread>\0<key>\0<value>``
 ``p:{b}:x:<thread>``    sorted set, exp.  tombstone: the checkpoints that were deleted with the thread (lib/tombstone.lua)
 ``p:{b}:u:<t>:<op>``    hash, expiring    staging of a copy or a large upload; ``:i`` behind it, its index
@@ -34,6 +34,7 @@ order is the order of Python's strings. Layout 1 is what released versions wrote
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, AnyStr
@@ -46,6 +47,8 @@ from ..errors import InvalidConfigError
 from .names import PLAIN_NAMES, Names
 
 LAYOUT = 1
+
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 BUCKETS = 1024
 
@@ -79,6 +82,35 @@ def encode(text: object, what: str) -> bytes:
 def shown(name: bytes) -> str:
     """An id for messages, where it may be damaged."""
     return name.decode(errors="replace")
+
+
+def run_entry(run: bytes) -> bytes:
+    """A run as the bucket's index names it: a canonical UUID as ``\x80``, which begins no text, and its 16 bytes.
+
+    With thread ids that are UUIDs too, the members then have less than 64 bytes, up to which a server keeps a small sorted set
+    as one list.
+    """
+    if len(run) == 36 and _UUID.fullmatch(run):
+        return b"\x80" + bytes.fromhex(run.replace(b"-", b"").decode())
+    return run
+
+
+def shown_run(entry: bytes) -> str:
+    """The run of an entry, for messages."""
+    return str(UUID(bytes=entry[1:])) if entry[:1] == b"\x80" and len(entry) == 17 else shown(entry)
+
+
+def run_parts(member: bytes) -> tuple[bytes, bytes] | None:
+    """Run, as `run_entry` has it, and thread that a member of the index of runs names; None if it is none."""
+    kind, rest = member[:1], member[1:]
+    if kind == b"T":
+        thread, nul, run = rest.partition(b"\0")
+    elif kind == b"R" and rest[:1] == b"\x80":
+        run, nul, thread = rest[:17], rest[17:18], rest[18:]
+    else:
+        run, nul, thread = rest.partition(b"\0")
+    plain = len(run) == 17 if run[:1] == b"\x80" else b"\0" not in run
+    return (run, thread) if kind in (b"R", b"T") and nul == b"\0" and plain and b"\0" not in thread else None
 
 
 def thread_text(thread: Any) -> str:

@@ -306,12 +306,12 @@ def _check_pairs(thread: bytes, there: set[bytes], what: str, letter: bytes, nee
 
     for text in needed:
         if lacking := pair(text) - there:
-            problem = f"{what} {keys.shown(text)!r} lacks an entry"
+            problem = f"{what} {keys.shown_run(text)!r} lacks an entry"
             yield Problem("bucket", where, problem, "it was added", partial(there.update, lacking))
     for member in there:
         text = paired(member, thread)
         if text not in needed and not pair(text) <= there:
-            problem = f"an entry for {what} {keys.shown(text)!r}, which the thread does not have"
+            problem = f"an entry for {what} {keys.shown_run(text)!r}, which the thread does not have"
             yield Problem("bucket", where, problem, "it was removed", partial(there.discard, member))
 
 

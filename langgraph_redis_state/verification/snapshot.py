@@ -108,7 +108,7 @@ class ThreadSnapshot(ThreadState):
         return max((record.header.version for record in self.records(kind)), default=0)
 
     def used_runs(self) -> set[bytes]:
-        return {record.header.run.encode() for record in self.records(b"C") if record.header.run}
+        return {keys.run_entry(record.header.run.encode()) for record in self.records(b"C") if record.header.run}
 
     def headers(self) -> dict[CheckpointKey, Header]:
         """The headers of all checkpoints. A checkpoint that is damaged or lost has an empty header."""

@@ -178,8 +178,11 @@ def _thread_of(n: int, member: bytes) -> bytes | None:
     """The thread that a member of the n-th index of a bucket names; None if it does not have the form of that index."""
     if n < 2:
         return member
+    if n == 2:
+        found = keys.run_parts(member)
+        return None if found is None else found[1]
     parts = member[1:].split(b"\0")
-    if len(parts) != n or member[:1] not in ((b"R", b"T") if n == 2 else (b"V", b"T")):
+    if len(parts) != n or member[:1] not in (b"V", b"T"):
         return None
     return parts[0] if member[:1] == b"T" else parts[-1]
 

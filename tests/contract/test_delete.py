@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from exercise import BIG
-from shapes import at, checkpoint, id_of, ids, listed, metadata, new_id, put
+from shapes import SyncSurface, at, checkpoint, id_of, ids, listed, metadata, new_id, put
 
+from langgraph_redis_state import RedisSaver
 from langgraph_redis_state.errors import ThreadDeletedError
 from langgraph_redis_state.storage.keys import ThreadKeys
 
@@ -30,6 +32,37 @@ async def test_deleting_a_thread_leaves_no_key_but_its_tombstone(either: Any, pr
     left = [key for key in keys_of(raw, prefix) if key != f"{prefix}:layout".encode()]
     assert left == [ThreadKeys(prefix, b"t").tombstone]
     assert 590_000 < raw.pttl(left[0]) <= 600_000
+
+
+UUIDS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "52740052-0000-4000-8000-540074000000")
+"""With bytes that separate and bound members of an index."""
+
+
+async def test_runs_with_any_uuid_are_found(saver: RedisSaver, prefix: str, raw: Any) -> None:
+    runs, threads, copy = (*UUIDS, UUIDS[1].upper(), "\x7ftext"), [str(UUID(int=n)) for n in range(2)], str(UUID(int=2))
+    for thread in threads:
+        for run in runs:
+            await put(SyncSurface(saver), at(thread), {"x": run}, run_id=run)
+    saver.copy_thread(threads[0], copy)
+    assert [*saver.verify()] == []
+    for n, run in enumerate(runs):
+        saver.delete_for_runs([run])
+        for thread in (*threads, copy):
+            found = [each.checkpoint["channel_values"]["x"] for each in saver.list(at(thread))]
+            assert found == [*reversed(runs[n + 1 :])]
+        assert [*saver.verify()] == []
+    assert not [key for key in keys_of(raw, prefix) if key.endswith(b":runs")]
+
+
+async def test_a_thread_and_its_run_that_are_uuids_take_one_small_list(saver: RedisSaver, prefix: str, raw: Any) -> None:
+    thread = str(UUID(int=1))
+    for run in UUIDS:
+        await put(SyncSurface(saver), at(thread), {"x": 1}, run_id=run)
+    keys = ThreadKeys(prefix, thread.encode())
+    packed = [b"\x80" + UUID(run).bytes for run in UUIDS]
+    members = {b"R" + run + b"\0" + keys.name for run in packed} | {b"T" + keys.name + b"\0" + run for run in packed}
+    assert set(raw.zrange(keys.all[4], 0, -1)) == members
+    assert raw.object("encoding", keys.all[4]) in (b"listpack", b"ziplist")
 
 
 async def test_deleting_all_runs_of_a_thread_leaves_no_data(either: Any, prefix: str, raw: Any) -> None:

@@ -10,7 +10,7 @@ from audit import WAIT, audit, put
 from shapes import at, expiries, new_id, words
 
 from langgraph_redis_state import RedisSaver
-from langgraph_redis_state.storage.keys import ThreadKeys, bucket_of
+from langgraph_redis_state.storage.keys import ThreadKeys, bucket_of, run_entry
 
 
 def left(raw: Any, prefix: str, thread: str) -> int:
@@ -107,7 +107,7 @@ def test_what_expired_disappears_from_the_indexes_of_its_bucket(url: str, raw: A
         keys = ThreadKeys(prefix, b"t")
         assert raw.zrange(keys.all[2], 0, -1) == [keys.name]
         assert raw.zrange(keys.all[3], 0, -1) == []
-        run = keys.names.run(b"run of t")
+        run = run_entry(keys.names.run(b"run of t"))
         assert raw.zrange(keys.all[4], 0, -1) == [b"R" + run + b"\0" + keys.name, b"T" + keys.name + b"\0" + run]
 
 

@@ -201,7 +201,8 @@ def test_an_index_of_a_bucket_of_the_wrong_type_is_found_and_written_anew(
 @pytest.mark.parametrize(
     ("index", "member"),
     [("threads", b"another"), rare("threads", b"\xff"), ("expiry", b"another"), ("runs", b"Rrun a\0another"),
-     rare("runs", b"Xrun"), rare("runs", b"Rrun a"), ("m", b"Vuser\0t"), rare("m", b"Tanother\0user\0str:ada"), ("m", b"")],
+     rare("runs", b"Xrun"), rare("runs", b"Rrun a"), ("runs", b"R\x80short\0t"),
+     rare("runs", b"Tt\0\x80short"), ("m", b"Vuser\0t"), rare("m", b"Tanother\0user\0str:ada"), ("m", b"")],
 )  # fmt: skip
 def test_an_entry_that_belongs_to_no_thread_of_a_bucket_is_found_and_removed(
     whole: RedisSaver, raw: Any, prefix: str, index: str, member: bytes

@@ -278,7 +278,7 @@ def test_an_encrypted_thread_of_the_first_release_is_read_written_and_copied(url
             assert saver.tags("t") == {"good": IDS[0]}
             keys = saver._engine.address("t").keys
             assert raw.zrange(keys.all[1], 0, -1) == golden["index"]
-            run = keys.names.run(b"run")
+            run = b"\x80" + UUID(keys.names.run(b"run").decode()).bytes
             assert golden["runs"] == [b"R" + run + b"\0" + keys.name, b"T" + keys.name + b"\0" + run]
             saver.copy_thread("t", "copy")
             assert len(list(saver.list(at("copy", None)))) == 2
