@@ -19,8 +19,8 @@ from ..address import Address
 from ..caching.standings import Standing
 from ..effects import Await, Operation, Read, compute
 from ..errors import CheckpointCorruptError, ThreadBusyError, WitnessError
-from ..scripts.commands import Restatement, Stored
-from ..scripts.replies import StatedError, StatementChangedError
+from ..scripts.commands import Restatement
+from ..scripts.replies import StatedError, StatementChangedError, Stored
 from ..storage import keys
 from ..storage.names import Names
 from ..storage.records import STAMP, RecordKey

@@ -23,6 +23,7 @@ from ..caching.parts import Parts
 from ..effects import Emit, Note, Operation, Read, Stream, compute
 from ..errors import KeyProviderError
 from ..scripts import commands
+from ..scripts.replies import Stored
 from ..serialization import deltas
 from ..serialization.decode import StoredCheckpoint, loaded
 from ..storage import keys
@@ -98,7 +99,7 @@ def check_absent(engine: Engine, target: Address, checkpoint: bytes) -> Operatio
         yield from fetch(engine, target, [(target.ns, checkpoint)])
 
 
-def stored(target: Address, found: Sequence[commands.Stored]) -> list[StoredCheckpoint]:
+def stored(target: Address, found: Sequence[Stored]) -> list[StoredCheckpoint]:
     return [
         StoredCheckpoint(target.place(b"C", ns, checkpoint), target.seal, record, writes)
         for ns, checkpoint, record, writes, _ in found

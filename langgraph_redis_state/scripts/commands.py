@@ -19,7 +19,7 @@ from ..storage.keys import ThreadKeys
 from ..storage.thread_fields import Counts
 from . import following
 from .following import Following, Tip
-from .replies import ThreadState, raise_for_reply
+from .replies import Ancestors, Stored, ThreadState, raise_for_reply
 
 FIRST_LOOK = Script("first_look", bare=True)
 
@@ -61,9 +61,6 @@ REPAIR = Script("repair", writes=True)
 
 Fields = Collection[tuple[bytes, bytes]]
 """Names with contents."""
-
-Stored = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None]
-"""Namespace and id of a checkpoint, its record, its pending writes and its frozen entry, if that was asked for."""
 
 Restatement = Sequence[bytes]
 """What becomes of the statement of a thread, as lib/statement.lua takes it; empty: the saver makes none."""
@@ -116,19 +113,6 @@ class Listed(NamedTuple):
     now: int
     writes: int
     """How many pending writes the thread has, also those whose checkpoint is not there."""
-    statement: bytes | None
-
-
-class Ancestors(NamedTuple):
-    found: list[Stored]
-    pages: dict[bytes, bytes]
-    chunks: dict[bytes, bytes]
-    following: bytes
-    """Id of the next ancestor; empty: the root was reached."""
-    following_exists: bool
-    start: Stored
-    history: bytes | None
-    """Delta history of the last checkpoint that was read."""
     statement: bytes | None
 
 
@@ -299,7 +283,8 @@ def commit_copy(
     replaced: bytes = b"",
 ) -> Operation[bool]:
     """False if the staging is not whole: it expired or was evicted; or if the thread whose counts are `replaced` changed."""
-    arguments = [ttl, operation, counts, fields, members, replaced, *counted(list(map(keys.run_entry, runs))), *counted(metadata)]
+    indexed = counted(list(map(keys.run_entry, runs))) + counted(metadata)
+    arguments = [ttl, operation, counts, fields, members, replaced, *indexed]
     reply = yield _call(COMMIT_COPY, thread, about, *arguments, staging=staging)
     if reply[0] == b"exists":
         raise ThreadExistsError(

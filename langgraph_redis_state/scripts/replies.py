@@ -1,11 +1,11 @@
-"""What the replies of scripts say besides `ok`, as errors, and how a thread stands."""
+"""What the replies of scripts say besides `ok`, as errors, how a thread stands, and what a walk found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import (
     CheckpointConflictError,
@@ -15,6 +15,22 @@ from ..errors import (
     ThreadDeletedError,
     ThreadTooLargeError,
 )
+
+Stored = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None]
+"""Namespace and id of a checkpoint, its record, its pending writes and its frozen entry, if that was asked for."""
+
+
+class Ancestors(NamedTuple):
+    found: list[Stored]
+    pages: dict[bytes, bytes]
+    chunks: dict[bytes, bytes]
+    following: bytes
+    """Id of the next ancestor; empty: the root was reached."""
+    following_exists: bool
+    start: Stored
+    history: bytes | None
+    """Delta history of the last checkpoint that was read."""
+    statement: bytes | None
 
 
 @dataclass
