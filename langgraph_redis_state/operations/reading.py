@@ -40,6 +40,9 @@ REFERENCE_PAGES = 1000
 
 PAGE_BYTES = 8 * 1024 * 1024
 
+PAGE_WORK = 4096
+"""To look for the chunks of a page takes as long as other work on so many bytes."""
+
 HAVE_MAX = 256
 """A request does not tell of more chunks, outside of pages, than these."""
 
@@ -82,7 +85,7 @@ def fetch(
     """The checkpoints at these (namespace, id), with all they refer to. Of one, what this process has verified before is
     not sent again: that the server still has it is not looked at here, but by the next put."""
     yield from engine.unlock(target)
-    parts = _parts_at_hand(engine, target, *wanted[0]) if len(wanted) == 1 else Parts(by=target.seal)
+    parts = (yield from _parts_at_hand(engine, target, *wanted[0])) if len(wanted) == 1 else Parts(by=target.seal)
     lists, loose, fresh = parts.lists, parts.loose, engine.settings.fresh
     got = yield from commands.get(target.keys, target.about("get"), engine.refresh, wanted, lists, loose, fresh)
     newest = [ns for ns, checkpoint in wanted if not checkpoint]
@@ -106,12 +109,15 @@ def stored(target: Address, found: Sequence[Stored]) -> list[StoredCheckpoint]:
     ]
 
 
-def _parts_at_hand(engine: Engine, target: Address, ns: bytes, checkpoint: bytes) -> Parts:
+def _parts_at_hand(engine: Engine, target: Address, ns: bytes, checkpoint: bytes) -> Operation[Parts]:
     """What is here of that checkpoint, or of the newest of its namespace that was seen: a guess at what is the same."""
     name = target.keys.name
-    known = (engine.manifests.get(name, ns, checkpoint) if checkpoint else None) or engine.manifests.newest(name, ns)
-    by = target.seal
-    parts = engine.chunks.have(known.pages, known.chunks, by) if known else Parts(verified=engine.chunks, by=by)
+    seen = (engine.manifests.get(name, ns, checkpoint) if checkpoint else None) or engine.manifests.newest(name, ns)
+    if seen is None:
+        return Parts(verified=engine.chunks, by=target.seal)
+    known: Manifest = seen
+    size = len(known.pages) * PAGE_WORK
+    parts = yield from compute(lambda: engine.chunks.have(known.pages, known.chunks, target.seal), size)
     del parts.loose[HAVE_MAX:]
     return parts
 

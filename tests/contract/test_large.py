@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from shapes import at, checkpoint, id_of, ids, listed, metadata, put
 from soak import times
 
 from langgraph_redis_state import RedisSaver
+from langgraph_redis_state.caching.parts import ChunkCache
 
 
 async def test_more_channels_and_writes_than_lua_can_unpack(asaver: RedisSaver) -> None:
@@ -29,6 +31,24 @@ async def test_more_channels_and_writes_than_lua_can_unpack(asaver: RedisSaver) 
     assert len((await asaver.aget_tuple(at("copy", "", id_of(config)))).pending_writes) == 8_200
     await asaver.adelete_thread("copy")
     assert await asaver.aget_tuple(at("copy")) is None
+
+
+async def test_chunks_of_a_large_value_are_looked_for_off_the_event_loop(
+    asaver: RedisSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, have = list[bool](), ChunkCache.have
+
+    def watched(*arguments: Any) -> Any:
+        looked.append(threading.current_thread() is threading.main_thread())
+        return have(*arguments)
+
+    monkeypatch.setattr(ChunkCache, "have", watched)
+    for thread, entries in (("small", 300), ("large", 15_000)):
+        value = {f"key {n}": [n, "v" * 60] for n in range(entries)}
+        await put(asaver, at(thread), {"x": value})
+        found = await asaver.aget_tuple(at(thread))
+        assert found.checkpoint["channel_values"] == {"x": value}
+    assert looked == [True, False]
 
 
 async def test_more_threads_and_runs_than_a_page(asaver: RedisSaver) -> None:
