@@ -9,6 +9,7 @@ from typing import Any
 from langgraph.errors import EmptyInputError
 from langgraph.types import Interrupt, Send, StateSnapshot
 from shapes import at
+from soak import times
 
 DURABILITIES = ["sync", "async", "exit"]
 THREAD = {"configurable": {"thread_id": "t"}}
@@ -28,10 +29,16 @@ class Play:
         self.transcript: list[tuple[str, Any]] = []
         self.seen: dict[str, str] = {}
         self.threads: dict[str, None] = {}
+        self.compiled: tuple[Any, Any] = (None, None)
+        self.moves = 0
 
     @property
     def graph(self) -> Any:
-        return self.build(self.open_saver())
+        """Compiled for the saver: once, if it is the same for all moves."""
+        saver = self.open_saver()
+        if saver is not self.compiled[0]:
+            self.compiled = saver, self.build(saver)
+        return self.compiled[1]
 
     async def call(self, verb: str, *arguments: Any, **options: Any) -> Any:
         if self.awaited:
@@ -81,14 +88,16 @@ class Play:
         return (fitting or history[-1:])[0].config
 
     async def note(self, move: str, result: Any, config: Any) -> None:
-        """With durability "sync" everything after every move; else the state, and the rest when the script is over."""
+        """With durability "sync" everything after every third move, or every one in `make soak`; else the state, and the rest
+        when the script is over."""
+        self.moves += 1
         self.threads.setdefault(config["configurable"]["thread_id"])
         self.transcript.append((move, self.told(result)))
         if "checkpoint_id" in config["configurable"]:
             self.transcript.append(("state there", self.told(await self.state(config))))
         for thread in self.threads:
             self.transcript.append(("state", self.told(await self.state(at(thread, None)))))
-        if self.durability == "sync":
+        if self.durability == "sync" and self.moves % times(3, 1, 1) == 0:
             await self.note_history()
 
     async def note_history(self) -> None:

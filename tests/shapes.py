@@ -7,7 +7,7 @@ import functools
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -191,42 +191,55 @@ def plain(found: CheckpointTuple | None) -> Any:
     }
 
 
-def difference(expected: Any, actual: Any, where: str = "") -> str | None:
+ATOMS = (str, int, bytes, bool, type(None))
+
+
+def difference(expected: Any, actual: Any) -> str | None:
     """Where two values differ in type or content, or None. NaN equals NaN; mappings are compared in order."""
+    found = _difference(expected, actual)
+    return found and f"{found[0] or '.'}: {found[1]}"
+
+
+def _difference(expected: Any, actual: Any) -> tuple[str, str] | None:
+    """The place within the values, which is put together only where they differ, and how they do."""
     if type(expected) is not type(actual):
-        return f"{where or '.'}: {type(expected).__qualname__} became {type(actual).__qualname__}"
+        return "", f"{type(expected).__qualname__} became {type(actual).__qualname__}"
+    if type(expected) in ATOMS:
+        return None if expected == actual else ("", f"{expected!r:.300} became {actual!r:.300}")
     if isinstance(expected, float):
-        same = (
-            math.isnan(actual)
-            if math.isnan(expected)
-            else (math.copysign(1, expected), expected)
-            == (
-                math.copysign(1, actual),
-                actual,
-            )
-        )
-        return None if same else f"{where}: {expected!r} became {actual!r}"
+        if math.isnan(expected):
+            same = math.isnan(actual)
+        else:
+            same = (math.copysign(1, expected), expected) == (math.copysign(1, actual), actual)
+        return None if same else ("", f"{expected!r} became {actual!r}")
     if isinstance(expected, np.ndarray):
         if (expected.dtype, expected.shape) != (actual.dtype, actual.shape):
-            return f"{where}: {expected.dtype}{expected.shape} became {actual.dtype}{actual.shape}"
-        return None if expected.tobytes() == actual.tobytes() else f"{where}: the array's elements differ"
+            return "", f"{expected.dtype}{expected.shape} became {actual.dtype}{actual.shape}"
+        return None if expected.tobytes() == actual.tobytes() else ("", "the array's elements differ")
     if isinstance(expected, dict):
         if [(type(key), key) for key in expected] != [(type(key), key) for key in actual]:
-            return f"{where}: keys {list(expected)!r:.300} became {list(actual)!r:.300}"
-        return next(filter(None, (difference(expected[k], actual[k], f"{where}[{k!r}]") for k in expected)), None)
+            return "", f"keys {list(expected)!r:.300} became {list(actual)!r:.300}"
+        return _first((key, value, actual[key]) for key, value in expected.items())
     if isinstance(expected, (list, tuple, deque)):
         if len(expected) != len(actual):
-            return f"{where}: {len(expected)} elements became {len(actual)}"
-        pairs = enumerate(zip(expected, actual, strict=True))
-        return next(filter(None, (difference(a, b, f"{where}[{i}]") for i, (a, b) in pairs)), None)
+            return "", f"{len(expected)} elements became {len(actual)}"
+        return _first(zip(range(len(expected)), expected, actual, strict=True))
     if isinstance(expected, (set, frozenset)):
         kinds = [sorted((type(x).__qualname__, repr(x)) for x in group) for group in (expected, actual)]
-        return None if kinds[0] == kinds[1] else f"{where}: {expected!r} became {actual!r}"
+        return None if kinds[0] == kinds[1] else ("", f"{expected!r} became {actual!r}")
     if hasattr(expected, "model_dump") or dataclasses.is_dataclass(expected):
-        return difference(vars_of(expected), vars_of(actual), f"{where}.")
+        return _difference(vars_of(expected), vars_of(actual))
     if isinstance(expected, BaseException):
-        return difference(expected.args, actual.args, f"{where}.args")
-    return None if expected == actual else f"{where}: {expected!r:.300} became {actual!r:.300}"
+        return _difference(expected.args, actual.args)
+    return None if expected == actual else ("", f"{expected!r:.300} became {actual!r:.300}")
+
+
+def _first(parts: Iterable[tuple[Any, Any, Any]]) -> tuple[str, str] | None:
+    """The first difference among parts: their key or index, the expected, the actual."""
+    for key, expected, actual in parts:
+        if expected is not actual and (found := _difference(expected, actual)) is not None:
+            return f"[{key!r}]{found[0]}", found[1]
+    return None
 
 
 def vars_of(thing: Any) -> dict[str, Any]:

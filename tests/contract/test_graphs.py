@@ -39,6 +39,7 @@ PLAYED = [(name, *way) if way == WAYS[n % len(WAYS)] else rare(name, *way) for n
 """Each scenario in one of the ways in turn; `make soak` plays it in every way."""
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize(("name", "surface", "durability"), PLAYED)
 def test_same_results_state_and_history_as_in_memory(url: str, prefix: str, name: str, surface: str, durability: str) -> None:
     build, script = SCENARIOS[name]

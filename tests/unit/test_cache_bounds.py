@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import count
@@ -94,12 +95,17 @@ def sample(shapes: Iterable[str], *often: str) -> list[Any]:
 @pytest.mark.parametrize("shape", sample(KNOWN, "many_small_channels", "thousands_of_threads"))
 def test_known_checkpoints(shape: str, traced: Callable[[], int]) -> None:
     times, make = KNOWN[shape]
-    memory = ManifestCache(LIMIT)
+    memory, recent = ManifestCache(LIMIT), deque[tuple[bytes, bytes, bytes]](maxlen=6)
     for n in range(times):
-        memory.put(*make(n))
-        memory.get(*make(n - 5)[:3])  # the newest is not always the one used last
+        *place, manifest = make(n)
+        recent.append((place[0], place[1], place[2]))
+        memory.put(*recent[-1], manifest)
+        memory.get(*recent[0])  # the newest is not always the one used last
+    del manifest
+    newest = recent.pop()
+    recent.clear()
     assert LIMIT / 5 < traced() < SLACK * LIMIT
-    assert memory.get(*make(times - 1)[:3]) is not None
+    assert memory.get(*newest) is not None
 
 
 def test_a_known_checkpoint_larger_than_the_bound_is_not_kept(traced: Callable[[], int]) -> None:
