@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test keyed browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
+.PHONY: help demo demo-test test keyed browser integration integration-all migration agent-server recipes soak soak-long reliability lint docs sdist bench clean
 
 help: ## show this list
 	@echo "langgraph-redis-state"
@@ -26,6 +26,9 @@ keyed: $(VENV)/.dev ## run the contract tests and others on savers that encrypt,
 	@KEYED=encrypt $(BIN)/python -m pytest $(WHICH) tests/damage tests/cli -n auto --dist worksteal
 	@KEYED=encrypt,names $(BIN)/python -m pytest $(WHICH) -n auto --dist worksteal
 	@KEYED=encrypt,fresh $(BIN)/python -m pytest $(WHICH) -n auto --dist worksteal
+
+demo-test: $(VENV)/.dev ## run the demo from its beginning to its end, and check what it says
+	@$(BIN)/python -m pytest tests/docs/test_demo.py -m demo
 
 browser: $(VENV)/.dev ## run the tests of the page in headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/python -m pytest tests/web/test_browser.py -m browser

@@ -17,7 +17,7 @@ from langgraph.types import Command
 from playing import THREAD, Play
 from scenarios import SCENARIOS, asking
 from shapes import at, checkpoint, metadata
-from soak import rare, times
+from soak import in_turn, rare, times
 
 from langgraph_redis_state import (
     InvalidConfigError,
@@ -337,8 +337,13 @@ SEALS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("held", [exporting.HELD_BYTES, 1000])
-@pytest.mark.parametrize("way", [("plain", "encrypted"), ("encrypted", "hidden"), ("hidden", "plain"), ("hidden", "hidden")])
+@pytest.mark.parametrize(
+    ("way", "held"),
+    in_turn(
+        [("plain", "encrypted"), ("encrypted", "hidden"), ("hidden", "plain"), ("hidden", "hidden")],
+        [exporting.HELD_BYTES, 1000],
+    ),
+)
 def test_threads_cross_between_savers_that_encrypt_in_different_ways(
     url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: tuple[str, str], held: int
 ) -> None:

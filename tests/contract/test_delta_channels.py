@@ -88,9 +88,9 @@ def options(request: pytest.FixtureRequest) -> Any:
 def test_channels_of_different_rhythms_are_right_at_every_listed_checkpoint(url: str, prefix: str, options: Any) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, **options) as saver:
-        turns([saver, memory], 0, times(20, 60))
+        turns([saver, memory], 0, times(14, 60))
         left = same_as(saver, memory)
-        assert len(left) < 2 * times(20, 60) if "max_age" in options else len(left) <= 52
+        assert len(left) < 2 * times(14, 60) if "max_age" in options else len(left) <= 52
         sound(saver)
 
 
@@ -101,7 +101,7 @@ def test_retention_goes_on_with_a_channel_that_was_never_written_and_one_written
 ) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        turns([saver, memory], 0, times(30, 150), durability)
+        turns([saver, memory], 0, times(18, 150), durability)
         assert 5 <= len(same_as(saver, memory)) <= 7  # LangGraph's pending writes may overtake a removal: the next put does it
         assert chat(saver).get_state(THREAD).values["once"] == ["once"]
         sound(saver)
@@ -125,7 +125,7 @@ def test_pruning_again_and_again_loses_nothing(saver: RedisSaver, how: Any) -> N
 def test_a_thread_goes_back_to_every_listed_checkpoint_and_on_from_there(url: str, prefix: str, mode: Any) -> None:
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        turns([saver, memory], 0, times(14, 60))
+        turns([saver, memory], 0, times(10, 60))
         expected = same_as(saver, memory)
         ids = [(each.checkpoint_id, each.step) for each in saver.history("t")]
         for n, (id, step) in enumerate(ids):
@@ -255,7 +255,7 @@ def test_subgraphs_with_delta_channels_are_right_after_removals(url: str, prefix
 
     memory = InMemorySaver()
     with RedisSaver(url, prefix=prefix, max_versions=4) as saver:
-        for n in range(times(12, 25)):
+        for n in range(times(8, 25)):
             for each in (saver, memory):
                 graph = build(each)
                 graph.invoke({"n": n}, THREAD)

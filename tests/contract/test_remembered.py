@@ -107,7 +107,7 @@ def test_a_warm_saver_gives_what_a_cold_one_gives(make: Make, cache_bytes: int) 
     chosen, warm, writer = random.Random(5), make(cache_bytes=cache_bytes), make()
     configs: list[Any] = [at("t")]
     value, note = [message(n) for n in range(80)], words(1, 3000)
-    for n in range(times(16, 30)):
+    for n in range(times(12, 30)):
         value = [*value[n % 4 :], message(100 + n), message(200 + n % 3)]
         note = note if n % 5 else words(1000 + n, 3000)
         parent = configs[-1] if n % 7 else chosen.choice(configs)

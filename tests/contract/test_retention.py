@@ -80,7 +80,7 @@ def test_a_chat_with_a_window_stays_flat(url: str, prefix: str, raw: Any) -> Non
 @pytest.mark.longer
 def test_a_growing_chat_costs_its_messages_and_not_their_history(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=20) as saver:
-        sizes = talk(chat(saver), saver, times(60, 250))
+        sizes = talk(chat(saver), saver, times(45, 250))
         newest = saver.get_tuple(T)
         alone = {**newest.checkpoint, "id": new_id()}
         saver.put(at("alone"), alone, metadata(), alone["channel_versions"])
@@ -126,10 +126,10 @@ def fan_out(saver: Any, wide: int) -> Any:
 @pytest.mark.longer
 def test_calls_of_subgraphs_go_with_the_step_that_called_them(url: str, prefix: str, raw: Any) -> None:
     with RedisSaver(url, prefix=prefix, max_versions=5) as saver:
-        wide = times(8, 20)
+        wide = times(6, 20)
         graph = fan_out(saver, wide)
         sizes, counts = [], []
-        for n in range(times(12, 30)):
+        for n in range(times(9, 30)):
             graph.invoke({"log": [f"{n}"]}, T)
             counts.append(saver.stats("t").checkpoints)
             sizes.append(saver.stats("t").stored_bytes)

@@ -80,7 +80,7 @@ def test_a_flipped_bit_in_a_thread_with_chunks_and_pages_is_corruption(saver: Re
     made = build_large(saver, raw, prefix)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
         kind = name[:1]
-        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21) // times(4, 1, 1)):
+        for position in sampled(content, number, {b"C": 40, b"W": 40, b"P": 24}.get(kind, 21) // times(7, 1, 1)):
             made.hset(name, flipped(content, position, (position + number) % 8))
             error = outcome(made.readers()[0] if position % 2 else made.readers()[2])
             where = (name, position, error)
@@ -161,7 +161,7 @@ def test_pruning_a_damaged_thread_destroys_nothing_that_stays(saver: RedisSaver,
     for ns, id in made.truth:
         newest[ns] = max(newest.get(ns, ""), id)
     for number, (name, content) in enumerate(sorted(made.fields.items())):
-        for position in sampled(content, number, times(6, 30, 30))[:: 2 if name[:1] in b"CWS" else 6]:
+        for position in sampled(content, number, times(4, 30, 30))[:: 2 if name[:1] in b"CWS" else 6]:
             damaged = flipped(content, position, position % 8)
             made.hset(name, damaged)
             try:

@@ -1,4 +1,4 @@
-"""The demo, as a reader starts it, and the pieces its claims rest on."""
+"""The demo, as a reader starts it (`make demo-test`, which `.ci/run` runs), and the pieces its claims rest on."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def context(tmp_path: Path) -> DeskContext:
     return DeskContext(tmp_path / "journal")
 
 
+@pytest.mark.demo
 @pytest.mark.longer
 def test_the_demo_runs_to_its_end_without_a_terminal_and_again_on_the_same_path(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
@@ -134,6 +135,8 @@ def test_a_claim_that_does_not_hold_ends_the_demo_with_an_error(
     assert "These did: assess." in capsys.readouterr().out
 
 
+@pytest.mark.demo
+@pytest.mark.longer
 def test_a_worker_that_ends_too_early_is_reported_with_its_last_words(tmp_path: Path) -> None:
     not_a_directory = tmp_path / "file"
     not_a_directory.touch()

@@ -184,7 +184,7 @@ def plain(found: Any) -> Any:
 @pytest.mark.parametrize("seed", range(soak.times(2, 40, 400)))
 def test_a_history_with_freshness_is_as_one_without(sides: list[Side], seed: int) -> None:
     history = History(seed, sides)
-    for step in range(soak.times(100, 400, 400)):
+    for step in range(soak.times(60, 400, 400)):
         try:
             history.step()
             if step % 20 == 0:

@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from shapes import at, id_of
-from soak import in_turn, rare
+from soak import in_turn, rare, times
 from typing_extensions import TypedDict
 
 from langgraph_redis_state import RedisSaver
@@ -124,6 +124,7 @@ def test_a_subgraph_with_a_memory_of_its_own_forgets_the_turns_that_were_taken_b
     assert result[-2] == "sub: s1 of in 0, s2=0, s1 of in x, s2=x"
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize(
     ("seed", "delta"),
     [(seed, delta) if seed == delta else rare(seed, delta) for seed in range(6) for delta in (False, True)],
@@ -134,7 +135,7 @@ def test_a_subgraph_with_a_memory_remembers_what_its_parent_knew_whatever_was_ro
     dice = random.Random(seed)
     graph = remembering(saver, delta)
     expected: list[str] = []
-    for n in range(25):
+    for n in range(times(15, 25, 25)):
         known = {  # where a turn ended, and what the subgraph remembered there
             id_of(found.config): found.checkpoint["channel_values"]["told"]
             for found in saver.list(at("t"))
@@ -189,6 +190,7 @@ def test_a_fork_to_before_a_subgraph_first_ran_makes_it_forget_everything(saver:
     assert graph.get_state(T, subgraphs=True).values["told"] == ["b"]
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("max_versions", [rare(1), 4, rare(10)])
 def test_retention_keeps_what_a_rollback_to_any_kept_checkpoint_needs_and_no_more(
     url: str, prefix: str, max_versions: int
@@ -196,10 +198,10 @@ def test_retention_keeps_what_a_rollback_to_any_kept_checkpoint_needs_and_no_mor
     with RedisSaver(url, prefix=prefix, max_versions=max_versions) as saver:
         graph = remembering(saver)
         sizes = []
-        for n in range(30):
+        for n in range(times(16, 30, 30)):
             graph.invoke({"turn": str(n)}, T)
             sizes.append(sum(1 for _ in saver.list(at("t", None))))
-        assert max(sizes) <= 3 * max_versions + 9  # 120 without; a clean-up that met another writer waits for its next turn
+        assert max(sizes) <= 3 * max_versions + 9  # 64 without; a clean-up that met another writer waits for its next turn
         saver.prune(["t"], keep_last=max_versions)
         kept = [each for each in saver.list(at("t")) if "told" in each.checkpoint["channel_values"]]
         ends = {

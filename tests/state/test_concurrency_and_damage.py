@@ -15,7 +15,7 @@ import pytest
 from audit import audit
 from forks import forked
 from shapes import state_calls
-from soak import every, rare
+from soak import every, rare, times
 from states import Make, loaded, numbers, thread
 
 from benchmarks.states import SIZES, shares
@@ -67,17 +67,18 @@ async def test_tasks_that_save_one_state_lose_none(url: str, namespace: str) -> 
         assert [each.version for each in await states.alist_versions("s")] == [36, 37, 38, 39, 40]
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("keys", [rare(3), 60])
 @pytest.mark.parametrize("version", [None, 1])
 def test_programs_that_push_out_or_replace_each_others_versions_leave_nothing(
     make: Make, raw: Any, keys: int, version: int | None
 ) -> None:
-    stores = [make(max_versions=3) for _ in range(4)]
+    stores, rounds = [make(max_versions=3) for _ in range(4)], times(10, 25, 25)
     errors: list[BaseException] = []
 
     def save(who: int) -> None:
         try:
-            for n in range(25):
+            for n in range(rounds):
                 fields = {f"k{k}": f"{who} {k} " * 60 for k in range(keys)}
                 fields["k0"] = f"{who} {n} " * 60
                 stores[who].save_with_metadata(fields, "s", version=version)
@@ -90,7 +91,7 @@ def test_programs_that_push_out_or_replace_each_others_versions_leave_nothing(
     for each in threads:
         each.join()
     assert not errors
-    assert numbers(stores[0], "s") == ([98, 99, 100] if version is None else [1])
+    assert numbers(stores[0], "s") == ([4 * rounds - 2, 4 * rounds - 1, 4 * rounds] if version is None else [1])
     assert loaded(stores[1], "s")["k1"].split()[0] in "0123"
     audit(raw, stores[0]._engine.settings.prefix, "s", clean=True)
 

@@ -397,17 +397,17 @@ def test_what_is_stored_does_not_depend_on_what_is_remembered(url: str, prefix: 
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    cache = MessageCache(limit=700_000)
+    cache = MessageCache(limit=350_000)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for n in range(0, 4_000, 50):
+    for n in range(0, 2_000, 50):
         elements = cache.serialized(SERDE, [message(k) for k in range(n, n + 50)])
         assert elements is not None
         cache.chunked(elements, {}, CHECKSUMS)
     del elements
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert 350_000 < taken < 1_600_000
+    assert 175_000 < taken < 800_000
 
 
 def test_a_list_larger_than_what_may_be_remembered_is_left_to_the_serializer() -> None:
