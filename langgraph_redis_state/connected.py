@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
 from .client.connection import Connection
 from .client.driver import arun, run
-from .embedded import EmbeddedServer
 from .operations.engine import Engine, ping
+
+if TYPE_CHECKING:
+    from .embedded import EmbeddedServer
 
 
 class Connected:

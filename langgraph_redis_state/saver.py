@@ -27,7 +27,6 @@ from . import validation
 from .client.connection import Connection
 from .client.driver import arun, astream, run, stream
 from .durability import Durability
-from .embedded import EmbeddedServer
 from .operations import copying, delta_channels, reading, removing, writing
 from .operations.engine import CACHE_BYTES, Engine, Settings, Witness
 from .options import (
@@ -198,6 +197,8 @@ class RedisSaver(HistoryMethods, BaseCheckpointSaver[str]):
         Raises:
             EmbeddedServerError: no server program was found, or it did not start; it says what to do.
         """
+        from .embedded import EmbeddedServer
+
         server = EmbeddedServer.start(path)
         try:
             saver = cls(server.url, **options)

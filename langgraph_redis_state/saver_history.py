@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -20,8 +20,9 @@ from .history.heads import Head, StoredWrite
 from .history.threads import Stats, ThreadInfo
 from .history.versions import Version
 from .operations import copying, freshness
-from .verification import rights, verify
-from .verification.findings import Finding, Progress, Repair
+
+if TYPE_CHECKING:
+    from .verification.findings import Finding, Progress, Repair
 
 
 class HistoryMethods(Connected):
@@ -222,10 +223,14 @@ class HistoryMethods(Connected):
         """What the server does not let this user run, for each group of verbs: commands with what the server says. Empty
         groups lack nothing. Tries every command on a key that never exists, in a form that changes nothing. With `read_only`
         the server lets nobody write, from Redis 7.0 on."""
+        from .verification import rights
+
         return run(rights.rights(self._engine), self._connection)
 
     async def arights(self) -> dict[str, dict[str, str]]:
         """`rights`, awaited."""
+        from .verification import rights
+
         return await arun(rights.rights(self._engine), self._connection)
 
     def statement(self, thread_id: str) -> tuple[int, bytes] | None:
@@ -245,12 +250,16 @@ class HistoryMethods(Connected):
         again. Without a thread it needs the right to SCAN, and room for the names of all keys. `progress` is called after
         each portion that was read.
         """
+        from .verification import verify
+
         return stream(verify.verify(self._engine, thread_id, progress), self._connection, "verify")
 
     def averify(
         self, thread_id: str | None = None, *, progress: Callable[[Progress], None] | None = None
     ) -> AsyncIterator[Finding]:
         """`verify`, awaited portion by portion."""
+        from .verification import verify
+
         return astream(verify.verify(self._engine, thread_id, progress), self._connection, "verify")
 
     def repair(
@@ -267,6 +276,8 @@ class HistoryMethods(Connected):
         are kept unless `drop_unreadable` is set, which removes them together with their tags and their own chunks. Run `verify`
         first: with the wrong `integrity_key`, every record is unreadable.
         """
+        from .verification import verify
+
         return stream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection, "repair")
 
     def arepair(
@@ -277,4 +288,6 @@ class HistoryMethods(Connected):
         progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Repair]:
         """`repair`, awaited portion by portion."""
+        from .verification import verify
+
         return astream(verify.repair(self._engine, thread_id, progress, drop_unreadable), self._connection, "repair")

@@ -21,7 +21,6 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from . import environment
 from .errors import CheckpointerError, InvalidConfigError, ThreadNotFoundError
 from .saver import RedisSaver
 
@@ -39,6 +38,8 @@ async def checkpointer() -> AsyncIterator[ServedSaver]:
         InvalidConfigError: a variable is unknown, or its value is not possible; the message names it.
         ServerUnavailableError, ServerRefusedError: the Redis server does not serve. So the agent server does not start.
     """
+    from . import environment  # only the agent server needs it
+
     options = environment.options()
     serde = serializer(environment.value_of("LGRS_ALLOWED_TYPES"))
     if environment.value_of("LGRS_SERDE_KEY_FILE") is not None:
