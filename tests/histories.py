@@ -22,7 +22,7 @@ from langgraph_redis_state.errors import CheckpointLostError, ThreadDeletedError
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 PROFILE = settings(
     max_examples=times(3, 30, 1_000),
-    stateful_step_count=times(30, 40, 80),
+    stateful_step_count=times(22, 40, 80),
     phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LEVEL == 2 else [])],
     **COMMON,
 )

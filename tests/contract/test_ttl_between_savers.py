@@ -15,6 +15,7 @@ from shapes import at, checkpoint, metadata
 from soak import times
 
 from langgraph_redis_state import AgentCheckpointer, RedisSaver, RedisStatePersistence
+from langgraph_redis_state.history import threads
 from langgraph_redis_state.storage.keys import ThreadKeys
 
 NEAR = 20.0
@@ -182,8 +183,11 @@ def test_writes_on_the_id_of_an_expired_thread_do_not_take_over_what_it_was_foun
 # --- apply_ttl ---
 
 
-async def test_apply_ttl_reaches_every_thread_without_settings_of_its_own(url: str, prefix: str, raw: Any) -> None:
-    old = [f"old {n}" for n in range(250)]
+async def test_apply_ttl_reaches_every_thread_without_settings_of_its_own(
+    url: str, prefix: str, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "THREADS_PAGE", 20)
+    old = [f"old {n}" for n in range(50)]
     async with RedisSaver(url, prefix=prefix) as endless, RedisSaver(url, prefix=prefix, ttl=1_000) as saver:
         for name in [*old, "own", "kept"]:
             put(endless, name)
@@ -191,14 +195,14 @@ async def test_apply_ttl_reaches_every_thread_without_settings_of_its_own(url: s
         endless.set_ttl("own", 5_000)
         endless.persist("kept")
         told: list[int] = []
-        assert saver.apply_ttl(progress=told.append) == 250
+        assert saver.apply_ttl(progress=told.append) == 50
         assert told == sorted(told)
-        assert told[-1] == 250
+        assert told[-1] == 50
         assert {round(left(raw, prefix, name) or 0, -2) for name in old} == {1_000}
         assert left(raw, prefix, "own") == pytest.approx(5_000, abs=NEAR)
         assert left(raw, prefix, "kept") is None
         assert left(raw, prefix, "run") == pytest.approx(300, abs=NEAR)
-        assert await saver.aapply_ttl() == 250  # again
+        assert await saver.aapply_ttl() == 50  # again
         assert await endless.aapply_ttl([*old[:2], "gone", "own"], progress=told.append) == 2
         assert left(raw, prefix, old[0]) is None
         assert left(raw, prefix, old[2]) == pytest.approx(1_000, abs=NEAR)

@@ -57,7 +57,7 @@ def test_a_single_damage_is_found_where_it_is_and_mended(
     assert [*whole.verify(one)] == [each for each in findings if not each.repairable]
     dropped = [*whole.repair(one, drop_unreadable=True)]
     assert bool(dropped) == any(not each.repairable for each in findings)
-    assert [*whole.verify()] == [*whole.verify("t")] == [*whole.repair(drop_unreadable=True)] == []
+    assert [*whole.verify(one)] == [*whole.repair(one, drop_unreadable=True)] == []
     left = told(whole)
     for place, before in truth.items():
         if place[0] != "t" or place[2] not in lost:
