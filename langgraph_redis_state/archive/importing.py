@@ -223,7 +223,7 @@ def _import_thread(engine: Engine, wanted: Wanted) -> Operation[int]:
                 staged,
                 ttl=max(engine.settings.ttl, 0),  # what is staged expires soon, and the thread must not
                 operation=op,
-                counts=b" ".join(b"%d" % number for number in counts),
+                counts=counts.numbers,
                 fields=crossing.fields,
                 members=crossing.members,
                 runs=crossing.runs,

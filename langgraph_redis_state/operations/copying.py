@@ -89,8 +89,7 @@ class Copying:
 
     def counts(self, before: Counts) -> bytes:
         """The counts of the copy, for the script."""
-        sizes = before._replace(stored=self.stored, chunks=self.chunks, unique=self.unique)
-        return b" ".join(b"%d" % each for each in sizes[:-1])
+        return before._replace(stored=self.stored, chunks=self.chunks, unique=self.unique).numbers
 
     def resealed(self, there: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """These fields as the other thread has them, and the members of its index that name them."""

@@ -34,8 +34,8 @@ logger = logging.getLogger("langgraph_redis_state")
 
 
 CACHE_BYTES = 64 * 1024 * 1024
-"""What one saver may remember, all in all. Of nine parts verified chunks and pages have three; serialized messages, runs of
-them, lists, messages that were read, what puts build on, and what saves of states build on have one each."""
+"""What one saver may remember, all in all. Three eighths are for verified chunks and pages; the rest has six equal parts:
+serialized messages, runs of them, lists, messages that were read, what puts build on, and what saves of states build on."""
 
 
 PUT_BYTES = 2 * 1024 * 1024
@@ -92,13 +92,13 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        part = settings.cache // 9
+        part = 5 * settings.cache // 48
         self.manifests = ManifestCache(max(part, PUT_BYTES))
         self.tips: BoundedCache[bytes, Tip] = BoundedCache(TIPS_BYTES, lambda thread, tip: len(thread) + tip.size)
         """What this process left in threads at its last write."""
         self.messages = MessageCache(part)
         self.revived = RevivedCache(part)
-        self.chunks = ChunkCache(3 * part)
+        self.chunks = ChunkCache(3 * settings.cache // 8)
         self.seen_bytes = max(part, PUT_BYTES // 2)
         self.overtaken: BoundedCache[bytes, bool] = BoundedCache(1 << 20, lambda thread, _: len(thread) + 200)
         """Threads that changed while retention looked at them: the next put looks again."""

@@ -130,6 +130,11 @@ class Counts(NamedTuple):
         """What there is in the thread: all but what identifies it and its state."""
         return self[3:10]
 
+    @property
+    def numbers(self) -> bytes:
+        """All but which write left them, as a script takes them that is a write itself."""
+        return b" ".join(b"%d" % each for each in self[:-1])
+
     def line(self, thread: bytes) -> bytes:
         """The field S."""
         return sealed_line(b"1 %d %d %d %d %d %d %d %d %d %d %d" % self, thread)
