@@ -8,7 +8,8 @@ statement is not followed.
 
 Of a put that follows no reference is looked up. So one follows only if it builds on a checkpoint that this process put since,
 while nobody else wrote (`heads`). What that refers to was found or written then, and is there as long as no field is lost,
-which the number of fields tells. A `Tip` that is old or was forgotten costs the short way, and nothing else.
+which the number of fields tells: where a write on its whole way finds another number, or other counts, than this process left,
+what was known of heads is forgotten. A `Tip` that is old or was forgotten costs the short way, and nothing else.
 """
 
 from __future__ import annotations
@@ -44,22 +45,28 @@ class Tip:
     """How the field S ends: a space, the token, a space, the check."""
     fields: int
     """How many the thread has."""
-    heads: Mapping[bytes, bytes]
-    """Of the namespaces written last the checkpoint that was put last. It is there, with all it refers to."""
+    heads: Mapping[bytes, int]
+    """Of the namespaces written last the checkpoint that was put last, by the number of its manifest: two puts of one id may
+    refer to different parts. It is there, with all it refers to."""
     writes: bytes = b""
     """The field to which this write added pending writes: those that come to it next do not follow."""
 
     @property
     def size(self) -> int:
-        """Bytes of memory, with ids of usual length."""
+        """Bytes of memory, with namespaces of usual length."""
         return 1000 + len(self.writes) + 300 * len(self.heads)
 
-    def with_head(self, ns: bytes, checkpoint: bytes) -> Tip:
+    @property
+    def name(self) -> bytes:
+        """What a write that follows must find (following.lua)."""
+        return b"%08x" % self.fields + self.end
+
+    def with_head(self, ns: bytes, manifest: int) -> Tip:
         heads = {**self.heads}
         heads.pop(ns, None)
         if len(heads) == HEADS_MAX:
             del heads[next(iter(heads))]
-        heads[ns] = checkpoint
+        heads[ns] = manifest
         return Tip(self.counts, self.end, self.fields, heads, self.writes)
 
 
@@ -109,14 +116,14 @@ def put_writes(
 
 
 def after(
-    thread: ThreadKeys, before: Tip | None, about: str, line: bytes, fields: int, by: bytes, writes: bytes = b""
+    thread: ThreadKeys, before: Tip | None, about: str, line: bytes, fields: int, found: bytes, writes: bytes = b""
 ) -> Tip | None:
     """The thread after a write that went its whole way. `line`: the counts that it left; empty: it is not to be followed;
-    `by`: the token in the counts that it found."""
+    `found`: the name of the tip that it found."""
     if not line:
         return None
     end = b" " + b" ".join(line.rsplit(b" ", 2)[1:])
-    heads = before.heads if before is not None and by == b"%d" % before.counts.by else {}
+    heads = before.heads if before is not None and found == before.name else {}
     return Tip(Counts.of(line, thread.name, about), end, fields, heads, writes)
 
 
@@ -162,4 +169,4 @@ def _following(
         return Following()  # the script refuses it
     line = counts.line(thread.name)
     end = line[-len(b" %d 12345678" % counts.by) :]
-    return Following(stamp + b"%08x" % tip.fields + tip.end, line, Tip(counts, end, tip.fields + more, tip.heads, writes))
+    return Following(stamp + tip.name, line, Tip(counts, end, tip.fields + more, tip.heads, writes))

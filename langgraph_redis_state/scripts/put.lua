@@ -8,7 +8,7 @@
 -- KEYS[8], if given: the staging hash that holds some of the chunks; removed when they are in place, or when the put is refused.
 -- Reply: ok, and where it followed: if asked, root checkpoints | ok, the id that was the newest of the namespace, version, purged (1 =
 --        a stale index was dropped), bytes the thread takes, the counts if a write may follow ('' = no), how many fields there are,
---        the token in the counts before; if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
+--        what a write that follows would have had to find: how many fields there were (8 hex digits), and how the counts ended; if asked, root checkpoints it has; revision, created_at of this one (ms), bytes new with it, ms until the thread expires
 --        missing, digests with their kind | deleted, when | conflict, newest id | large, bytes | lost | counts | settings
 --        stated: as in statement_reply()
 -- After a deletion a put is refused if the tombstone names it, or something it builds on, and then the tombstone names it too.
@@ -87,6 +87,7 @@ else
   fields[#fields + 1] = 'S'
   fields[#fields + 1] = counts
 end
+local found = string.format('%08x', call('HLEN', T)) .. s.ending
 local overdue = first and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(run ~= '' or overdue, last_meta >= meta or overdue)
 if not same then hset(fields) end
@@ -122,7 +123,7 @@ if expiring then tidy_bucket(3) end
 if moved or new or entered or expiring or state ~= 'ok' or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 local followed = not (moved or tombstone or sealed or last_stated >= stated or left ~= -1)
-local reply = { 'ok', head, version, purged, number(s.stored), followed and counts or '', call('HLEN', T), s.by }
+local reply = { 'ok', head, version, purged, number(s.stored), followed and counts or '', call('HLEN', T), found }
 if say ~= '' then reply[9] = call('ZLEXCOUNT', I, '[C\0', '[C\0\255') end
 if say == 'all' then reply[10], reply[11], reply[12], reply[13] = revision(s), created, added, call('PTTL', T) end
 return answered(reply)

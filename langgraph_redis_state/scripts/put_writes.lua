@@ -5,7 +5,7 @@
 --       'first' or 'last' (which of two with one marker wins), marker, record; a list as in statement.lua; then pages and chunks as in resolve_parts(). KEYS[8], if given:
 --       staging, as in put.
 -- Reply: ok, and where they did not follow: the counts if a write may follow ('' = no), how many fields there are,
---        the token in the counts before
+--        what they would have had to find, as in put
 --        missing, digests with their kind | deleted, when | large, bytes | lost | counts | settings
 --        writes (the list that is there is damaged, and must be changed) | stated: as in statement_reply()
 -- Where they go is in writes.lua. Adding does not look into what is there; replacing does, and checks it first.
@@ -127,6 +127,7 @@ if #take > 0 then
 else
   rewrite('S', counts)
 end
+local found = string.format('%08x', call('HLEN', T)) .. s.ending
 local overdue = state == 'none' and call('ZSCORE', EXPIRY, thread)
 local expiring, new = begin_update(overdue, overdue)
 if #take > 0 then hset(fields) end
@@ -142,4 +143,4 @@ if expiring then tidy_bucket(3) end
 if moved or new or entered or expiring or left ~= -1 then expire_bucket() end
 if KEYS[8] then call('UNLINK', KEYS[8]) end
 local followed = not (moved or tomb_left ~= -2 or sealed or last_stated >= stated or left >= 0)
-return answered({ 'ok', followed and counts or '', call('HLEN', T), s.by })
+return answered({ 'ok', followed and counts or '', call('HLEN', T), found })

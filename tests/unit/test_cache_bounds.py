@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from shapes import at, checkpoint, id_of, metadata
-from soak import rare
+from soak import rare, times
 
 from langgraph_redis_state import RedisSaver, RedisStatePersistence
 from langgraph_redis_state.caching.manifests import Manifest, ManifestCache
@@ -206,7 +206,7 @@ def test_serialized_messages(shape: str, traced: Callable[[], int]) -> None:
 
 def test_messages_that_were_read(traced: Callable[[], int]) -> None:
     cache, serde = RevivedCache(LIMIT), JsonPlusSerializer()
-    for n in range(400):
+    for n in range(times(90, 400)):
         size = (3, 300, 5000)[n % 3]
         value = [AIMessage(f"{n} {each} " * size, id=f"{n}-{each}", response_metadata={"n": each}) for each in range(20)]
         cache.load(serde, serde.dumps_typed(value)[1])

@@ -11,7 +11,7 @@ local COUNTS = { 'born', 'changes', 'versions', 'checkpoints', 'writes', 'chunks
 local TOTALS = 4 -- the first of those that say what there is
 local function parse_counts(raw) -- nil if it is damaged
   if not raw then
-    local s = { born = number(now_us), changes = 0, versions = 0, checkpoints = 0, writes = 0, by = '' }
+    local s = { born = number(now_us), changes = 0, versions = 0, checkpoints = 0, writes = 0, ending = '' }
     s.chunks, s.stored, s.logical, s.unique, s.referred = 0, 0, 0, 0, 0
     return s
   end
@@ -21,7 +21,8 @@ local function parse_counts(raw) -- nil if it is damaged
   -- one constructor, and numbers without tonumber(): this stands in every write
   return {
     born = a, changes = b + 0, versions = c + 0, checkpoints = d + 0, writes = e + 0,
-    chunks = f + 0, stored = g + 0, logical = h + 0, unique = i + 0, referred = j + 0, by = by,
+    chunks = f + 0, stored = g + 0, logical = h + 0, unique = i + 0, referred = j + 0,
+    ending = sub(raw, #line - #by), -- with what that names, as following.lua looks for it
   }
 end
 local function format_counts(s)
