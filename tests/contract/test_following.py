@@ -217,7 +217,7 @@ def test_it_takes_the_same_eleven_commands_on_the_server(saver: RedisSaver, raw:
         if n > 0:
             for clients in ("config|resetstat", "evalsha", "ping", "info"):
                 took.pop(clients, None)
-            assert took == dict.fromkeys(("hmget", "hlen", "time", "hset"), 1) | dict.fromkeys(("zcard", "zadd"), 3)
+            assert took == dict.fromkeys(("hmget", "hlen", "pttl", "time", "hset"), 1) | dict.fromkeys(("zcard", "zadd"), 3)
 
 
 def test_namespaces_of_one_thread_follow_each_other(url: str, prefix: str) -> None:
@@ -299,6 +299,8 @@ INTERFERENCE: dict[str, Story] = {
     ],
     "a put with a TTL": lambda side: side.put({"n": "ttl"}, ["n"], by=side.other, ttl=5000),
     "a neighbour in the bucket that expires": lambda side: side.raw.zadd(side.keys().all[3], {"neighbour": 2**42}),
+    "expiry of the hash alone": lambda side: side.raw.expire(side.keys().hash, 5000),
+    "expiry of both keys": lambda side: [side.raw.expire(key, 5000) for key in side.keys().all[:2]],
     "the index evicted": lambda side: side.raw.unlink(side.keys().all[1]),
     "the hash evicted": lambda side: side.raw.unlink(side.keys().hash),
     "threads evicted": lambda side: side.raw.unlink(side.keys().all[2]),

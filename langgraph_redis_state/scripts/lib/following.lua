@@ -1,7 +1,7 @@
 -- A write that follows the last one of its own client. If the counts (field S) are those that the client left, nobody wrote in
 -- between, so what the verb below looks for is known: that the thread lives, has all parts that the client refers to, no settings,
--- no expiry, no tombstone and no statement. What may be lost without a write is looked for here: fields (there are as many as
--- there were), the index, the bucket's entry. If anything is otherwise, or a thread of the bucket expires, nothing is done here,
+-- no expiry, no tombstone and no statement. What may change without a write is looked for here: fields (there are as many as
+-- there were), the index, the bucket's entry, an expiry that somebody gave the hash. If anything is otherwise, or a thread of the bucket expires, nothing is done here,
 -- and the verb goes its whole way. This stands before the library, whose functions are then not made.
 -- `follows`: version or revision, and bytes, as the stamp has them (10), how many fields the thread had (8 hex digits), and how the
 -- counts ended; '' = does not follow.
@@ -23,6 +23,7 @@ local function is_unchanged(follows, looks) -- `looks`: S, T, Z, then fields tha
     if got[k] then return false end
   end
   return call('HLEN', T) == tonumber(sub(follows, 11, 18), 16) and call('ZCARD', I) > 0 and call('ZCARD', EXPIRY) == 0
+    and call('PTTL', T) == -1
 end
 local function enter_bucket() -- the six bytes of the server's clock in stamps
   local clock = call('TIME')
