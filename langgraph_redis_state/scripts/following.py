@@ -53,8 +53,8 @@ class Tip:
 
     @property
     def size(self) -> int:
-        """Bytes of memory, with namespaces of usual length."""
-        return 1000 + len(self.writes) + 300 * len(self.heads)
+        """Bytes of memory, with ids of usual length."""
+        return 1000 + len(self.writes) + 250 * len(self.heads)
 
     @property
     def name(self) -> bytes:

@@ -5,9 +5,12 @@ Each story is played twice, on two databases of one server. The second time the 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -19,12 +22,16 @@ from hypothesis import strategies as st
 from shapes import at, checkpoint, id_of, metadata, plain, words
 from soak import LEVEL, in_turn, times
 
-from langgraph_redis_state import RedisSaver
+from langgraph_redis_state import RedisSaver, effects
+from langgraph_redis_state.archive import export_threads, import_threads
 from langgraph_redis_state.effects import Compute, Note
 from langgraph_redis_state.errors import CheckpointerError
-from langgraph_redis_state.operations import writing
-from langgraph_redis_state.scripts import commands
+from langgraph_redis_state.history import rollback
+from langgraph_redis_state.operations import uploading, writing
+from langgraph_redis_state.scripts import commands, following
 from langgraph_redis_state.storage.keys import ThreadKeys
+
+pytestmark = pytest.mark.skipif("fresh" in os.environ.get("KEYED", ""), reason="with freshness no write goes a short way")
 
 BIG = words("following", 300)
 """A value of some chunks."""
@@ -34,13 +41,27 @@ SPACES = ["", "child:1", "plain"]
 SHORT, WHOLE = "short", "whole"
 
 
+class Standing(datetime):
+    """A clock that stands: forks say when they were made."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
+@pytest.fixture(autouse=True)
+def one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollback, "datetime", Standing)
+
+
 class Side:
     """A server with two savers. `remembers`: whether they know their last writes, so that the next can go the short way."""
 
-    def __init__(self, url: str, prefix: str, db: int, remembers: bool, **options: Any) -> None:
+    def __init__(self, url: str, prefix: str, db: int, remembers: bool, others: Any = None, **options: Any) -> None:
         self.prefix, self.remembers, self.url = prefix, remembers, f"{url}?db={db}"
         self.raw = redis.Redis.from_url(self.url)
-        self.saver, self.other = (RedisSaver(self.url, prefix=prefix, **options) for _ in range(2))
+        self.saver = RedisSaver(self.url, prefix=prefix, **options)
+        self.other = RedisSaver(self.url, prefix=prefix, **options, **(others or {}))
         self.told: list[Any] = []
         """What the verbs returned or raised."""
         self.ways: list[str] = []
@@ -61,14 +82,15 @@ class Side:
 
     def new_id(self) -> str:
         self.ids += 1
-        return f"1f000000-0000-6000-8000-{self.ids:012x}"
+        return f"7f{self.ids:06x}-0000-6000-8000-000000000000"  # of the future, so that those of forks follow from them
 
     def verb(self, name: str, *arguments: Any, by: RedisSaver | None = None, **options: Any) -> Any:
         """A verb of one of the savers, `saver` by default; an error is an answer too."""
         saver = by or self.saver
         if not self.remembers:
             for each in (self.saver, self.other):
-                each._engine.tips.take(self.keys().name)
+                each._engine.tips._young.clear()
+                each._engine.tips._old.clear()
         counted = saver is self.saver and name.startswith("put")
         if counted:
             self.raw.config_resetstat()
@@ -215,7 +237,7 @@ def test_it_takes_the_same_eleven_commands_on_the_server(saver: RedisSaver, raw:
         config = saver.put(config, made, metadata(run_id="run"), {"n": n + 1} if n else made["channel_versions"])
         took = {name.removeprefix("cmdstat_"): each["calls"] for name, each in raw.info("commandstats").items()}
         if n > 0:
-            for clients in ("config|resetstat", "evalsha", "ping", "info"):
+            for clients in ("config", "config|resetstat", "evalsha", "ping", "info"):
                 took.pop(clients, None)
             assert took == dict.fromkeys(("hmget", "hlen", "pttl", "time", "hset"), 1) | dict.fromkeys(("zcard", "zadd"), 3)
 
@@ -270,12 +292,60 @@ def test_limits_hold(url: str, prefix: str, limits: dict[str, Any]) -> None:
     assert WHOLE in ways[1:]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"encryption_key": bytes(32)}, {"encryption_key": bytes(32), "name_key": bytes(range(32))}),
+        *({"compression": "none"}, {"integrity_key": bytes(32)}, {"cache_bytes": 0}),
+    ],
+    ids="+".join,
+)
+def test_savers_of_every_kind_write_the_same_either_way(url: str, prefix: str, options: dict[str, Any]) -> None:
+    thread = "ü %{1}"
+
+    def story(side: Side) -> None:
+        listed = [words(n, 40) for n in range(200)]
+        side.put({"a": BIG, "list": listed, "é": 0}, run_id="run 1", thread=thread)
+        for n in range(1, 4):
+            side.put({"a": BIG, "list": listed, "é": n}, ["é"], run_id="run 1", thread=thread)
+            side.writes(words(n, 300), n, thread=thread, task="ä\u2028")
+            side.put({"a": words((n, "inner"), 300)}, ns="ß|:1", thread=thread)
+        assert [each for each in side.saver.verify() if each.kind != "orphan"] == []
+        if "name_key" not in options:
+            audit(side.raw, prefix, thread, clean=True)
+
+    assert played(url, prefix, story, **options) == [WHOLE, SHORT, SHORT, WHOLE, *[SHORT] * 6]
+
+
+def test_what_is_staged_or_has_many_parts_goes_its_whole_way(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploading, "UPLOAD_BYTES", 50_000)
+    monkeypatch.setattr(following, "PARTS_MAX", 6)
+
+    def story(side: Side) -> None:
+        side.put({"a": BIG, "n": 0})
+        side.put({"a": words("large", 8000), "n": 1})
+        side.put({"a": words("large", 8000), "n": 2}, ["n"])
+        side.put({"a": [words(("part", n), 300) for n in range(8)], "n": 3})
+        side.put({"a": [words(("part", n), 300) for n in range(8)], "n": 4}, ["n"])
+        side.writes(words("large writes", 8000))
+        side.put({"a": [words(("part", n), 300) for n in range(9)], "n": 5})
+
+    assert played(url, prefix, story) == [WHOLE, WHOLE, SHORT, WHOLE, SHORT, WHOLE, SHORT]
+
+
 # --- what does not ------------------------------------------------------------------------------------------------------
 
 
 def others_put(side: Side) -> None:
     made = checkpoint({"n": "other"}, {"n": 99}, id=side.new_id())
     side.verb("put", side.heads["t", ""][0], made, metadata(run_id="other"), {"n": 99}, by=side.other)
+
+
+def archived(side: Side) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        export_threads(side.other, f"{folder}/t", threads=["t"])
+        side.verb("delete_thread", "t", by=side.other)
+        import_threads(f"{folder}/t", side.other)
 
 
 INTERFERENCE: dict[str, Story] = {
@@ -297,6 +367,10 @@ INTERFERENCE: dict[str, Story] = {
         side.verb("delete_thread", "t", by=side.other),
         side.verb("copy_thread", "copy", "t", by=side.other),
     ],
+    "a fork": lambda side: side.verb("rollback", "t", -1, by=side.other),
+    "truncated": lambda side: side.verb("rollback", "t", -1, mode="truncate", by=side.other),
+    "a fork of its own": lambda side: side.verb("rollback", "t", -1),
+    "exported, deleted, imported": archived,
     "a put with a TTL": lambda side: side.put({"n": "ttl"}, ["n"], by=side.other, ttl=5000),
     "a neighbour in the bucket that expires": lambda side: side.raw.zadd(side.keys().all[3], {"neighbour": 2**42}),
     "expiry of the hash alone": lambda side: side.raw.expire(side.keys().hash, 5000),
@@ -385,12 +459,15 @@ def test_a_part_that_was_lost_is_sent_again(url: str, prefix: str, first: str) -
 
 
 @pytest.mark.parametrize("anew", [True, False])
-def test_what_was_known_of_a_checkpoint_that_was_replaced_is_not_built_on(url: str, prefix: str, anew: bool) -> None:
+def test_what_was_known_of_a_checkpoint_that_was_replaced_is_not_built_on(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
     """A put begins, and before it is sent its process puts the parent again, with other values."""
+    monkeypatch.setattr(effects, "COMPUTE_INLINE", -1)
 
     def story(side: Side) -> None:
         parent = side.put({"a": BIG, "n": 0})
-        made = checkpoint({"a": BIG, "n": 1}, {"a": 1, "n": 2}, id=f"1f000000-0000-6000-8000-{99:012x}")
+        made = checkpoint({"a": BIG, "n": 1}, {"a": 1, "n": 2}, id=side.new_id())
         begun = writing.put(side.saver._engine, side.saver.serde, parent, made, metadata(), {"n": 2})
         first = next(begun)
         assert isinstance(first, Compute)
@@ -430,6 +507,24 @@ def test_a_checkpoint_that_is_put_twice_with_other_content(url: str, prefix: str
         side.writes("x", "y", channels=["__error__", "__error__"])
 
     assert played(url, prefix, story)[:4] == [WHOLE, SHORT, WHOLE, SHORT]
+
+
+def test_new_keys_give_parts_new_names(url: str, prefix: str) -> None:
+    """`rekey` by another process, or by the same."""
+    old, new = bytes(32), bytes(range(32))
+
+    def story(side: Side) -> None:
+        side.put({"a": BIG, "n": 0})
+        side.put({"a": BIG, "n": 1}, ["n"])
+        with RedisSaver(side.url, prefix=prefix, encryption_key=[new, old]) as turning:
+            turning.rekey(["t"])
+        side.put({"a": BIG, "n": 2}, ["n"])
+        side.put({"a": BIG, "n": 3}, ["n"])
+        side.verb("rekey", ["t"])
+        side.put({"a": BIG, "n": 4}, ["n"])
+        side.told.append(plain(side.saver.get_tuple(at("t"))))
+
+    assert played(url, prefix, story, encryption_key=[old, new])[2] == WHOLE
 
 
 # --- what was lost on its way, and what was done twice -------------------------------------------------------------------
@@ -600,17 +695,17 @@ config = saver.put(at("t"), made, metadata(), {{"a": 1, "n": 1}})
 
 # --- any history --------------------------------------------------------------------------------------------------------
 
-values = st.one_of(
-    st.integers(0, 3), st.sampled_from([BIG, BIG + "more", words(1, 300), words(2, 900), [words(n, 40) for n in range(30)]])
-)
+VALUES: list[Any] = [0, 1, BIG, BIG + "more", words(1, 300), words(2, 900), [words(n, 40) for n in range(30)]]
+values = st.integers(0, len(VALUES) - 1)
 spaces = st.sampled_from(["", "", *SPACES])
+VERBS = ["tag", "untag", "prune", "keep", "runs", "expire", "persist", "delete", "copy", "repair", "index", "fork"]
 steps = st.one_of(
     st.tuples(st.just("put"), spaces, values, st.booleans(), st.booleans()),
     st.tuples(st.just("put"), spaces, values, st.booleans(), st.booleans()),
     st.tuples(st.just("writes"), spaces, st.lists(values, min_size=1, max_size=3), st.integers(0, 9), st.booleans()),
     st.tuples(
         st.just("verb"),
-        st.sampled_from(["tag", "untag", "prune", "keep", "runs", "expire", "persist", "delete", "copy", "repair", "index"]),
+        st.sampled_from(VERBS),
     ),
 )
 
@@ -620,7 +715,7 @@ def take(side: Side, step: Any) -> None:
     if kind == "put":
         ns, value, carried, other = more
         side.put(
-            {"a": value, "n": side.ids, "big": BIG},
+            {"a": VALUES[value], "n": side.ids, "big": BIG},
             ["n"] if carried else None,
             ns=ns,
             by=side.other if other else None,
@@ -631,7 +726,13 @@ def take(side: Side, step: Any) -> None:
         ns, written, task, other = more
         if ("t", ns) in side.heads:
             channels = ["a", "__error__", "a"][: len(written)]
-            side.writes(*written, ns=ns, task=f"task {task}", channels=channels, by=side.other if other else None)
+            side.writes(
+                *(VALUES[each] for each in written),
+                ns=ns,
+                task=f"task {task}",
+                channels=channels,
+                by=side.other if other else None,
+            )
     else:
         verb(side, more[0])
 
@@ -654,6 +755,8 @@ def verb(side: Side, name: str) -> None:
         side.verb("delete_thread", "t", by=by)
         side.verb("copy_thread", "copy", "t", by=by)
         side.verb("delete_thread", "copy", by=by)
+    elif name == "fork":
+        side.verb("rollback", "t", -1, by=by)
     elif name == "repair":
         list(side.other.repair("t"))
     else:
@@ -667,8 +770,12 @@ def verb(side: Side, name: str) -> None:
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-@given(history=st.lists(steps, min_size=4, max_size=times(25, 50)), tombstone=st.sampled_from([None, 600]))
-def test_any_history_leaves_what_the_whole_way_leaves(url: str, history: list[Any], tombstone: Any) -> None:
+@given(
+    history=st.lists(steps, min_size=4, max_size=times(25, 50)),
+    tombstone=st.sampled_from([None, 600]),
+    others=st.sampled_from([{}, {}, {"ttl": 5000}, {"index_metadata": ["step"]}, {"max_versions": 2}, {"conflict": "raise"}]),
+)
+def test_any_history_leaves_what_the_whole_way_leaves(url: str, history: list[Any], tombstone: Any, others: Any) -> None:
     def story(side: Side) -> None:
         for step in history:
             take(side, step)
@@ -676,4 +783,4 @@ def test_any_history_leaves_what_the_whole_way_leaves(url: str, history: list[An
             side.put({"a": 1, "n": -1, "big": BIG}, ["n"], ns=ns)
         side.told.append([plain(found) for found in side.saver.list(at("t", None))])
 
-    played(url, f"t-{uuid.uuid4().hex[:12]}", story, tombstone=tombstone)
+    played(url, f"t-{uuid.uuid4().hex[:12]}", story, tombstone=tombstone, others=others)
