@@ -435,6 +435,54 @@ def plain_or_none(saver: RedisSaver, config: Any) -> Any:
     return found and plain(found)
 
 
+def test_a_run_with_a_ttl_and_the_next_without(url: str, prefix: str) -> None:
+    def story(side: Side) -> None:
+        side.put({"n": 0})
+        side.put({"n": 1})
+        side.put({"n": 2}, ttl=5000)
+        assert side.raw.pttl(side.keys().hash) > 4_000_000
+        for n in range(3, 6):
+            side.put({"n": n})
+            assert side.raw.pttl(side.keys().hash) == -1
+
+    assert played(url, prefix, story) == [WHOLE, SHORT, WHOLE, WHOLE, WHOLE, SHORT]
+
+
+def test_two_writes_of_one_marker_in_one_call(url: str, prefix: str) -> None:
+    def story(side: Side) -> None:
+        side.put({"n": 0})
+        side.writes("first", "second", channels=["__error__", "__error__"])
+
+    assert played(url, prefix, story) == [WHOLE, WHOLE]
+
+
+def test_conflicts_are_looked_for(url: str, prefix: str) -> None:
+    def story(side: Side) -> None:
+        side.put({"n": 0})
+        parent = side.put({"n": 1})
+        side.put({"n": 2})
+        side.put({"n": 3}, config=parent)
+        assert side.told[-1] == "CheckpointConflictError"
+
+    assert played(url, prefix, story, conflict="raise") == [WHOLE] * 4
+
+
+def test_a_child_with_a_smaller_id_than_its_parent_is_stored_and_told(
+    url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story(side: Side) -> None:
+        early = side.new_id()
+        side.put({"a": BIG, "n": 0})
+        newest = side.put({"a": BIG, "n": 1}, ["n"])
+        caplog.clear()
+        side.put({"a": BIG, "n": 2}, ["n"], id=early)
+        assert "is a clock behind" in caplog.text
+        side.put({"a": BIG, "n": 3}, ["n"], id=f"{early[:-1]}1")  # on one that is not the newest
+        assert id_of(side.saver.get_tuple(at("t")).config) == id_of(newest)
+
+    assert played(url, prefix, story) == [WHOLE, SHORT, WHOLE, SHORT]
+
+
 # --- what builds on a checkpoint finds all that it has ------------------------------------------------------------------
 
 
