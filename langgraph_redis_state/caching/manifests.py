@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from collections.abc import Mapping
 from sys import getsizeof
@@ -19,9 +18,6 @@ _KEPT = (str, int, float)
 """Kinds of versions; a union would be made anew for each of them."""
 
 
-_numbers = itertools.count(1)
-
-
 class Manifest:
     """What this process knows of a stored checkpoint: the stored values its children may take over, their versions, and the
     DeltaChannels that are `rebuilt` from ancestors, each with the supersteps since its snapshot.
@@ -30,10 +26,15 @@ class Manifest:
     beside its value. (LangGraph 1.2.0 to 1.2.12 change `channel_versions` in place.)
     """
 
-    __slots__ = ("number", "pages", "rebuilt", "size", "values", "versions")
+    __slots__ = ("checksum", "pages", "rebuilt", "size", "values", "versions")
 
     def __init__(
-        self, versions: Mapping[str, Any], values: Mapping[str, Value], pages: tuple[bytes, ...], rebuilt: Mapping[str, int]
+        self,
+        versions: Mapping[str, Any],
+        values: Mapping[str, Value],
+        pages: tuple[bytes, ...],
+        rebuilt: Mapping[str, int],
+        checksum: bytes,
     ) -> None:
         self.values, self.pages, self.rebuilt = dict(values), pages, dict(rebuilt)
         self.versions: dict[str, str | int | float] = {
@@ -41,15 +42,15 @@ class Manifest:
         }
         self.size = self._measured()
         """Bytes of memory, all it refers to counted as its own."""
-        self.number = next(_numbers)
-        """No other one of this process has it."""
+        self.checksum = checksum
+        """Of the record: it tells what that refers to, where one id is put twice."""
 
     @property
     def chunks(self) -> set[bytes]:
         return set().union(*(value.digests for value in self.values.values()))
 
     def _measured(self) -> int:
-        size = 340 + getsizeof(self.values) + getsizeof(self.versions) + NAME * len(self.pages)
+        size = 350 + getsizeof(self.values) + getsizeof(self.versions) + NAME * len(self.pages)
         size += getsizeof(self.rebuilt) + sum(getsizeof(name) + 32 for name in self.rebuilt)
         for name, value in self.values.items():
             size += 2 * getsizeof(name) + 200 + NAME * len(value.digests)  # a name here and one among the versions

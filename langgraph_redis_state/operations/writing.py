@@ -140,7 +140,7 @@ def send(
     encoded = yield from compute(lambda: encode_checkpoint(engine, target, draft), draft.size)
     chunks = _without(encoded.fresh, known.chunks if known else ())
     pages = _without(encoded.pages, known.pages if known else ())
-    parent = known.number if known is not None and not indexed and draft.parent < target.checkpoint else None
+    parent = known.checksum if known is not None and not indexed and draft.parent < target.checkpoint else None
     for attempt in range(TRIES):
         call = partial(
             commands.put,
@@ -158,7 +158,7 @@ def send(
             upload=(yield from upload(engine, target, about, pages, chunks)),
             say=say,
             tip=tip_of(engine, target, ttl),
-            manifests=(parent, encoded.known.number),
+            checksums=(parent, encoded.known.checksum),
         )
         try:
             done = yield from freshness.put(engine, target, encoded.record, call)

@@ -177,13 +177,13 @@ def put(
     statement: Restatement = (),
     say: Literal["", "roots", "all"],
     tip: Tip | None = None,
-    manifests: tuple[int | None, int],
+    checksums: tuple[bytes | None, bytes],
 ) -> Operation[Put]:
     """`expected`: the id that must be the newest; None: any. `metadata`: to index; '' as a value removes it. `guards`: what it
-    builds on, as fields. `say`: more of the reply. `tip`: the thread as this process left it. `manifests`: the number of
-    that which has all to which this one refers and does not bring (None: it may not follow), and of its own.
+    builds on, as fields. `say`: more of the reply. `tip`: the thread as this process left it. `checksums`: of the record
+    that has all to which this one refers and does not bring (None: it may not follow), and of its own.
     Raises PartsMissingError, CheckpointConflictError, ThreadDeletedError, ThreadTooLargeError, StatementChangedError."""
-    space, next_, (parent, manifest) = thread.names.ns(ns), Following(), manifests
+    space, next_, (parent, own) = thread.names.ns(ns), Following(), checksums
     plain = expected is None and say != "all" and not upload.staging
     if tip is not None and parent is not None and tip.heads.get(ns) == parent and plain:
         field = keys.checkpoint_field(space, checkpoint)
@@ -196,10 +196,10 @@ def put(
     raise_for_reply(reply, about, max_bytes=max_bytes)
     if len(reply) <= 2 and next_.tip is not None:  # it followed
         counts = next_.tip.counts
-        return Put(checkpoint, counts.versions, False, counts.stored, next_.tip.with_head(ns, manifest), *reply[1:])
+        return Put(checkpoint, counts.versions, False, counts.stored, next_.tip.with_head(ns, own), *reply[1:])
     _, head, version, purged, stored, line, fields, found, *more = reply
     after = following.after(thread, tip, about, line, fields, found)
-    after = after and after.with_head(ns, manifest)
+    after = after and after.with_head(ns, own)
     return Put(max(head, checkpoint), version, bool(purged), int(stored), after, *more)
 
 

@@ -45,8 +45,8 @@ class Tip:
     """How the field S ends: a space, the token, a space, the check."""
     fields: int
     """How many the thread has."""
-    heads: Mapping[bytes, int]
-    """Of the namespaces written last the checkpoint that was put last, by the number of its manifest: two puts of one id may
+    heads: Mapping[bytes, bytes]
+    """Of the namespaces written last the checkpoint that was put last, by the checksum of its record: two puts of one id may
     refer to different parts. It is there, with all it refers to."""
     writes: bytes = b""
     """The field to which this write added pending writes: those that come to it next do not follow."""
@@ -61,12 +61,12 @@ class Tip:
         """What a write that follows must find (following.lua)."""
         return b"%08x" % self.fields + self.end
 
-    def with_head(self, ns: bytes, manifest: int) -> Tip:
+    def with_head(self, ns: bytes, checksum: bytes) -> Tip:
         heads = {**self.heads}
         heads.pop(ns, None)
         if len(heads) == HEADS_MAX:
             del heads[next(iter(heads))]
-        heads[ns] = manifest
+        heads[ns] = checksum
         return Tip(self.counts, self.end, self.fields, heads, self.writes)
 
 

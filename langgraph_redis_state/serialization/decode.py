@@ -82,7 +82,8 @@ class StoredCheckpoint:
         return bodies.stored_values(entries, all_digests(self.header, parts, self.place), self.place)
 
     def manifest(self, parts: Parts, versions: Mapping[str, Any], rebuilt: Mapping[str, int]) -> Manifest:
-        return Manifest(versions, self.values(parts), self.header.pages, rebuilt)
+        header, body = self._verify()
+        return Manifest(versions, self.values(parts), header.pages, rebuilt, records.checksum(self.record or b"", body))
 
     def load(self, serde: SerializerProtocol) -> tuple[dict[str, Any], CheckpointMetadata]:
         """The checkpoint without values, and its metadata."""

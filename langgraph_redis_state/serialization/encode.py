@@ -78,18 +78,19 @@ def encode_checkpoint(
         else:
             values[name] = bodies.chunked(type_, blob, type_ == "msgpack", fresh, draft.fine, by.name)
     references = records.References.of([*chain.from_iterable([value.digests for value in values.values()])])
+    body = bodies.checkpoint_body(draft.rest, values, compression)
     record = records.seal(
         by,
         place,
         references,
         b"".join(records.packed_id(part) for part in (draft.parent, draft.root, draft.run, draft.fork)),
-        bodies.checkpoint_body(draft.rest, values, compression),
+        body,
         flags=draft.flags,
         depth=max(draft.rebuilt.values(), default=0),
         logical=len(draft.rest[1]) + sum(value.size for value in values.values()),
         chunked=sum(value.chunked for value in values.values()),
     )
-    known = Manifest(draft.versions, values, references.order, draft.rebuilt)
+    known = Manifest(draft.versions, values, references.order, draft.rebuilt, records.checksum(record, body))
     return EncodedCheckpoint(record, references.pages, fresh, known)
 
 

@@ -183,6 +183,12 @@ def declared(record: bytes) -> tuple[int, int]:
     return int.from_bytes(record[10:15], "big"), int.from_bytes(record[15:20], "big")
 
 
+def checksum(record: bytes, body: bytes) -> bytes:
+    """The checksum of a record, with its stamp or without. `body`: packed, plain; encrypted, it is as long."""
+    end = len(record) - len(body)
+    return record[end - DIGEST : end]
+
+
 def open_record(raw: bytes, place: RecordKey, by: Seal) -> tuple[Header, bytes]:
     """Header and plain body of a stored record, after its checksum was verified."""
     header, body = verified(raw, place, by)

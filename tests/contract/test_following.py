@@ -242,6 +242,20 @@ def test_it_takes_the_same_eleven_commands_on_the_server(saver: RedisSaver, raw:
             assert took == dict.fromkeys(("hmget", "hlen", "pttl", "time", "hset"), 1) | dict.fromkeys(("zcard", "zadd"), 3)
 
 
+def test_what_its_process_read_meanwhile_is_followed_too(url: str, prefix: str) -> None:
+    def story(side: Side) -> None:
+        listed = [words(n, 40) for n in range(300)]
+        side.put({"list": listed, "n": 0})
+        for n in range(1, 4):
+            side.put({"list": listed, "n": n}, ["n"])
+            side.told.append(plain(side.saver.get_tuple(at("t"))))
+            side.told.append([plain(found) for found in side.saver.list(at("t"))])
+            side.writes(n)
+
+    for options in ({}, {"encryption_key": bytes(32)}, {"integrity_key": bytes(32)}):
+        assert played(url, f"{prefix}{len(options)}{'-'.join(options)}", story, **options) == [WHOLE, *[SHORT] * 6]
+
+
 def test_namespaces_of_one_thread_follow_each_other(url: str, prefix: str) -> None:
     def story(side: Side) -> None:
         for ns in SPACES:

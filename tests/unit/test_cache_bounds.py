@@ -72,7 +72,7 @@ def known(n: int, channels: int = 0, digests: int = 0, long: int = 0, literals: 
         content = [each for at_ in range(literals) for each in (text(at_, 20), 300 + at_)] or [digests]
         values["v"] = Value("msgpack", content, tuple(name(n * digests + at_) for at_ in range(digests)), 5000)
         versions["v"] = n
-    return Manifest(versions, values, tuple(name(at_) for at_ in range(pages)), {})
+    return Manifest(versions, values, tuple(name(at_) for at_ in range(pages)), {}, name(n))
 
 
 KNOWN: dict[str, tuple[int, Callable[[int], tuple[bytes, bytes, bytes, Manifest]]]] = {

@@ -1,8 +1,9 @@
 -- A write that follows the last one of its own client. If the counts (field S) are those that the client left, nobody wrote in
 -- between, so what the verb below looks for is known: that the thread lives, has all parts that the client refers to, no settings,
 -- no expiry, no tombstone and no statement. What may change without a write is looked for here: fields (there are as many as
--- there were), the index, the bucket's entry, an expiry that somebody gave the hash. If anything is otherwise, or a thread of the bucket expires, nothing is done here,
--- and the verb goes its whole way. This stands before the library, whose functions are then not made.
+-- there were), the index, the bucket's entry, an expiry that somebody gave the hash. If anything is otherwise, or a thread of the
+-- bucket expires, nothing is done here, and the verb goes its whole way. This stands before the library, whose functions are then
+-- not made.
 -- `follows`: version or revision, and bytes, as the stamp has them (10), how many fields the thread had (8 hex digits), and how the
 -- counts ended; '' = does not follow.
 local entered = false -- whether the bucket had no entry of the thread
