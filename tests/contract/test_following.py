@@ -19,6 +19,7 @@ from audit import audit
 from forks import forked
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from shapes import at, checkpoint, id_of, metadata, plain, words
 from soak import LEVEL, in_turn, times
 
@@ -402,6 +403,7 @@ INTERFERENCE: dict[str, Story] = {
     "another field": lambda side: side.raw.hset(side.keys().hash, "Dforeign", "\0"),
     "threads of the wrong type": lambda side: [side.raw.delete(side.keys().all[2]), side.raw.set(side.keys().all[2], "x")],
     "expiry of the wrong type": lambda side: [side.raw.delete(side.keys().all[3]), side.raw.set(side.keys().all[3], "x")],
+    "runs of the wrong type": lambda side: [side.raw.delete(side.keys().all[4]), side.raw.set(side.keys().all[4], "x")],
     "the index of the wrong type": lambda side: [side.raw.delete(side.keys().all[1]), side.raw.set(side.keys().all[1], "x")],
     "the hash of the wrong type": lambda side: [side.raw.delete(side.keys().hash), side.raw.set(side.keys().hash, "x")],
     "what was remembered of checkpoints forgotten": lambda side: side.saver._engine.manifests.__init__(4096),  # type: ignore[misc]
@@ -411,12 +413,13 @@ INTERFERENCE: dict[str, Story] = {
 DAMAGED = {
     "the hash evicted", "a part lost", "the counts lost", "the counts damaged", "settings planted", "a statement planted",
     "another field",
-    "threads of the wrong type", "expiry of the wrong type", "the index of the wrong type", "the hash of the wrong type",
+    "threads of the wrong type", "expiry of the wrong type", "runs of the wrong type",
+    "the index of the wrong type", "the hash of the wrong type",
 }  # fmt: skip
 """Then the thread is not whole afterwards."""
 
-NOT_FOR_WRITES = {"what was remembered of checkpoints forgotten"}
-"""Pending writes bring all to which they refer."""
+NOT_FOR_WRITES = {"what was remembered of checkpoints forgotten", "runs of the wrong type"}
+"""Pending writes bring all to which they refer, and have no run."""
 
 ORDERS = ["put", "writes"]
 
@@ -757,7 +760,11 @@ config = saver.put(at("t"), made, metadata(), {{"a": 1, "n": 1}})
 
 # --- any history --------------------------------------------------------------------------------------------------------
 
-VALUES: list[Any] = [0, 1, BIG, BIG + "more", words(1, 300), words(2, 900), [words(n, 40) for n in range(30)]]
+CHAT = [HumanMessage(words(("message", n), 20), id=str(n)) for n in range(24)]
+VALUES: list[Any] = [
+    *(0, 1, BIG, BIG + "more", words(1, 300), words(2, 900), [words(n, 40) for n in range(30)]),
+    *(CHAT[:16], CHAT[:20], CHAT),
+]
 values = st.integers(0, len(VALUES) - 1)
 spaces = st.sampled_from(["", "", *SPACES])
 VERBS = ["tag", "untag", "prune", "keep", "runs", "expire", "persist", "delete", "copy", "repair", "index", "fork"]
