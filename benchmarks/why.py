@@ -192,7 +192,7 @@ WHY: dict[str, str | Callable[..., str]] = {
     ),
     "bytes replicated for": (
         "A server replicates commands with their names: those of the thread's keys, counts and last activity, with each "
-        "write. Up to five small writes stand in one list, which is replicated whole with each of them."
+        "write. Up to four small writes stand in one list, which is replicated whole with each of them."
     ),
     "put, chat of 500, against InMemorySaver": (
         "What is left where no message is serialized again: packing 500 messages to see that they did not change, joining them "

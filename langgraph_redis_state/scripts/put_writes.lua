@@ -94,8 +94,8 @@ local function add(where) -- the writes that come to a list or segment; how many
 end
 if #take > 0 then
   s.changes = s.changes + 1
-  -- a list that is small beside what comes is written again with it: up to five writes of one size stand in one field
-  local fits = not directory and #(list[2] or '') <= math.max(LIST_MIN, 4.5 * size)
+  -- a list that is small beside what comes is written again with it: up to four writes of one size stand in one field
+  local fits = not directory and #(list[2] or '') <= math.max(LIST_MIN, 3.5 * size)
   for _, each in ipairs(take) do
     local where = each[4] or (fits and list or segment)
     where[#where + 1] = each
