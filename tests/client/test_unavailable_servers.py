@@ -80,11 +80,15 @@ def start(folder: pathlib.Path, *options: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
     )
     limit = time.monotonic() + WAIT
-    while not (folder / "s").exists():
-        assert time.monotonic() < limit
-        assert process.poll() is None
-        time.sleep(0.005)
-    return process
+    with redis.Redis(unix_socket_path=str(folder / "s"), retry=None) as client:
+        while True:  # the socket is there before somebody listens
+            try:
+                client.ping()
+                return process
+            except redis.ConnectionError:
+                assert time.monotonic() < limit
+                assert process.poll() is None
+                time.sleep(0.005)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="unix sockets")
