@@ -32,7 +32,7 @@ CLUSTER_RIGHTS = "+cluster|slots +command"
 RIGHTS = (
     "resetchannels ~prefix:* "
     "+evalsha +eval +ping +get +set +exists +time +pttl +persist +pexpire +pexpireat +rename +unlink "
-    "+hget +hset +hdel +hexists +hkeys +hmget +hscan "
+    "+hget +hset +hdel +hexists +hkeys +hlen +hmget +hscan "
     "+zadd +zcard +zlexcount +zrange +zrangebylex +zrangebyscore +zrem +zrevrangebylex +zscan +zscore"
 )
 """All that a user of the package needs, as ACL SETUSER takes it; `prefix` is the saver's. Quoted in the documentation.
